@@ -1,0 +1,117 @@
+package mem
+
+import (
+	"fmt"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+)
+
+// Allocator makes buffers of one tier. Implementations are safe for concurrent use.
+type Allocator interface {
+	// Alloc returns a buffer of n bytes, n >= 0, whose address is a multiple of 64 and whose contents are
+	// undefined. The error wraps [ErrNoMemory] if there is no room.
+	Alloc(n int) (*Buffer, error)
+	// Tier returns the tier of every buffer made.
+	Tier() Tier
+}
+
+// AllocZeroed allocates n bytes of an addressable tier and clears them.
+func AllocZeroed(a Allocator, n int) (*Buffer, error) {
+	b, err := a.Alloc(n)
+	if err != nil {
+		return nil, err
+	}
+	clear(b.data)
+	return b, nil
+}
+
+const (
+	alignment = 64
+	// mapFrom is the size from which a buffer gets a mapping of its own. Below it the Go heap is cheaper
+	// than a system call; above it a mapping returns to the system the moment it is freed, whereas heap
+	// memory waits for a collection and then for the scavenger.
+	mapFrom = 256 << 10
+	// keepFree bounds the mappings kept for reuse. Reusing one saves the system call and a page fault per
+	// 4 KiB; keeping more than a few batches' worth would hold memory that the budget counts as free.
+	keepFree = 32 << 20
+)
+
+// Host returns the allocator of ordinary process memory. It is shared by the whole process; what it keeps
+// for reuse is at most 32 MiB.
+func Host() Allocator { return &hostAllocator }
+
+var hostAllocator host
+
+type host struct {
+	mu    sync.Mutex
+	free  map[int][][]byte // size class -> mappings kept for reuse
+	kept  int              // bytes in free
+	inUse atomic.Int64
+}
+
+func (h *host) Tier() Tier { return TierHost }
+
+func (h *host) Alloc(n int) (*Buffer, error) {
+	if n < 0 {
+		return nil, fmt.Errorf("mem: allocation of %d bytes", n)
+	}
+	if n < mapFrom {
+		return NewHostBuffer(TierHost, alignedMake(n), nil), nil
+	}
+	class := sizeClass(n)
+	data := h.take(class)
+	if data == nil {
+		var err error
+		if data, err = mapPages(class); err != nil {
+			return nil, &NoMemoryError{Need: int64(n), Cause: err}
+		}
+	}
+	h.inUse.Add(int64(class))
+	return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) { h.give(data) }), nil
+}
+
+func (h *host) take(class int) []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	l := h.free[class]
+	if len(l) == 0 {
+		return nil
+	}
+	data := l[len(l)-1]
+	h.free[class] = l[:len(l)-1]
+	h.kept -= class
+	return data
+}
+
+func (h *host) give(data []byte) {
+	class := cap(data)
+	data = data[:class]
+	h.inUse.Add(-int64(class))
+	h.mu.Lock()
+	if h.kept+class <= keepFree {
+		if h.free == nil {
+			h.free = make(map[int][][]byte)
+		}
+		h.free[class] = append(h.free[class], data)
+		h.kept += class
+		h.mu.Unlock()
+		return
+	}
+	h.mu.Unlock()
+	unmapPages(data)
+}
+
+// sizeClass rounds n up to one of four sizes per power of two, each a multiple of the page size, so
+// that a freed mapping fits later requests and at most a fifth is wasted.
+func sizeClass(n int) int {
+	step := 1 << (bits.Len(uint(n-1)) - 3)
+	return (n + step - 1) &^ (step - 1)
+}
+
+// alignedMake returns n bytes of the Go heap that start at a multiple of 64.
+func alignedMake(n int) []byte {
+	buf := make([]byte, n+alignment-1)
+	off := int(-addressOf(buf) & (alignment - 1))
+	return buf[off : off+n : off+n]
+}
