@@ -1,0 +1,39 @@
+# Two commands are enough on a fresh machine with Go: `make run` shows the program at work on real text,
+# `make test` runs the tests. Everything else is for whoever works on it.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+OUT     := run
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Real text that is on any machine with Go: the sources and tests of the Go distribution.
+GOROOT_TEXT := $(shell $(GO) env GOROOT)
+
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
+
+all: build
+
+build: ## bin/dovetail
+	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
+
+run: build ## deduplicate the Go distribution's own tree and say what was found
+	rm -rf $(OUT)
+	mkdir -p $(OUT)
+	bin/dovetail dedup --format files --input $(GOROOT_TEXT)/src $(GOROOT_TEXT)/test --output $(OUT)/clean
+
+test: ## all tests, without the long ones
+	$(GO) test -short ./...
+
+test-race:
+	$(GO) test -short -race ./...
+
+test-nocgo: ## the same without a C compiler
+	CGO_ENABLED=0 $(GO) build ./...
+	CGO_ENABLED=0 $(GO) test -short ./lsh/... ./shuffle/... ./dedup/...
+
+lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt
+	$(GO) vet ./...
+	$(GO) test ./internal/lint
+	$(GO) run $(STATICCHECK) ./...
+
+clean:
+	rm -rf bin $(OUT)

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"github.com/dovetail-dedup/dovetail/dedup"
+	"github.com/dovetail-dedup/dovetail/lsh"
+)
+
+// dedupFlags are the flags of the dedup command that are not fields of a Spec or an Exec as they stand.
+type dedupFlags struct {
+	opts             dedup.Options
+	memoryLimit      string
+	jaccardThreshold string
+	recall           float64
+	progress         string
+}
+
+func dedupCommand() *cobra.Command {
+	f := &dedupFlags{}
+	cmd := &cobra.Command{
+		Use:   "dedup --input PATH... --output DIR [flags]",
+		Short: "Deduplicate documents: a folder of text in, a deduplicated folder and its evidence out",
+		Long: `Deduplicate documents: a folder of text in, a deduplicated folder and its evidence out.
+
+Input is Parquet, JSON Lines (plain, .gz, .zst) or text files: files, folders and globs. Other columns
+go to the output unchanged. The output folder appears when the run is complete and holds
+  kept/      one file for each input file, of the same name and format
+  removed/   what was removed, for which kept document, and on what evidence
+  clusters/  which documents belong together
+  run.json   options, inputs, row counts at each step, times, peak memory and the digest of the result
+
+A run that was interrupted goes on where it was when the same command is given again.`,
+		Example: `  dovetail dedup --input data --output clean
+  dovetail dedup --input 'crawl/**/*.jsonl.gz' --output clean --text-field content --memory-limit 8GiB
+  dovetail dedup --input src --format files --output clean --threshold 0.9
+  dovetail dedup --input a.parquet b.parquet --output clean --jaccard-threshold 0.7 --keep longest`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.opts.Inputs = append(f.opts.Inputs, args...) // what a shell made of --input *.parquet
+			return f.run(cmd)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (f *dedupFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	o := &f.opts
+	o.Spec = dedup.DefaultSpec()
+	s, e := &o.Spec, &o.Exec
+	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "file, folder or glob to read; may be repeated, and several may follow")
+	fl.StringVarP(&o.Output, "output", "o", "", "folder for the result, which must not exist or be empty")
+	fl.StringVar(&o.Work, "work", "", "folder for intermediate files (default: the output folder with .work behind it)")
+	fl.BoolVar(&o.KeepWork, "keep-work", false, "leave the work folder when the run is complete")
+	fl.BoolVar(&o.Restart, "restart", false, "throw away what an unfinished run left in the work folder")
+
+	fl.StringVar(&s.Format, "format", "", "parquet, jsonl, or files: one document per file (default: by the file names)")
+	fl.StringVar(&s.TextField, "text-field", s.TextField, "column that holds the text")
+	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
+
+	fl.StringVar(&s.Sketch, "sketch", s.Sketch, "fast, curator32 or curator64 (the last two bit-equal to NeMo Curator's)")
+	fl.IntVar(&s.NumBands, "num-bands", s.NumBands, "number of bands")
+	fl.IntVar(&s.MinhashesPerBand, "minhashes-per-band", s.MinhashesPerBand, "rows per band")
+	fl.IntVar(&s.CharNgrams, "char-ngrams", s.CharNgrams, "width of a shingle in Unicode code points")
+	fl.Uint64Var(&s.Seed, "seed", s.Seed, "seed of the permutations")
+	fl.StringVar(&f.jaccardThreshold, "jaccard-threshold", "", "choose the bands for this similarity, and remove from it on")
+	fl.Float64Var(&f.recall, "recall", 0.95, "with --jaccard-threshold: chance wanted of catching a pair at it")
+
+	fl.StringVar(&s.Verify, "verify", s.Verify, "exact: compute the similarity of every removal; none: trust the bands, as NeMo Curator does")
+	fl.StringVar(&s.Threshold, "threshold", s.Threshold, "least Jaccard similarity of a removal, as 0.8 or 4/5")
+	fl.StringVar(&s.Keep, "keep", s.Keep, "which of several to prefer: first, longest, or field:NAME for the largest value")
+	fl.StringVar(&s.Empty, "empty", s.Empty, "null and empty texts: keep all, or dedup to one")
+	fl.StringVar(&s.Normalize, "normalize", s.Normalize, "before comparing: none, or some of nfc, nfkc, lower, punct, whitespace, with commas")
+
+	fl.StringVar(&f.memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
+	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
+	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
+	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
+	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+}
+
+func (f *dedupFlags) run(cmd *cobra.Command) error {
+	if err := f.resolve(cmd); err != nil {
+		return usageError{err}
+	}
+	stderr := cmd.ErrOrStderr()
+	rep, err := newReporter(f.progress, stderr)
+	if err != nil {
+		return usageError{err}
+	}
+	limitHeap(f.opts.Exec.MemoryLimit)
+	f.opts.Version = version()
+	f.opts.Progress = rep
+	f.opts.Note = func(line string) { rep.Note("", line) }
+	if !rep.machine {
+		for _, line := range f.chances() {
+			f.opts.Note(line)
+		}
+	}
+	res, err := dedup.Run(cmd.Context(), f.opts)
+	rep.close()
+	if err != nil {
+		return err
+	}
+	if rep.machine {
+		return nil
+	}
+	return summary(cmd.OutOrStdout(), res, f.opts.Output)
+}
+
+// resolve turns the flags into options and refuses those that contradict each other.
+func (f *dedupFlags) resolve(cmd *cobra.Command) error {
+	s, set := &f.opts.Spec, cmd.Flags().Changed
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(f.opts.Inputs) > 0, "--input: name a file, folder or glob to read")
+	check(f.opts.Output != "", "--output: name the folder for the result")
+	check(!(s.Format == "files" && set("text-field")), "--text-field has no meaning with --format files: the whole file is the text")
+	check(!(s.Format == "files" && set("id-field")), "--id-field has no meaning with --format files: a file has no columns")
+	check(!(s.Format == "files" && s.KeepField() != ""), "--keep %s has no meaning with --format files: a file has no columns", s.Keep)
+	check(!(s.Verify == dedup.VerifyNone && set("threshold")), "--threshold has no meaning with --verify none: nothing is compared; "+
+		"--jaccard-threshold chooses the bands")
+	if f.memoryLimit != "" {
+		n, err := humanize.ParseBytes(f.memoryLimit)
+		check(err == nil && n > 0 && n <= math.MaxInt64, "--memory-limit %q: give a size such as 512MiB or 8GiB", f.memoryLimit)
+		f.opts.Exec.MemoryLimit = int64(n)
+	}
+	if f.jaccardThreshold == "" {
+		check(!set("recall"), "--recall has a meaning only with --jaccard-threshold")
+	} else {
+		for _, other := range []string{"num-bands", "minhashes-per-band"} {
+			check(!set(other), "--%s and --jaccard-threshold: both choose the bands; give one of them", other)
+		}
+		check(!set("threshold"), "--threshold and --jaccard-threshold: both name the similarity; give one of them")
+		if err := f.chooseBands(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == 0 {
+		f.opts.Exec.EnsureDefaults()
+		if !set("bands-per-iteration") {
+			f.opts.Exec.BandsPerIteration = min(f.opts.Exec.BandsPerIteration, max(1, s.NumBands))
+		}
+		errs = append(errs, s.Validate(), f.opts.Exec.Validate(s.NumBands))
+	}
+	return errors.Join(errs...)
+}
+
+// chooseBands sets bands, rows and threshold from --jaccard-threshold.
+func (f *dedupFlags) chooseBands() error {
+	t, err := lsh.ParseThreshold(f.jaccardThreshold)
+	if err != nil {
+		return fmt.Errorf("--jaccard-threshold: %w", err)
+	}
+	const maxHashes = 260 // as many as the default takes
+	b, err := lsh.ChooseBands(t.Float(), f.recall, maxHashes)
+	if err != nil {
+		return fmt.Errorf("--jaccard-threshold: %w", err)
+	}
+	s := &f.opts.Spec
+	s.NumBands, s.MinhashesPerBand, s.Threshold = b.Bands, b.Rows, f.jaccardThreshold
+	return nil
+}
+
+// chances says what the bands catch.
+func (f *dedupFlags) chances() []string {
+	s := &f.opts.Spec
+	t, err := lsh.ParseThreshold(s.Threshold)
+	if err != nil {
+		return nil
+	}
+	at := func(j float64) float64 { return 100 * lsh.CandidateProbability(j, s.NumBands, s.MinhashesPerBand) }
+	j := t.Float()
+	line := fmt.Sprintf("%d bands of %d rows: a pair at similarity %s is compared with probability %.1f %%",
+		s.NumBands, s.MinhashesPerBand, s.Threshold, at(j))
+	if high := (1 + j) / 2; j < 1 {
+		line += fmt.Sprintf(", at %.3g with %.1f %%", high, at(high))
+	}
+	return []string{line}
+}
+
+// summary prints what was found.
+func summary(w io.Writer, r *dedup.Result, output string) error {
+	s := &r.Steps
+	if r.AlreadyDone {
+		_, err := fmt.Fprintf(w, "already done: %s holds the result of the same options and input, digest %s\n", output, r.Digest)
+		return err
+	}
+	share := func(n int64) string {
+		if s.Documents == 0 {
+			return ""
+		}
+		return fmt.Sprintf(" (%.1f %%)", 100*float64(n)/float64(s.Documents))
+	}
+	mb := float64(s.TextBytes) / 1e6
+	var b strings.Builder
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("read", "%s documents, %.1f MB of text, %s files", humanize.Comma(s.Documents), mb, humanize.Comma(int64(s.Files)))
+	row("identical", "%s removed%s: another document has the same text", humanize.Comma(s.RemovedExact), share(s.RemovedExact))
+	near := s.Removed - s.RemovedExact
+	how := fmt.Sprintf("similar at %s or more to a kept document", r.Spec.Threshold)
+	if r.Spec.Verify == dedup.VerifyNone {
+		how = "connected by candidate pairs, not verified"
+	}
+	row("near", "%s removed%s: %s", humanize.Comma(near), share(near), how)
+	row("kept", "%s documents%s, %s empty among all", humanize.Comma(s.Kept), share(s.Kept), humanize.Comma(s.Empty))
+	row("clusters", "%s of two or more, the largest of %s", humanize.Comma(s.Clusters), humanize.Comma(s.LargestCluster))
+	row("compared", "%s pairs exactly, of %s candidate pairs among %s documents", humanize.Comma(s.Tests), humanize.Comma(s.Pairs), humanize.Comma(s.Candidates))
+	row("saved", "%.1f MB of text", float64(s.RemovedTextBytes)/1e6)
+	wall := time.Duration(r.WallSeconds * float64(time.Second)).Round(10 * time.Millisecond)
+	row("took", "%v, %.1f MB/s, %d MiB of memory at most, %d tasks reused", wall, mb/max(r.WallSeconds, 1e-9), r.PeakMemory>>20, r.TasksReused)
+	row("digest", "%s", r.Digest)
+	row("result", "%s", output)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// limitHeap makes the garbage collector keep to its part of a memory limit. The rest is for buffers outside of the
+// Go heap, for code and for stacks.
+func limitHeap(limit int64) {
+	if limit > 0 {
+		debug.SetMemoryLimit(limit * 6 / 10)
+	}
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/klauspost/cpuid/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/dovetail-dedup/dovetail/lsh"
+)
+
+func infoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "info",
+		Short: "Say what this build can do on this machine",
+		Long: `Say what this build can do on this machine: version, processor, what computes signatures and how, what
+ranks can talk through, and which formats are read.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var b strings.Builder
+			row := func(name, format string, args ...any) {
+				fmt.Fprintf(&b, "%-11s %s\n", name, fmt.Sprintf(format, args...))
+			}
+			row("version", "dovetail %s, %s, %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			row("processor", "%s, %d threads used", cpuid.CPU.BrandName, runtime.GOMAXPROCS(0))
+			row("devices", "cpu: portable Go code, no vector instructions yet; cuda: not in this build")
+			var sketches []string
+			for _, s := range lsh.Sketches() {
+				p := lsh.DefaultParams()
+				p.Sketch = s
+				sketches = append(sketches, p.Format())
+			}
+			row("sketches", "%s", strings.Join(sketches, ", "))
+			row("ranks", "in this process (--ranks); over TCP or UCX: not in this build")
+			row("formats", "parquet (.parquet .pq), jsonl (.jsonl .json .ndjson, also .gz and .zst), files (one document per file)")
+			_, err := fmt.Fprint(cmd.OutOrStdout(), b.String())
+			return err
+		},
+	}
+}

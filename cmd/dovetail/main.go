@@ -1,0 +1,149 @@
+// Command dovetail removes near-duplicate documents from text collections of any size.
+//
+//	dovetail dedup --input data --output clean
+//
+// `dovetail --help` lists the commands, `dovetail dedup --help` every option with its default.
+//
+// Exit codes: 0 the work is done; 1 it is not, and one line on standard error says why; 2 the command line
+// is wrong; 130 and 143 interrupted by SIGINT or SIGTERM, and the same command goes on from there.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dovetail-dedup/dovetail/executor"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// usageError is an error in the command line rather than in the work.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+// run executes a command line and returns the exit code.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	caught := os.Signal(nil)
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case caught = <-signals:
+			stop(interrupted{caught})
+		case <-done:
+			return
+		}
+		select {
+		case <-signals: // asked twice: do not wait for anything
+			fmt.Fprintln(stderr, "dovetail: stopped at once")
+			os.Exit(exitCode(interrupted{caught}))
+		case <-done:
+		}
+	}()
+
+	root := rootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var in interrupted
+	if cause := context.Cause(ctx); errors.As(cause, &in) {
+		err = in
+	}
+	fmt.Fprintf(stderr, "dovetail: %s\n", oneLine(err))
+	var p *executor.PanicError
+	if errors.As(err, &p) {
+		fmt.Fprintf(stderr, "This is a fault of dovetail's. Please report it with what follows.\n%s\n", p.Detail())
+	}
+	return exitCode(err)
+}
+
+// interrupted says that a signal ended the run.
+type interrupted struct{ sig os.Signal }
+
+func (i interrupted) Error() string {
+	return fmt.Sprintf("stopped by %v; the same command goes on from here", i.sig)
+}
+
+func exitCode(err error) int {
+	var in interrupted
+	if errors.As(err, &in) {
+		if s, ok := in.sig.(syscall.Signal); ok {
+			return 128 + int(s)
+		}
+	}
+	var u usageError
+	if errors.As(err, &u) {
+		return 2
+	}
+	return 1
+}
+
+// oneLine puts an error that may consist of several on one line, without package names in front.
+func oneLine(err error) string {
+	var parts []string
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimSpace(line)
+		for _, p := range []string{"dedup: ", "corpus: ", "executor: ", "lsh: "} {
+			line = strings.TrimPrefix(line, p)
+		}
+		if line != "" {
+			parts = append(parts, line)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+func rootCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "dovetail",
+		Short: "Remove near-duplicate documents from text collections of any size",
+		Long: `dovetail removes near-duplicate documents from text collections of any size.
+
+A document is removed only against a kept one whose exact Jaccard similarity was computed and reaches
+the threshold. The result depends on the input and the options that decide results, and on nothing
+else: not on workers, ranks, memory, or how often the run was interrupted.`,
+		Example:       "  dovetail dedup --input data --output clean",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	})
+	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.AddCommand(dedupCommand(), infoCommand())
+	return cmd
+}
+
+// version returns the version of this build: set by the linker, or what Go recorded.
+func version() string {
+	if buildVersion != "" {
+		return buildVersion
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// buildVersion is set with -ldflags "-X main.buildVersion=...".
+var buildVersion string

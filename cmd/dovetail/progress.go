@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"github.com/dovetail-dedup/dovetail/executor"
+)
+
+// reporter shows how a run goes: bars on a terminal, lines elsewhere, JSON lines for programs.
+type reporter struct {
+	w       io.Writer
+	machine bool // the output is for a program
+	quiet   bool
+
+	mu      sync.Mutex
+	bars    *mpb.Progress
+	bar     *mpb.Bar
+	started time.Time
+	info    executor.StageInfo
+	last    time.Time
+	latest  executor.Progress
+}
+
+// plainInterval is the time between lines about a stage that goes on.
+const plainInterval = 10 * time.Second
+
+func newReporter(mode string, w io.Writer) (*reporter, error) {
+	r := &reporter{w: w}
+	switch mode {
+	case "auto":
+		f, ok := w.(*os.File)
+		if ok && term.IsTerminal(int(f.Fd())) {
+			r.bars = mpb.New(mpb.WithOutput(w), mpb.WithWidth(36), mpb.WithRefreshRate(150*time.Millisecond))
+		}
+	case "plain":
+	case "json":
+		r.machine = true
+	case "none":
+		r.quiet = true
+	default:
+		return nil, fmt.Errorf("--progress %q: must be auto, plain, json or none", mode)
+	}
+	return r, nil
+}
+
+// event is a JSON line.
+type event struct {
+	Time     time.Time            `json:"time"`
+	Event    string               `json:"event"`
+	Info     *executor.StageInfo  `json:"info,omitempty"`
+	Progress *executor.Progress   `json:"progress,omitempty"`
+	Stats    *executor.StageStats `json:"stats,omitempty"`
+	Stage    string               `json:"stage,omitempty"`
+	Note     string               `json:"note,omitempty"`
+}
+
+func (r *reporter) json(e event) {
+	e.Time = time.Now().UTC()
+	if data, err := json.Marshal(e); err == nil {
+		_, _ = r.w.Write(append(data, '\n')) // progress that cannot be shown must not stop the run
+	}
+}
+
+// StageStarted implements executor.Reporter.
+func (r *reporter) StageStarted(i executor.StageInfo) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.info, r.started, r.last, r.latest = i, time.Now(), time.Now(), executor.Progress{}
+	switch {
+	case r.quiet:
+	case r.machine:
+		r.json(event{Event: "stage_started", Info: &i})
+	case r.bars != nil:
+		r.bar = r.bars.AddBar(max(i.Tasks, 1),
+			mpb.PrependDecorators(decor.Name(i.Stage, decor.WC{W: 14, C: decor.DindentRight}), decor.CountersNoUnit("%d/%d", decor.WC{W: 13})),
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return r.detail() })))
+	}
+}
+
+// detail says what a bar cannot: documents or bytes done, speed, time left, spill.
+func (r *reporter) detail() string {
+	p := r.latest
+	since := time.Since(r.started).Seconds()
+	s := ""
+	if p.Units > 0 && since > 0 {
+		s = fmt.Sprintf(" %s, %.1f MB/s", humanize.Bytes(uint64(p.Units)), float64(p.Units)/1e6/since)
+	}
+	if p.TasksDone > p.Reused && p.TasksDone < p.Tasks {
+		left := since * float64(p.Tasks-p.TasksDone) / float64(p.TasksDone-p.Reused)
+		s += fmt.Sprintf(", %v left", time.Duration(left*float64(time.Second)).Round(time.Second))
+	}
+	if p.SpilledBytes > 0 {
+		s += fmt.Sprintf(", %s spilled", humanize.Bytes(uint64(p.SpilledBytes)))
+	}
+	return s
+}
+
+// StageProgress implements executor.Reporter.
+func (r *reporter) StageProgress(p executor.Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latest = p
+	switch {
+	case r.quiet:
+	case r.machine:
+		if time.Since(r.last) >= time.Second {
+			r.last = time.Now()
+			r.json(event{Event: "stage_progress", Progress: &p})
+		}
+	case r.bar != nil:
+		r.bar.SetCurrent(p.TasksDone)
+	case time.Since(r.last) >= plainInterval:
+		r.last = time.Now()
+		fmt.Fprintf(r.w, "%-14s %d of %d tasks%s\n", p.Stage, p.TasksDone, p.Tasks, r.detail())
+	}
+}
+
+// StageFinished implements executor.Reporter.
+func (r *reporter) StageFinished(s executor.StageStats) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.quiet:
+	case r.machine:
+		r.json(event{Event: "stage_finished", Stats: &s})
+	case r.bar != nil:
+		if s.Error == "" {
+			r.bar.SetTotal(-1, true)
+		} else {
+			r.bar.Abort(false)
+		}
+		r.bar = nil
+	case s.Error == "" && s.WallSeconds >= 1:
+		fmt.Fprintf(r.w, "%-14s %d tasks in %.1f s%s\n", s.Name, s.Tasks, s.WallSeconds, r.detail())
+	}
+}
+
+// Note implements executor.Reporter.
+func (r *reporter) Note(stage, line string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.quiet:
+	case r.machine:
+		r.json(event{Event: "note", Stage: stage, Note: line})
+	case r.bars != nil:
+		_, _ = fmt.Fprintln(r.bars, line) // above the bars
+	default:
+		fmt.Fprintln(r.w, line)
+	}
+}
+
+// close leaves the terminal in order.
+func (r *reporter) close() {
+	r.mu.Lock()
+	if r.bar != nil {
+		r.bar.Abort(false)
+		r.bar = nil
+	}
+	r.mu.Unlock()
+	if r.bars != nil {
+		r.bars.Wait()
+	}
+}

@@ -1,0 +1,114 @@
+package corpus
+
+import (
+	"math"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// Batch is a run of documents in the order of their ordinals. Its columns have the same number of rows.
+type Batch struct {
+	// Ord holds the ordinals.
+	Ord []uint64
+	// Text is the column of texts; its buffers are nil if ColumnText was not wanted.
+	Text mem.Strings
+	// Keep holds a value for each document; of two documents the one with the larger value is to be kept.
+	// The values are compared as unsigned numbers; 0 stands for null and NaN. It is nil if not wanted.
+	Keep []uint64
+	// IDs holds the user's ids; nil if not wanted.
+	IDs *IDs
+}
+
+// IDs is a column of document ids of one kind.
+type IDs struct {
+	Kind   IDKind
+	Int    []int64     // for IntIDs
+	String mem.Strings // for StringIDs
+}
+
+// Release gives back the memory of the batch. It may be called again and on nil.
+func (b *Batch) Release() {
+	if b == nil {
+		return
+	}
+	b.Text.Release()
+	if b.IDs != nil {
+		b.IDs.String.Release()
+	}
+	*b = Batch{}
+}
+
+// batchMaker collects the documents of a batch.
+type batchMaker struct {
+	bytes, rows int // when a batch is full
+	columns     Columns
+	idKind      IDKind
+
+	ord  []uint64
+	text stringBuilder
+	keep []uint64
+	ints []int64
+	strs stringBuilder
+}
+
+// room reports whether a document with n bytes of text may join the batch. The first one always may.
+func (m *batchMaker) room(n int) bool {
+	if len(m.ord) == 0 {
+		return true
+	}
+	return len(m.ord) < m.rows && (m.columns&ColumnText == 0 || m.text.n+n <= m.bytes)
+}
+
+func (m *batchMaker) full() bool { return len(m.ord) >= m.rows || m.text.n >= m.bytes }
+
+// addText appends a text; the caller appends the other columns of the document, too.
+func (m *batchMaker) addText(text []byte, null bool) error {
+	if null {
+		return m.text.addNull()
+	}
+	return m.text.add(text)
+}
+
+// finish returns the batch and starts the next.
+func (m *batchMaker) finish() (*Batch, error) {
+	b := &Batch{Ord: m.ord}
+	m.ord = nil
+	var err error
+	if m.columns&ColumnText != 0 {
+		if b.Text, err = m.text.finish(); err != nil {
+			return nil, err
+		}
+	}
+	if m.columns&ColumnKeep != 0 {
+		b.Keep, m.keep = m.keep, nil
+	}
+	if m.columns&ColumnID != 0 {
+		b.IDs = &IDs{Kind: m.idKind}
+		if m.idKind == IntIDs {
+			b.IDs.Int, m.ints = m.ints, nil
+		} else if b.IDs.String, err = m.strs.finish(); err != nil {
+			b.Release()
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (m *batchMaker) release() {
+	m.text.release()
+	m.strs.release()
+	m.ord, m.keep, m.ints = nil, nil, nil
+}
+
+// keepKey maps a number to an integer that sorts like it; NaN and, by being what null gets, nothing else
+// maps to 0.
+func keepKey(f float64) uint64 {
+	if f != f {
+		return 0
+	}
+	bits := math.Float64bits(f + 0) // -0 becomes 0
+	if bits>>63 != 0 {
+		return ^bits
+	}
+	return bits | 1<<63
+}

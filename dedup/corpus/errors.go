@@ -1,0 +1,68 @@
+package corpus
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// What is wrong with a file or an input. Test with errors.Is.
+var (
+	// ErrInput is wrapped by what is wrong with the inputs as the user named them: nothing matches, formats
+	// are mixed, two files would have one path.
+	ErrInput = errors.New("input cannot be used")
+	// ErrCorrupt is wrapped when the bytes of a file are not of its format, or stop too early.
+	ErrCorrupt = errors.New("damaged file")
+	// ErrColumn is wrapped when a file lacks a column or has it with a type that cannot serve.
+	ErrColumn = errors.New("unsuitable column")
+	// ErrRecord is wrapped when a single line or row cannot be used while the file around it can.
+	ErrRecord = errors.New("unusable record")
+	// ErrChanged is wrapped when a file is not the one that was resolved.
+	ErrChanged = errors.New("file changed during the run")
+)
+
+// FileError says what is wrong with the contents of a file, and where.
+type FileError struct {
+	Name     string // the file
+	Line     int64  // from 1; 0 if it is not about a line
+	Row      int64  // from 0; -1 if it is not about a row
+	RowGroup int    // from 0; -1 if it is not about a row group
+	Kind     error  // ErrCorrupt, ErrColumn, ErrRecord or ErrChanged
+	Err      error  // what is wrong and, where something can be done, what to do
+}
+
+// Error returns one line: file, place, fault.
+func (e *FileError) Error() string {
+	s := "corpus: " + e.Name
+	switch {
+	case e.Line > 0:
+		s += ":" + strconv.FormatInt(e.Line, 10)
+	case e.Row >= 0:
+		s += ": row " + strconv.FormatInt(e.Row, 10)
+	case e.RowGroup >= 0:
+		s += ": row group " + strconv.Itoa(e.RowGroup)
+	}
+	return s + ": " + e.Err.Error()
+}
+
+// Unwrap returns the kind and the cause.
+func (e *FileError) Unwrap() []error { return []error{e.Kind, e.Err} }
+
+// TooLargeError reports a document that does not fit ReadOptions.MaxBytes. errors.Is(err, mem.ErrNoMemory)
+// is true for it.
+type TooLargeError struct {
+	Name  string // the file
+	Row   int64  // the row or line, from 0, of the document, or of the first one in its page
+	Need  int64  // the MaxBytes that would do for it, in bytes
+	Limit int64  // the MaxBytes that was set
+}
+
+// Error names the document and what it needs.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("corpus: %s: row %d needs %d bytes to be read, the limit is %d", e.Name, e.Row, e.Need, e.Limit)
+}
+
+// Unwrap returns mem.ErrNoMemory.
+func (e *TooLargeError) Unwrap() error { return mem.ErrNoMemory }

@@ -1,0 +1,370 @@
+package corpus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow is the largest window of a zstd frame that is accepted: what zstd --long makes, and what its
+// command line refuses to exceed without being told.
+const maxWindow = 128 << 20
+
+// decompress returns a reader of the bytes behind c, of all members of a gzip file and all frames of a zstd
+// file, and what closes it.
+func decompress(c Compression, r io.Reader) (io.Reader, func() error, error) {
+	switch c {
+	case Uncompressed:
+		return r, func() error { return nil }, nil
+	case Gzip:
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, nil, fmt.Errorf("gzip: %w", err)
+		}
+		return z, z.Close, nil
+	case Zstd:
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, func() error { z.Close(); return nil }, nil
+	}
+	return nil, nil, fmt.Errorf("unknown compression %q", c)
+}
+
+// jsonLines reads the lines of a JSON Lines file one by one.
+type jsonLines struct {
+	src   *source
+	lines lineReader
+	free  func() error
+	row   int64 // of the line that next returns next
+}
+
+// openLines opens the bytes [from, to) of a file, whose first line is number row; they are decompressed
+// from the start of the file if it is compressed.
+func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o ReadOptions) (*jsonLines, error) {
+	f := &s.Files[file]
+	src, err := s.open(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	fail := func(err error) error { return errors.Join(err, src.Close()) }
+	if to == 0 {
+		to = f.Size
+	}
+	if f.Compression != Uncompressed && f.Size == 0 {
+		return nil, fail(src.fault(ErrCorrupt, place{}, fmt.Errorf("it is empty, which no .%s file is", f.Compression)))
+	}
+	r, free, err := decompress(f.Compression, src.section(from, to))
+	if err != nil {
+		return nil, fail(src.fault(ErrCorrupt, place{}, err))
+	}
+	return &jsonLines{src: src, free: free, row: row, lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes}}, nil
+}
+
+// next returns the next line with its \n, and its number from 0.
+func (l *jsonLines) next(ctx context.Context) (line []byte, row int64, err error) {
+	l.src.ctx = ctx
+	if err := guarded(func() error { line, err = l.lines.next(); return err }); err != nil {
+		if err == errLongLine {
+			return nil, 0, l.tooLong()
+		}
+		return nil, 0, l.fault(err)
+	}
+	row = l.row
+	if row >= MaxRows {
+		return nil, 0, fmt.Errorf("corpus: %s has more than %d lines; split it", l.src.name, int64(MaxRows))
+	}
+	l.row++
+	return line, row, nil
+}
+
+// skip passes over the next line.
+func (l *jsonLines) skip(ctx context.Context) error {
+	l.src.ctx = ctx
+	if err := guarded(l.lines.skip); err != nil {
+		return l.fault(err)
+	}
+	l.row++
+	return nil
+}
+
+// fault passes io.EOF on, which is the end of the file and not a fault.
+func (l *jsonLines) fault(err error) error {
+	if err == io.EOF && l.src.err == nil {
+		return err
+	}
+	return l.src.fault(ErrCorrupt, place{line: l.row + 1}, err)
+}
+
+func (l *jsonLines) tooLong() error {
+	row, limit := l.row, l.lines.limit
+	var n int64
+	err := guarded(func() (err error) { n, err = l.lines.rest(); return err })
+	if err != nil {
+		return l.fault(err)
+	}
+	return &TooLargeError{Name: l.src.name, Row: row, Need: lineNeed(n), Limit: limit}
+}
+
+// lineNeed bounds the memory to read a line of n bytes: the buffer it is collected in and the half as large
+// one before, and the same bytes once more each as an unescaped string and as a text.
+func lineNeed(n int64) int64 { return max(5*(n+1), lineBuffer) }
+
+func (l *jsonLines) close() error {
+	l.lines.close()
+	return errors.Join(l.free(), l.src.Close())
+}
+
+// jsonDoc takes the wanted fields out of lines.
+type jsonDoc struct {
+	line           jsonLine
+	text, keep, id *jsonField // nil if not wanted
+	idKind         IDKind
+}
+
+func newJSONDoc(o Options, columns Columns, kind IDKind) *jsonDoc {
+	d := &jsonDoc{idKind: kind}
+	for _, c := range []struct {
+		column Columns
+		name   string
+		field  **jsonField
+	}{{ColumnText, o.TextField, &d.text}, {ColumnKeep, o.KeepField, &d.keep}, {ColumnID, o.IDField, &d.id}} {
+		if columns&c.column != 0 && c.name != "" {
+			*c.field = newJSONField(c.name)
+			d.line.fields = append(d.line.fields, *c.field)
+		}
+	}
+	return d
+}
+
+var bom = []byte("\xef\xbb\xbf")
+
+// parse reads a line. ok is false for a blank one, which is no document.
+func (d *jsonDoc) parse(line []byte, row int64) (ok bool, err error) {
+	line = trimBOM(line, row)
+	if isBlank(line) {
+		return false, nil
+	}
+	if err := d.line.scan(line); err != nil {
+		return false, errors.New(err.Error() + hint(line, row))
+	}
+	if d.text != nil {
+		if k := d.text.value.kind; k > jsonNull && k != jsonString {
+			return false, fmt.Errorf("field %q is %s, a text must be a string or null", d.text.name, k)
+		}
+	}
+	return true, nil
+}
+
+// trimBOM cuts the byte order mark off the first line of a file.
+func trimBOM(line []byte, row int64) []byte {
+	if row == 0 {
+		return bytes.TrimPrefix(line, bom)
+	}
+	return line
+}
+
+func isBlank(line []byte) bool {
+	for _, c := range line {
+		if c != ' ' && c != '\t' && c != '\r' && c != '\n' {
+			return false
+		}
+	}
+	return true
+}
+
+// hint guesses what a file is whose first line is not a JSON object.
+func hint(line []byte, row int64) string {
+	switch {
+	case row > 0:
+		return ""
+	case bytes.HasPrefix(line, []byte("\x1f\x8b")):
+		return "; the file looks like gzip: name it .jsonl.gz"
+	case bytes.HasPrefix(line, []byte("\x28\xb5\x2f\xfd")):
+		return "; the file looks like zstd: name it .jsonl.zst"
+	case line[0] == '[' || bytes.Equal(bytes.TrimSpace(line), []byte("{")):
+		return "; JSON Lines has one object to a line, for instance from jq -c '.[]'"
+	}
+	return ""
+}
+
+// textValue returns the text of the last document; null is true if there is none.
+func (d *jsonDoc) textValue() (text []byte, null bool) {
+	v := d.text.value
+	return v.raw, v.kind != jsonString
+}
+
+func (d *jsonDoc) keepValue() (uint64, error) {
+	switch v := d.keep.value; v.kind {
+	case jsonMissing, jsonNull:
+		return 0, nil
+	case jsonBool:
+		if v.raw[0] == 't' {
+			return keepKey(1), nil
+		}
+		return keepKey(0), nil
+	case jsonNumber:
+		f, err := strconv.ParseFloat(string(v.raw), 64)
+		if err != nil && !math.IsInf(f, 0) {
+			return 0, err
+		}
+		return keepKey(f), nil
+	default:
+		return 0, fmt.Errorf("field %q is %s, to compare documents by it it must be a number", d.keep.name, v.kind)
+	}
+}
+
+// idKindOf returns the kind of id that a value is.
+func idKindOf(v jsonValue) IDKind {
+	switch v.kind {
+	case jsonNumber:
+		return IntIDs
+	case jsonString:
+		return StringIDs
+	}
+	return NoIDs
+}
+
+// addID appends the id of the last document.
+func (d *jsonDoc) addID(m *batchMaker) error {
+	v := d.id.value
+	switch kind := idKindOf(v); {
+	case kind == NoIDs:
+		return fmt.Errorf("field %q is %s, an id must be an integer or a string", d.id.name, v.kind)
+	case kind != d.idKind:
+		return fmt.Errorf("field %q is %s, the ids before it are of type %s", d.id.name, v.kind, d.idKind)
+	case kind == StringIDs:
+		return m.strs.add(v.raw)
+	}
+	n, err := strconv.ParseInt(string(v.raw), 10, 64)
+	if err != nil {
+		return fmt.Errorf("field %q is %.40s, which is no 64-bit integer", d.id.name, v.raw)
+	}
+	m.ints = append(m.ints, n)
+	return nil
+}
+
+// jsonReader is the docReader of JSON Lines.
+type jsonReader struct {
+	*jsonLines
+	file    int
+	doc     *jsonDoc
+	rows    rowSelector
+	limit   int64
+	pending bool // doc holds a document that had no room yet
+	at      int64
+	peak    int64
+}
+
+func (s *Set) openJSONL(ctx context.Context, file int, sp Split, rows rowSelector, o ReadOptions) (docReader, error) {
+	l, err := s.openLines(ctx, file, sp.Offset, sp.End, sp.Row, o)
+	if err != nil {
+		return nil, err
+	}
+	return &jsonReader{
+		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, doc: newJSONDoc(s.Options, o.Columns, s.IDKind),
+	}, nil
+}
+
+func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err error) {
+	for {
+		if !r.pending {
+			if end, err := r.advance(ctx, m); end || err != nil {
+				return end, err
+			}
+		}
+		var text []byte
+		var null bool
+		if r.doc.text != nil {
+			text, null = r.doc.textValue()
+		}
+		if r.pending = !m.room(len(text)); r.pending {
+			return false, nil
+		}
+		if err := r.add(m, text, null); err != nil {
+			return false, r.src.fault(ErrRecord, place{line: r.at + 1}, err)
+		}
+	}
+}
+
+// advance parses up to the next wanted document.
+func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (end bool, err error) {
+	for {
+		if !r.rows.wanted(r.row) {
+			if r.rows.done() {
+				return true, nil
+			}
+			if err := r.skip(ctx); err == io.EOF {
+				return true, nil
+			} else if err != nil {
+				return false, err
+			}
+			continue
+		}
+		line, row, err := r.next(ctx)
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if err := r.check(line, row, m); err != nil {
+			return false, err
+		}
+		ok, err := r.doc.parse(line, row)
+		if err != nil {
+			return false, r.src.fault(ErrRecord, place{line: row + 1}, err)
+		}
+		if ok {
+			r.at = row
+			return false, nil
+		}
+	}
+}
+
+// check accounts for the memory that a line takes.
+func (r *jsonReader) check(line []byte, row int64, m *batchMaker) error {
+	n := int64(len(line))
+	held := int64(r.lines.buf.Len()) + n + n/4
+	if n > int64(m.bytes) {
+		held += n
+	}
+	r.peak = max(r.peak, held, r.lines.peak)
+	if r.limit > 0 && held > r.limit && n > lineBuffer {
+		return &TooLargeError{Name: r.src.name, Row: row, Need: lineNeed(n), Limit: r.limit}
+	}
+	return nil
+}
+
+func (r *jsonReader) add(m *batchMaker, text []byte, null bool) error {
+	if r.doc.text != nil {
+		if err := m.addText(text, null); err != nil {
+			return err
+		}
+	}
+	if r.doc.keep != nil {
+		k, err := r.doc.keepValue()
+		if err != nil {
+			return err
+		}
+		m.keep = append(m.keep, k)
+	}
+	if r.doc.id != nil {
+		if err := r.doc.addID(m); err != nil {
+			return err
+		}
+	}
+	m.ord = append(m.ord, Ordinal(r.file, r.at))
+	return nil
+}
+
+func (r *jsonReader) largest() int64 { return r.peak }

@@ -1,0 +1,231 @@
+package corpus
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow/float16"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/schema"
+)
+
+// parquetColumns are the indexes of the wanted leaf columns in a file, -1 for those not wanted.
+type parquetColumns struct {
+	text, keep, id int
+	idKind         IDKind
+}
+
+// findColumns looks up the columns that o names and checks that their types will do.
+func findColumns(sc *schema.Schema, o Options) (parquetColumns, error) {
+	c := parquetColumns{text: -1, keep: -1, id: -1}
+	var err error
+	if c.text, err = findColumn(sc, o.TextField, "a text", isText); err != nil {
+		return c, err
+	}
+	if o.KeepField != "" {
+		if c.keep, err = findColumn(sc, o.KeepField, "a value to compare documents by", isNumber); err != nil {
+			return c, err
+		}
+	}
+	if o.IDField != "" {
+		if c.id, err = findColumn(sc, o.IDField, "an id", isID); err != nil {
+			return c, err
+		}
+		c.idKind = IntIDs
+		if sc.Column(c.id).PhysicalType() == parquet.Types.ByteArray {
+			c.idKind = StringIDs
+		}
+	}
+	return c, nil
+}
+
+// findColumn returns the index of the leaf column at a path. A column at the top level whose name has
+// dots goes before a nested one.
+func findColumn(sc *schema.Schema, name, role string, suits func(*schema.Column) bool) (int, error) {
+	at := -1
+	for i := range sc.NumColumns() {
+		if sc.Column(i).Path() == name && (at < 0 || len(sc.Column(i).ColumnPath()) == 1) {
+			at = i
+		}
+	}
+	if at < 0 {
+		for i := range sc.Root().NumFields() {
+			if f := sc.Root().Field(i); f.Name() == name {
+				return 0, fmt.Errorf("column %q has type %s and cannot be %s; the columns are %s", name, nodeType(f), role, columnList(sc))
+			}
+		}
+		return 0, fmt.Errorf("no column %q; the columns are %s", name, columnList(sc))
+	}
+	col := sc.Column(at)
+	if col.MaxRepetitionLevel() > 0 {
+		return 0, fmt.Errorf("column %q is inside a list or map and cannot be %s; the columns are %s", name, role, columnList(sc))
+	}
+	if !suits(col) && !isNull(col) {
+		return 0, fmt.Errorf("column %q has type %s and cannot be %s; the columns are %s", name, leafType(col), role, columnList(sc))
+	}
+	return at, nil
+}
+
+// columnList lists the columns at the top level with their types.
+func columnList(sc *schema.Schema) string {
+	var b strings.Builder
+	root := sc.Root()
+	for i := range root.NumFields() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		if i == 30 {
+			fmt.Fprintf(&b, "and %d more", root.NumFields()-i)
+			break
+		}
+		fmt.Fprintf(&b, "%s (%s)", root.Field(i).Name(), nodeType(root.Field(i)))
+	}
+	return b.String()
+}
+
+func nodeType(n schema.Node) string {
+	switch n := n.(type) {
+	case *schema.PrimitiveNode:
+		t := primitiveType(n.PhysicalType(), n.LogicalType())
+		if n.RepetitionType() == parquet.Repetitions.Repeated {
+			return "list of " + t
+		}
+		return t
+	case *schema.GroupNode:
+		switch n.LogicalType().(type) {
+		case schema.ListLogicalType:
+			return "list"
+		case schema.MapLogicalType:
+			return "map"
+		}
+		if n.RepetitionType() == parquet.Repetitions.Repeated {
+			return "list of structs"
+		}
+	}
+	return "struct"
+}
+
+func leafType(c *schema.Column) string { return primitiveType(c.PhysicalType(), c.LogicalType()) }
+
+func primitiveType(p parquet.Type, l schema.LogicalType) string {
+	switch t := l.(type) {
+	case nil, schema.NoLogicalType, schema.UnknownLogicalType:
+	case schema.IntLogicalType:
+		if t.IsSigned() {
+			return fmt.Sprintf("int%d", t.BitWidth())
+		}
+		return fmt.Sprintf("uint%d", t.BitWidth())
+	case schema.TimestampLogicalType:
+		return "timestamp"
+	case schema.TimeLogicalType:
+		return "time"
+	default:
+		if l.IsValid() && !l.IsNone() {
+			return strings.ToLower(l.String())
+		}
+	}
+	switch p {
+	case parquet.Types.ByteArray:
+		return "binary"
+	case parquet.Types.Boolean:
+		return "bool"
+	}
+	return strings.ToLower(p.String())
+}
+
+// isNull reports a column of Arrow's null type, which writers make of a column without a single value.
+func isNull(c *schema.Column) bool {
+	_, null := c.LogicalType().(schema.NullLogicalType)
+	return null
+}
+
+func isText(c *schema.Column) bool {
+	if c.PhysicalType() != parquet.Types.ByteArray {
+		return false
+	}
+	switch c.LogicalType().(type) {
+	case schema.DecimalLogicalType:
+		return false
+	}
+	return true
+}
+
+func isID(c *schema.Column) bool {
+	switch c.PhysicalType() {
+	case parquet.Types.Int32, parquet.Types.Int64:
+		switch c.LogicalType().(type) {
+		case nil, schema.NoLogicalType, schema.UnknownLogicalType, schema.IntLogicalType:
+			return true
+		}
+		return false
+	}
+	return isText(c)
+}
+
+func isNumber(c *schema.Column) bool {
+	_, err := numberScale(c)
+	return err == nil
+}
+
+// numberScale returns what a stored number is multiplied with so that values of columns of one kind compare
+// whatever their units: a decimal with its scale, dates and times as microseconds.
+func numberScale(c *schema.Column) (float64, error) {
+	fits := false
+	scale := 1.0
+	switch c.PhysicalType() {
+	case parquet.Types.Boolean, parquet.Types.Int32, parquet.Types.Int64, parquet.Types.Float, parquet.Types.Double,
+		parquet.Types.Int96:
+		fits = true
+	}
+	switch t := c.LogicalType().(type) {
+	case schema.DecimalLogicalType:
+		return math.Pow10(-int(t.Scale())), nil
+	case schema.Float16LogicalType:
+		return 1, nil
+	case schema.DateLogicalType:
+		return 24 * 3600 * 1e6, nil
+	case schema.TimestampLogicalType:
+		scale = unitScale(t.TimeUnit())
+	case schema.TimeLogicalType:
+		scale = unitScale(t.TimeUnit())
+	}
+	if !fits {
+		return 0, errors.New("not a number")
+	}
+	return scale, nil
+}
+
+func unitScale(u schema.TimeUnitType) float64 {
+	switch u {
+	case schema.TimeUnitMillis:
+		return 1e3
+	case schema.TimeUnitNanos:
+		return 1e-3
+	}
+	return 1
+}
+
+// bytesNumber returns the value of a number stored as bytes: a half float, or a decimal, which is a
+// big-endian two's complement integer.
+func bytesNumber(c *schema.Column, scale float64) func([]byte) float64 {
+	if _, half := c.LogicalType().(schema.Float16LogicalType); half {
+		return func(b []byte) float64 {
+			if len(b) != 2 {
+				return math.NaN()
+			}
+			return float64(float16.FromLEBytes(b).Float32())
+		}
+	}
+	return func(b []byte) float64 {
+		var n big.Int
+		n.SetBytes(b)
+		if len(b) > 0 && b[0]&0x80 != 0 {
+			n.Sub(&n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
+		}
+		f, _ := new(big.Float).SetInt(&n).Float64()
+		return f * scale
+	}
+}

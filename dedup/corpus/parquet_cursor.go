@@ -1,0 +1,248 @@
+package corpus
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+	"github.com/apache/arrow-go/v18/parquet/schema"
+)
+
+// chunk is an open column chunk.
+type chunk = file.ColumnChunkReader
+
+// readBuffer is how much of a column chunk is read from the file at a time.
+const readBuffer = 256 << 10
+
+// openChunk opens a column of a row group. Its pages are decoded one at a time, and large ones of values that
+// stand one after the other piece by piece where the codec can do that.
+func (p *parquetFile) openChunk(group, column int, a *arena) (chunk, error) {
+	meta, err := p.meta.RowGroup(group).ColumnChunk(column)
+	if err != nil {
+		return nil, err
+	}
+	props := parquet.NewReaderProperties(a)
+	props.BufferedStreamEnabled = true
+	props.PageStreamingEnabled = true
+	props.BufferSize = readBuffer
+	props.MaxCompressedPageSize = meta.TotalCompressedSize()
+	props.MaxUncompressedPageSize = maxPage(meta)
+	r, err := file.NewParquetReader(p.src.section(0, p.size), file.WithReadProps(props), file.WithMetadata(p.meta))
+	if err != nil {
+		return nil, err
+	}
+	return r.RowGroup(group).Column(column)
+}
+
+// maxPage returns the largest size that a page of a chunk may claim to have when it is decompressed: no more
+// than the whole chunk, and no more than its codec can make of the bytes that are there. It is what keeps a
+// damaged header from asking for memory.
+func maxPage(meta *metadata.ColumnChunkMetaData) int64 {
+	ratio := int64(1 << 20) // zstd, brotli: a run of any length in a few bytes
+	switch meta.Compression() {
+	case compress.Codecs.Uncompressed:
+		ratio = 1
+	case compress.Codecs.Snappy:
+		ratio = 64
+	case compress.Codecs.Lz4Raw:
+		ratio = 256
+	case compress.Codecs.Gzip:
+		ratio = 1100
+	}
+	c := meta.TotalCompressedSize()
+	if c > math.MaxInt32 {
+		c = math.MaxInt32
+	}
+	// Some writers leave the headers of pages out of the total.
+	return max(1, min(c*ratio+4096, meta.TotalUncompressedSize()+1<<20, math.MaxInt32))
+}
+
+// cursor walks over the values of a column without repetition, one for each row.
+type cursor[T any] struct {
+	chunk
+	read   func(n int64, values []T, defs []int16) (int64, int, error)
+	maxDef int16
+	values []T
+	defs   []int16
+	levels int // levels in defs
+	level  int // the current one
+	value  int // its value, if it has one
+}
+
+// cursorBatch is how many values are decoded at a time. Values of bytes are not copied but point into the
+// page, so it need not be small for large ones.
+const cursorBatch = 512
+
+var errNoProgress = errors.New("a page has no values")
+
+// newCursor returns a cursor over a chunk whose values are of type T.
+func newCursor[T any](c chunk, read func(int64, []T, []int16, []int16) (int64, int, error)) *cursor[T] {
+	return &cursor[T]{
+		chunk: c, maxDef: c.Descriptor().MaxDefinitionLevel(),
+		values: make([]T, cursorBatch), defs: make([]int16, cursorBatch),
+		read: func(n int64, values []T, defs []int16) (int64, int, error) { return read(n, values, defs, nil) },
+	}
+}
+
+// peek returns the value of the current row; it is good until the next peek after an advance.
+func (c *cursor[T]) peek() (v T, null bool, err error) {
+	if c.level == c.levels {
+		if !c.HasNext() {
+			if err := c.Err(); err != nil {
+				return v, false, err
+			}
+			return v, false, errors.New("a column has fewer values than the row group has rows")
+		}
+		levels, values, err := c.read(cursorBatch, c.values, c.defs)
+		if err != nil {
+			return v, false, err
+		}
+		if c.maxDef == 0 {
+			levels = int64(values)
+		}
+		if levels == 0 {
+			return v, false, errNoProgress
+		}
+		if c.maxDef > 0 {
+			defined := 0
+			for _, d := range c.defs[:levels] {
+				if d == c.maxDef {
+					defined++
+				}
+			}
+			if defined != values {
+				return v, false, fmt.Errorf("a page has %d values where its levels say %d", values, defined)
+			}
+		}
+		c.levels, c.level, c.value = int(levels), 0, 0
+	}
+	if c.maxDef > 0 && c.defs[c.level] != c.maxDef {
+		return v, true, nil
+	}
+	return c.values[c.value], false, nil
+}
+
+// advance goes to the next row, after a peek.
+func (c *cursor[T]) advance() {
+	if c.maxDef == 0 || c.defs[c.level] == c.maxDef {
+		c.value++
+	}
+	c.level++
+}
+
+// nextValue returns the value of the current row and goes to the next.
+func (c *cursor[T]) nextValue() (v T, null bool, err error) {
+	if v, null, err = c.peek(); err == nil {
+		c.advance()
+	}
+	return v, null, err
+}
+
+// numbers returns a function that yields the keep key of one row after the other.
+func numbers(c chunk) (func() (uint64, error), error) {
+	col := c.Descriptor()
+	scale, err := numberScale(col)
+	if err != nil {
+		return nil, err
+	}
+	unsigned := false
+	if t, ok := col.LogicalType().(schema.IntLogicalType); ok {
+		unsigned = !t.IsSigned()
+	}
+	switch r := c.(type) {
+	case *file.BooleanColumnChunkReader:
+		return keys(newCursor(c, r.ReadBatch), func(b bool) float64 {
+			if b {
+				return 1
+			}
+			return 0
+		}), nil
+	case *file.Int32ColumnChunkReader:
+		return keys(newCursor(c, r.ReadBatch), func(v int32) float64 {
+			if unsigned {
+				return float64(uint32(v))
+			}
+			return float64(v) * scale
+		}), nil
+	case *file.Int64ColumnChunkReader:
+		return keys(newCursor(c, r.ReadBatch), func(v int64) float64 {
+			if unsigned {
+				return float64(uint64(v))
+			}
+			return float64(v) * scale
+		}), nil
+	case *file.Float32ColumnChunkReader:
+		return keys(newCursor(c, r.ReadBatch), func(v float32) float64 { return float64(v) }), nil
+	case *file.Float64ColumnChunkReader:
+		return keys(newCursor(c, r.ReadBatch), func(v float64) float64 { return v }), nil
+	case *file.Int96ColumnChunkReader:
+		return keys(newCursor(c, r.ReadBatch), int96Micros), nil
+	case *file.FixedLenByteArrayColumnChunkReader:
+		f := bytesNumber(col, scale)
+		return keys(newCursor(c, r.ReadBatchInPage), func(v parquet.FixedLenByteArray) float64 { return f(v) }), nil
+	case *file.ByteArrayColumnChunkReader:
+		f := bytesNumber(col, scale)
+		return keys(newCursor(c, r.ReadBatchInPage), func(v parquet.ByteArray) float64 { return f(v) }), nil
+	}
+	return nil, fmt.Errorf("column %q cannot be read as numbers", col.Path())
+}
+
+func keys[T any](c *cursor[T], number func(T) float64) func() (uint64, error) {
+	return func() (uint64, error) {
+		v, null, err := c.nextValue()
+		if null || err != nil {
+			return 0, err
+		}
+		return keepKey(number(v)), nil
+	}
+}
+
+// int96Micros converts the timestamps of old writers, a Julian day and nanoseconds within it.
+func int96Micros(v parquet.Int96) float64 {
+	const unixEpoch = 2440588
+	nanos := int64(binary.LittleEndian.Uint64(v[:8]))
+	day := int64(int32(binary.LittleEndian.Uint32(v[8:])))
+	return float64(day-unixEpoch)*24*3600*1e6 + float64(nanos)/1e3
+}
+
+var errNullID = errors.New("its id is null")
+
+// integers returns a function that yields the integer id of one row after the other.
+func integers(c chunk) (func() (int64, error), error) {
+	unsigned := false
+	if t, ok := c.Descriptor().LogicalType().(schema.IntLogicalType); ok {
+		unsigned = !t.IsSigned()
+	}
+	switch r := c.(type) {
+	case *file.Int32ColumnChunkReader:
+		cur := newCursor(c, r.ReadBatch)
+		return func() (int64, error) {
+			v, null, err := cur.nextValue()
+			if null {
+				err = errNullID
+			}
+			if unsigned {
+				return int64(uint32(v)), err
+			}
+			return int64(v), err
+		}, nil
+	case *file.Int64ColumnChunkReader:
+		cur := newCursor(c, r.ReadBatch)
+		return func() (int64, error) {
+			v, null, err := cur.nextValue()
+			switch {
+			case null:
+				err = errNullID
+			case unsigned && v < 0:
+				err = fmt.Errorf("its id %d is larger than a signed 64-bit integer", uint64(v))
+			}
+			return v, err
+		}, nil
+	}
+	return nil, fmt.Errorf("column %q cannot be read as integers", c.Descriptor().Path())
+}

@@ -1,0 +1,194 @@
+package corpus
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+)
+
+// groupReader reads the wanted columns of one row group side by side.
+type groupReader struct {
+	*parquetReader
+	index int
+	row   int64 // the next row, counted in the file
+	end   int64 // the row behind the group
+	rows  rowSelector
+
+	arena  arena
+	chunks []chunk
+	text   *cursor[parquet.ByteArray] // nil if not wanted, or without any value
+	keep   func() (uint64, error)
+	ints   func() (int64, error)
+	strs   *cursor[parquet.ByteArray]
+}
+
+func (g *groupReader) open(m *batchMaker) error {
+	if m.columns&ColumnText != 0 && !isNull(g.meta.Schema.Column(g.columns.text)) {
+		c, err := g.chunk(g.columns.text)
+		if err != nil {
+			return err
+		}
+		if g.text, err = byteCursor(c); err != nil {
+			return err
+		}
+	}
+	if m.columns&ColumnKeep != 0 {
+		g.keep = func() (uint64, error) { return 0, nil }
+		if !isNull(g.meta.Schema.Column(g.columns.keep)) {
+			c, err := g.chunk(g.columns.keep)
+			if err != nil {
+				return err
+			}
+			if g.keep, err = numbers(c); err != nil {
+				return err
+			}
+		}
+	}
+	if m.columns&ColumnID == 0 {
+		return nil
+	}
+	if isNull(g.meta.Schema.Column(g.columns.id)) {
+		return errNullID
+	}
+	c, err := g.chunk(g.columns.id)
+	if err != nil {
+		return err
+	}
+	if m.idKind == StringIDs {
+		g.strs, err = byteCursor(c)
+	} else {
+		g.ints, err = integers(c)
+	}
+	return err
+}
+
+// chunk opens a column, which is closed with the group.
+func (g *groupReader) chunk(column int) (chunk, error) {
+	c, err := g.openChunk(g.index, column, &g.arena)
+	if err == nil {
+		g.chunks = append(g.chunks, c)
+	}
+	return c, err
+}
+
+func byteCursor(c chunk) (*cursor[parquet.ByteArray], error) {
+	r, ok := c.(*file.ByteArrayColumnChunkReader)
+	if !ok {
+		return nil, fmt.Errorf("column %q is not of bytes", c.Descriptor().Path())
+	}
+	return newCursor(c, r.ReadBatchInPage), nil
+}
+
+// fill adds rows until the batch has no room or the group ends.
+func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
+	for ; g.row < g.end; g.row++ {
+		wanted := g.rows.wanted(g.row)
+		if !wanted && g.rows.done() {
+			return true, nil
+		}
+		if g.text != nil {
+			v, null, err := g.text.peek()
+			if err != nil {
+				return false, err
+			}
+			if wanted {
+				if !m.room(len(v)) {
+					return false, nil
+				}
+				if err := g.addText(m, v, null); err != nil {
+					return false, err
+				}
+			}
+			g.text.advance()
+		} else if wanted {
+			if !m.room(0) {
+				return false, nil
+			}
+			if m.columns&ColumnText != 0 {
+				if err := m.text.addNull(); err != nil {
+					return false, err
+				}
+			}
+		}
+		if err := g.others(m, wanted); err != nil {
+			return false, err
+		}
+		if wanted {
+			m.ord = append(m.ord, Ordinal(g.file, g.row))
+		}
+	}
+	return true, g.checkEnd()
+}
+
+func (g *groupReader) addText(m *batchMaker, v []byte, null bool) error {
+	if n := int64(len(v)); n > int64(m.bytes) {
+		need := n + g.arena.peak
+		g.peak = max(g.peak, need)
+		if g.o.MaxBytes > 0 && need > g.o.MaxBytes {
+			return &TooLargeError{Name: g.src.name, Row: g.row, Need: need, Limit: g.o.MaxBytes}
+		}
+	}
+	return m.addText(v, null)
+}
+
+// others reads the columns besides the text.
+func (g *groupReader) others(m *batchMaker, wanted bool) error {
+	if g.keep != nil {
+		k, err := g.keep()
+		if err != nil {
+			return err
+		}
+		if wanted {
+			m.keep = append(m.keep, k)
+		}
+	}
+	if g.ints != nil {
+		id, err := g.ints()
+		if err != nil && (wanted || !errors.Is(err, errNullID)) {
+			return err
+		}
+		if wanted {
+			m.ints = append(m.ints, id)
+		}
+	}
+	if g.strs != nil {
+		id, null, err := g.strs.nextValue()
+		if err != nil {
+			return err
+		}
+		if wanted {
+			if null {
+				return errNullID
+			}
+			if err := m.strs.add(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkEnd makes sure that the columns end with the row group.
+func (g *groupReader) checkEnd() error {
+	for _, c := range g.chunks {
+		if c.HasNext() {
+			return fmt.Errorf("column %q has more values than the row group has rows", c.Descriptor().Path())
+		}
+		if err := c.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *groupReader) close() error {
+	var errs []error
+	for _, c := range g.chunks {
+		errs = append(errs, c.Close())
+	}
+	g.chunks = nil
+	g.arena.close()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,241 @@
+package corpus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// Columns is a set of the columns of a batch.
+type Columns uint8
+
+// The columns besides the ordinals, which are always read.
+const (
+	ColumnText Columns = 1 << iota
+	ColumnKeep         // ignored unless Options.KeepField is set
+	ColumnID           // ignored unless Options.IDField is set
+
+	AllColumns = ColumnText | ColumnKeep | ColumnID
+)
+
+// ReadOptions say what a reader yields and how much memory it takes for it.
+type ReadOptions struct {
+	// Alloc makes the buffers of the batches and of what is being decoded; nil means mem.Host().
+	Alloc mem.Allocator
+	// BatchBytes and BatchRows are when a batch is full: before the document that would exceed BatchBytes
+	// bytes of text, or at BatchRows rows. 0 means 8 MiB and 65,536. A document larger than BatchBytes makes
+	// a batch of its own.
+	BatchBytes int64
+	BatchRows  int
+	// MaxBytes bounds what is held besides the batches within BatchBytes: the page or line that is being
+	// decoded, and a document larger than BatchBytes; 0 means no bound. Where it does not suffice the
+	// reader fails with a [TooLargeError].
+	MaxBytes int64
+	// Columns are the columns wanted; 0 means all.
+	Columns Columns
+	// Select, if not nil, restricts the reader to the rows with these ordinals, which ascend. Files and row
+	// groups without one are not read, lines without one not parsed. Ordinals outside of the split are
+	// ignored, so several readers may share one list.
+	Select []uint64
+}
+
+const (
+	defaultBatchBytes = 8 << 20
+	defaultBatchRows  = 1 << 16
+)
+
+// Reader reads the documents of one split. It belongs to one goroutine at a time.
+type Reader struct {
+	set     *Set
+	split   Split
+	o       ReadOptions
+	next    int // the file to open after cur
+	cur     docReader
+	batch   batchMaker
+	largest int64
+	err     error // what every further Next returns
+}
+
+// docReader reads the documents of one file or a part of it.
+type docReader interface {
+	// fill adds documents to the batch until the next one has no room, or the part ends.
+	fill(ctx context.Context, m *batchMaker) (end bool, err error)
+	// largest returns the most memory held at one time besides the batch.
+	largest() int64
+	close() error
+}
+
+// Open starts to read a split. The caller closes the reader.
+func (s *Set) Open(sp Split, o ReadOptions) (*Reader, error) {
+	if sp.First < 0 || sp.Last < sp.First || sp.Last >= len(s.Files) {
+		return nil, fmt.Errorf("corpus: split of the files %d to %d, the set has %d", sp.First, sp.Last, len(s.Files))
+	}
+	if sp.Offset < 0 || sp.Offset > sp.End || sp.End > s.Files[sp.First].Size || sp.FirstGroup < 0 || sp.FirstGroup > sp.EndGroup {
+		return nil, fmt.Errorf("corpus: %s: split with a range that the file does not have", s.Files[sp.First].Name)
+	}
+	if o.BatchBytes < 0 || o.BatchRows < 0 || o.MaxBytes < 0 {
+		return nil, fmt.Errorf("corpus: negative size in the options of a reader")
+	}
+	if o.Alloc == nil {
+		o.Alloc = mem.Host()
+	}
+	o.BatchBytes = cmp.Or(o.BatchBytes, defaultBatchBytes)
+	o.BatchRows = cmp.Or(o.BatchRows, defaultBatchRows)
+	o.Columns = cmp.Or(o.Columns, AllColumns)
+	if s.Options.KeepField == "" {
+		o.Columns &^= ColumnKeep
+	}
+	if s.Options.IDField == "" {
+		o.Columns &^= ColumnID
+	}
+	// What is known about the size saves growing the first buffer, and holding a large one for little.
+	first := int(min(o.BatchBytes, max(4<<10, sp.Size+sp.Size/8)))
+	return &Reader{set: s, split: sp, o: o, next: sp.First, batch: batchMaker{
+		bytes: int(o.BatchBytes), rows: o.BatchRows, columns: o.Columns, idKind: s.IDKind,
+		text: stringBuilder{alloc: o.Alloc, first: first, most: int(o.BatchBytes)},
+		strs: stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},
+	}}, nil
+}
+
+// Next returns the next batch, which the caller releases, or io.EOF after the last one. It is never empty.
+// After any other error the reader is of no further use but to be closed.
+func (r *Reader) Next(ctx context.Context) (*Batch, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	b, err := r.read(ctx)
+	if err != nil {
+		r.err = err
+	}
+	return b, err
+}
+
+func (r *Reader) read(ctx context.Context) (*Batch, error) {
+	for {
+		if r.cur == nil {
+			if r.next > r.split.Last {
+				if len(r.batch.ord) > 0 {
+					return r.batch.finish()
+				}
+				return nil, io.EOF
+			}
+			if err := r.openNext(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		end, err := r.cur.fill(ctx, &r.batch)
+		r.largest = max(r.largest, r.cur.largest())
+		if err != nil {
+			return nil, err
+		}
+		if end {
+			if err := r.closeFile(); err != nil {
+				return nil, err
+			}
+		}
+		if !end || r.batch.full() {
+			return r.batch.finish()
+		}
+	}
+}
+
+// openNext opens the next file, or passes over it if none of its rows is selected.
+func (r *Reader) openNext(ctx context.Context) error {
+	i := r.next
+	r.next++
+	f := &r.set.Files[i]
+	rows := rowSelector{all: true}
+	if r.o.Select != nil {
+		rows = selectRows(r.o.Select, i)
+		if len(rows.ords) == 0 {
+			return nil
+		}
+	}
+	var err error
+	switch f.Format {
+	case Parquet:
+		r.cur, err = r.set.openParquet(ctx, i, r.split, rows, r.o)
+	case JSONL:
+		r.cur, err = r.set.openJSONL(ctx, i, r.split, rows, r.o)
+	case Files:
+		r.cur = &wholeFile{set: r.set, file: i, alloc: r.o.Alloc, limit: r.o.MaxBytes}
+	default:
+		err = fmt.Errorf("corpus: %s: unknown format %q", f.Name, f.Format)
+	}
+	return err
+}
+
+func (r *Reader) closeFile() error {
+	cur := r.cur
+	r.cur = nil
+	if cur == nil {
+		return nil
+	}
+	return cur.close()
+}
+
+// Largest returns the most memory, in bytes, that was held at one time besides the batches within
+// BatchBytes: a MaxBytes that would do for what was read so far.
+func (r *Reader) Largest() int64 { return r.largest }
+
+// Close releases what the reader holds. It may be called again. Batches stay valid.
+func (r *Reader) Close() error {
+	r.batch.release()
+	if r.err == nil {
+		r.err = errors.New("corpus: read from a closed reader")
+	}
+	return r.closeFile()
+}
+
+// rowSelector says which rows of a file are wanted: all, or those with the ordinals listed.
+type rowSelector struct {
+	all  bool
+	ords []uint64
+}
+
+func selectRows(ords []uint64, file int) rowSelector {
+	from, _ := slices.BinarySearch(ords, Ordinal(file, 0))
+	to, _ := slices.BinarySearch(ords, Ordinal(file+1, 0))
+	return rowSelector{ords: ords[from:to]}
+}
+
+// within returns the selection among the rows [from, to).
+func (s rowSelector) within(from, to int64) rowSelector {
+	if s.all {
+		return s
+	}
+	key := func(ord uint64, row int64) int {
+		_, r := SplitOrdinal(ord)
+		return cmp.Compare(r, row)
+	}
+	i, _ := slices.BinarySearchFunc(s.ords, from, key)
+	j, _ := slices.BinarySearchFunc(s.ords, to, key)
+	return rowSelector{ords: s.ords[i:j]}
+}
+
+// wanted reports whether a row is wanted; rows are asked for in ascending order.
+func (s *rowSelector) wanted(row int64) bool {
+	if s.all {
+		return true
+	}
+	for len(s.ords) > 0 {
+		_, r := SplitOrdinal(s.ords[0])
+		if r > row {
+			return false
+		}
+		if r == row {
+			return true
+		}
+		s.ords = s.ords[1:]
+	}
+	return false
+}
+
+// done reports that no further row is wanted.
+func (s *rowSelector) done() bool { return !s.all && len(s.ords) == 0 }

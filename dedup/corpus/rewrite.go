@@ -1,0 +1,221 @@
+package corpus
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// Sink is where a rewritten file goes.
+type Sink struct {
+	// W takes the bytes of the new file, in order.
+	W io.Writer
+	// Kept, if not nil, is called for every kept row in row order with its text, which is borrowed until it
+	// returns; null is true for a document without a text. An error stops the rewriting and is returned.
+	Kept func(row int64, text []byte, null bool) error
+	// Alloc makes the buffers for what is being decoded; nil means mem.Host().
+	Alloc mem.Allocator
+}
+
+// Rewritten counts what a rewriting did.
+type Rewritten struct {
+	Rows  int64 // documents in the input file
+	Kept  int64 // of them, written
+	Bytes int64 // bytes written
+}
+
+// Rewrite writes the rows of a file for which keep returns true as a file of the same format. keep is called
+// once for every document, in row order.
+//
+// JSON Lines: the kept lines byte for byte, with the compression of the input at a level like it. Lines that
+// are no documents are left out. Files: the bytes, or nothing; a caller that writes no file for a document
+// that is not kept asks keep itself. Parquet: the schema, the key-value metadata, the codec of each column, the
+// row groups (those without a kept row are left out) and all other columns are those of the input; values are
+// copied with their definition and repetition levels and never converted. A file without any kept row is a
+// valid file of its format.
+//
+// If Rewrite fails, what was written to the sink is of no use.
+func (s *Set) Rewrite(ctx context.Context, file int, keep func(row int64) bool, sink Sink) (Rewritten, error) {
+	if file < 0 || file >= len(s.Files) {
+		return Rewritten{}, fmt.Errorf("corpus: file %d of a set of %d", file, len(s.Files))
+	}
+	if sink.Alloc == nil {
+		sink.Alloc = mem.Host()
+	}
+	out := &countingWriter{w: sink.W}
+	sink.W = out
+	w := &rewriter{set: s, file: file, keep: keep, sink: sink, name: s.Files[file].Name}
+	var err error
+	switch f := s.Files[file].Format; f {
+	case Parquet:
+		err = w.parquet(ctx)
+	case JSONL:
+		err = w.jsonl(ctx)
+	case Files:
+		err = w.wholeFile(ctx)
+	default:
+		err = fmt.Errorf("corpus: %s: unknown format %q", w.name, f)
+	}
+	if out.err != nil {
+		// A library may have taken it for a fault of the file.
+		err = fmt.Errorf("corpus: rewriting %s: %w", w.name, out.err)
+	}
+	w.done.Bytes = out.n
+	return w.done, err
+}
+
+// rewriter is one call of Rewrite.
+type rewriter struct {
+	set  *Set
+	file int
+	name string
+	keep func(row int64) bool
+	sink Sink
+	done Rewritten
+}
+
+// want asks whether a row is kept, and counts it.
+func (w *rewriter) want(row int64) bool {
+	w.done.Rows++
+	if !w.keep(row) {
+		return false
+	}
+	w.done.Kept++
+	return true
+}
+
+// countingWriter counts bytes and remembers the first error.
+type countingWriter struct {
+	w   io.Writer
+	n   int64
+	err error
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	if err != nil && c.err == nil {
+		c.err = err
+	}
+	return n, err
+}
+
+// jsonl copies lines.
+func (w *rewriter) jsonl(ctx context.Context) (err error) {
+	lines, err := w.set.openLines(ctx, w.file, 0, 0, 0, ReadOptions{Alloc: w.sink.Alloc})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lines.close()) }()
+	out, finish, err := w.compressor(lines.src)
+	if err != nil {
+		return err
+	}
+	doc := newJSONDoc(w.set.Options, ColumnText, NoIDs)
+	for {
+		line, row, err := lines.next(ctx)
+		if err == io.EOF {
+			return finish()
+		}
+		if err != nil {
+			return err
+		}
+		if isBlank(trimBOM(line, row)) || !w.want(row) {
+			continue
+		}
+		if w.sink.Kept != nil {
+			if _, err := doc.parse(line, row); err != nil {
+				return lines.src.fault(ErrRecord, place{line: row + 1}, err)
+			}
+			text, null := doc.textValue()
+			if err := w.sink.Kept(row, text, null); err != nil {
+				return err
+			}
+		}
+		if _, err := out.Write(line); err != nil {
+			return err
+		}
+	}
+}
+
+// compressor returns a writer that compresses like the input file, and what ends it.
+func (w *rewriter) compressor(src *source) (io.Writer, func() error, error) {
+	buffered := bufio.NewWriterSize(w.sink.W, 64<<10)
+	finish := func(z io.Closer) func() error {
+		return func() error { return errors.Join(z.Close(), buffered.Flush()) }
+	}
+	switch c := w.set.Files[w.file].Compression; c {
+	case Uncompressed:
+		return buffered, buffered.Flush, nil
+	case Gzip:
+		z, err := gzip.NewWriterLevel(buffered, gzipLevel(src))
+		return z, finish(z), err
+	case Zstd:
+		z, err := zstd.NewWriter(buffered, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
+		if err != nil {
+			return nil, nil, err
+		}
+		return z, finish(z), nil
+	default:
+		return nil, nil, fmt.Errorf("unknown compression %q", c)
+	}
+}
+
+// gzipLevel guesses the level a file was compressed with from the one byte of the header about it.
+func gzipLevel(src *source) int {
+	var head [10]byte
+	if _, err := src.ReadAt(head[:], 0); err != nil {
+		return gzip.DefaultCompression // the reader says what is wrong with the file
+	}
+	switch head[8] {
+	case 2:
+		return gzip.BestCompression
+	case 4:
+		return gzip.BestSpeed
+	}
+	return gzip.DefaultCompression
+}
+
+// wholeFile copies a document that is a file.
+func (w *rewriter) wholeFile(ctx context.Context) (err error) {
+	if !w.want(0) {
+		return nil
+	}
+	src, err := w.set.open(ctx, w.file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	size := w.set.Files[w.file].Size
+	in := src.section(0, size)
+	if w.sink.Kept == nil {
+		n, err := io.Copy(w.sink.W, in)
+		if err == nil && n < size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return src.fault(ErrChanged, place{}, err)
+		}
+		return nil
+	}
+	buf, err := w.sink.Alloc.Alloc(int(size))
+	if err != nil {
+		return err
+	}
+	defer buf.Release()
+	if _, err := io.ReadFull(in, buf.Bytes()); err != nil {
+		return src.fault(ErrChanged, place{}, err)
+	}
+	if err := w.sink.Kept(0, buf.Bytes(), false); err != nil {
+		return err
+	}
+	_, err = w.sink.W.Write(buf.Bytes())
+	return err
+}

@@ -1,0 +1,181 @@
+package corpus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
+)
+
+// parquet copies the kept rows of each row group, column by column.
+func (w *rewriter) parquet(ctx context.Context) (err error) {
+	src, err := w.set.open(ctx, w.file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	in, err := readFooter(src, w.set.Options)
+	if err != nil {
+		return err
+	}
+	if in.meta.GetNumRows() != w.set.Files[w.file].Rows {
+		return changed(&w.set.Files[w.file], "its rows are others")
+	}
+	// What the writer itself holds: dictionaries, and pages until their dictionary is written.
+	arena := &arena{inner: w.sink.Alloc, name: src.name}
+	defer arena.close()
+	var out *file.Writer
+	err = guarded(func() (err error) {
+		out, err = file.NewParquetWriterWithError(w.sink.W, in.meta.Schema.Root(),
+			file.WithWriterProps(writerProps(in.meta, arena)), file.WithWriteMetadata(in.meta.KeyValueMetadata()))
+		return err
+	})
+	if err != nil {
+		return w.fault(src, arena, 0, err)
+	}
+	row := int64(0)
+	for g := range in.meta.NumRowGroups() {
+		n := in.meta.RowGroup(g).NumRows()
+		kept := newRowSet(n)
+		for i := range n {
+			if w.want(row + i) {
+				kept.add(i)
+			}
+		}
+		if kept.count > 0 {
+			if err := w.rowGroup(in, out, arena, g, row, kept); err != nil {
+				return err
+			}
+		}
+		row += n
+	}
+	return w.fault(src, arena, 0, guarded(out.Close))
+}
+
+// fault makes the error to report when err came up while a row group, or if that is 0 the file, was copied.
+func (w *rewriter) fault(src *source, a *arena, group int, err error) error {
+	var own sinkError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return own.err
+	case a.err != nil:
+		return a.err // the library may have made a text of it
+	}
+	return src.fault(ErrCorrupt, place{group: group}, err)
+}
+
+// sinkError marks an error of the caller's callback, which is passed on as it is.
+type sinkError struct{ err error }
+
+func (e sinkError) Error() string { return e.err.Error() }
+
+// rowGroup copies the kept rows of a row group, whose first row is number row of the file. This is where a
+// group of which every row is kept could be copied as bytes.
+func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group int, row int64, kept *rowSet) error {
+	err := guarded(func() error {
+		rg, err := out.AppendRowGroupChecked()
+		if err != nil {
+			return err
+		}
+		for c := range in.meta.Schema.NumColumns() {
+			if err := w.column(in, rg, a, group, c, row, kept); err != nil {
+				return err
+			}
+		}
+		return rg.Close()
+	})
+	return w.fault(in.src, a, group+1, err)
+}
+
+func (w *rewriter) column(in *parquetFile, rg file.SerialRowGroupWriter, written *arena, group, column int, row int64, kept *rowSet) (err error) {
+	read := &arena{inner: w.sink.Alloc, name: in.src.name, row: row}
+	defer read.close()
+	from, err := in.openChunk(group, column, read)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, from.Close()) }()
+	to, err := rg.NextColumn()
+	if err != nil {
+		return err
+	}
+	var each func(row int64, text []byte, null bool) error
+	if column == in.columns.text && w.sink.Kept != nil {
+		each = func(i int64, text []byte, null bool) error {
+			if err := w.sink.Kept(row+i, text, null); err != nil {
+				return sinkError{err}
+			}
+			return nil
+		}
+	}
+	if err := copyColumn(from, to, kept, each); err != nil {
+		if read.err != nil && written.err == nil {
+			written.err = read.err
+		}
+		return fmt.Errorf("column %q: %w", in.meta.Schema.Column(column).Path(), err)
+	}
+	return to.Close()
+}
+
+// writerProps returns properties that make files like the one with this metadata.
+func writerProps(meta *metadata.FileMetaData, a *arena) *parquet.WriterProperties {
+	props := []parquet.WriterProperty{
+		parquet.WithAllocator(a), parquet.WithVersion(parquet.V2_LATEST), parquet.WithDictionaryDefault(false),
+		// One call of WriteBatch is one batch, so that pages end where copyColumn wants them to.
+		parquet.WithBatchSize(1 << 20), parquet.WithRootName(meta.Schema.Root().Name()),
+		parquet.WithRootRepetition(meta.Schema.Root().RepetitionType()),
+	}
+	if meta.NumRowGroups() == 0 {
+		return parquet.NewWriterProperties(props...)
+	}
+	rg := meta.RowGroup(0)
+	if sorted := rg.SortingColumns(); len(sorted) > 0 {
+		props = append(props, parquet.WithSortingColumns(sorted))
+	}
+	for c := range rg.NumColumns() {
+		chunk, err := rg.ColumnChunk(c)
+		if err != nil {
+			continue // checked when the footer was read
+		}
+		path := meta.Schema.Column(c).Path()
+		props = append(props, parquet.WithCompressionFor(path, chunk.Compression()),
+			parquet.WithEncodingFor(path, valueEncoding(chunk)))
+		if chunk.HasDictionaryPage() {
+			props = append(props, parquet.WithDictionaryFor(path, true), parquet.WithDictionaryCostFallbackFor(path, false))
+		}
+	}
+	return parquet.NewWriterProperties(props...)
+}
+
+// valueEncoding returns how the values of a chunk are encoded where they are in no dictionary.
+func valueEncoding(chunk *metadata.ColumnChunkMetaData) parquet.Encoding {
+	for _, e := range chunk.Encodings() {
+		switch e {
+		case parquet.Encodings.DeltaBinaryPacked, parquet.Encodings.DeltaByteArray,
+			parquet.Encodings.DeltaLengthByteArray, parquet.Encodings.ByteStreamSplit:
+			return e
+		}
+	}
+	if chunk.Type() == parquet.Types.Boolean && !slices.Contains(chunk.Encodings(), parquet.Encodings.Plain) {
+		return parquet.Encodings.RLE
+	}
+	return parquet.Encodings.Plain
+}
+
+// rowSet is a set of row numbers of a row group.
+type rowSet struct {
+	bits  []uint64
+	rows  int64
+	count int64
+}
+
+func newRowSet(n int64) *rowSet { return &rowSet{bits: make([]uint64, (n+63)/64), rows: n} }
+
+func (s *rowSet) add(i int64)      { s.bits[i>>6] |= 1 << (i & 63); s.count++ }
+func (s *rowSet) has(i int64) bool { return s.bits[i>>6]&(1<<(i&63)) != 0 }

@@ -1,0 +1,114 @@
+package dedup
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/dovetail-dedup/dovetail/lsh"
+)
+
+// Exec says how to run. Nothing in it changes a result. The zero value is usable.
+type Exec struct {
+	// Ranks is the number of ranks, all in this process; 0 means 1.
+	Ranks int `json:"ranks"`
+	// Workers is the number of documents files worked on at a time, over all ranks; 0 means one per CPU.
+	Workers int `json:"workers"`
+	// MemoryLimit bounds the resident memory of the process, in bytes; 0 means no bound.
+	MemoryLimit int64 `json:"memory_limit"`
+	// BandsPerIteration is the number of bands that are shuffled at a time; 0 means 5. Fewer take less disk
+	// and memory, more take fewer passes over the band keys.
+	BandsPerIteration int `json:"bands_per_iteration"`
+	// SplitBytes is the size of the pieces in which the input is read; 0 chooses by the size of the input.
+	SplitBytes int64 `json:"split_bytes,omitempty"`
+	// BatchBytes is about how much text is signed at a time; 0 chooses by the memory limit.
+	BatchBytes int64 `json:"batch_bytes,omitempty"`
+	// Device names what computes signatures, for the record.
+	Device string `json:"device"`
+
+	// Kernels makes the kernels of one actor; nil means [lsh.NewCPU].
+	Kernels func(lsh.Params) (lsh.Kernels, error) `json:"-"`
+
+	onDisk bool // for tests: find components as if memory were short
+}
+
+// DefaultBandsPerIteration is NeMo Curator's default.
+const DefaultBandsPerIteration = 5
+
+// EnsureDefaults replaces zero values by what they mean.
+func (e *Exec) EnsureDefaults() {
+	if e.Ranks == 0 {
+		e.Ranks = 1
+	}
+	if e.Workers == 0 {
+		e.Workers = runtime.GOMAXPROCS(0)
+	}
+	if e.BandsPerIteration == 0 {
+		e.BandsPerIteration = DefaultBandsPerIteration
+	}
+	if e.Device == "" {
+		e.Device = "cpu"
+	}
+	if e.Kernels == nil {
+		e.Kernels = func(p lsh.Params) (lsh.Kernels, error) { return lsh.NewCPU(p) }
+	}
+}
+
+// Validate reports every fault at once. bands is the number of bands of the Spec.
+func (e *Exec) Validate(bands int) error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(e.Ranks >= 1 && e.Ranks <= 256, "--ranks %d: must be from 1 to 256", e.Ranks)
+	check(e.Workers >= 1 && e.Workers <= 4096, "--workers %d: must be from 1 to 4096", e.Workers)
+	check(e.BandsPerIteration >= 1 && e.BandsPerIteration <= bands,
+		"--bands-per-iteration %d: must be from 1 to the number of bands, %d", e.BandsPerIteration, bands)
+	check(e.MemoryLimit == 0 || e.MemoryLimit >= minMemoryLimit,
+		"--memory-limit %d: the smallest that works is %d MiB", e.MemoryLimit, minMemoryLimit>>20)
+	check(e.SplitBytes >= 0, "split size %d: must not be negative", e.SplitBytes)
+	check(e.BatchBytes >= 0, "batch size %d: must not be negative", e.BatchBytes)
+	return errors.Join(errs...)
+}
+
+const (
+	// baseMemory is what the process takes before it holds any data: code, runtime, file handles.
+	baseMemory = 64 << 20
+	// minMemoryLimit leaves an actor a megabyte or so to work in.
+	minMemoryLimit = 128 << 20
+)
+
+// plan is how memory is shared out. Half of what there is belongs to the shuffles, which spill; of the other
+// half every actor has an equal share, which bounds what it holds beside the rows of a shuffle. Shares are not
+// reserved one by one, so actors cannot wait for one another.
+type plan struct {
+	budget     int64 // of the shuffles and of reservations for huge documents
+	share      int64 // of one actor
+	batchBytes int64
+	batchRows  int
+	maxDoc     int64 // what reading one document may take out of an actor's share; 0 without a limit
+}
+
+func (e *Exec) plan(p lsh.Params) plan {
+	actors := int64(max(e.Ranks, e.Workers))
+	pl := plan{share: 64 << 20}
+	if e.MemoryLimit > 0 {
+		avail := e.MemoryLimit - baseMemory
+		pl.budget = avail / 2
+		pl.share = min(256<<20, avail/2/actors)
+		pl.maxDoc = pl.share / 2
+	}
+	pl.batchBytes = min(4<<20, max(64<<10, pl.share/8))
+	if e.BatchBytes > 0 {
+		pl.batchBytes = e.BatchBytes
+	}
+	// A batch of tiny documents is bounded by its rows: signature, keys and columns of each.
+	perRow := int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256)
+	pl.batchRows = int(min(64<<10, max(64, pl.share/4/perRow)))
+	return pl
+}
+
+// limitFor returns the smallest memory limit, in MiB, under which one document may take need bytes.
+func limitFor(need int64) int64 { return (2*need+baseMemory)>>20 + 1 }

@@ -1,0 +1,111 @@
+package dedup
+
+import "math/bits"
+
+// numLeaders is the number of pi-smallest members of a bucket that the others are tested against. It is
+// a constant of the format: another value gives other results.
+const numLeaders = 4
+
+// bucketTable finds the leaders of every bucket of one band in one partition. Records are shown to it twice:
+// add finds the leaders, and leadersOf then tells each member's. Its memory follows the number of distinct
+// keys, about 40 bytes each, never the size of a bucket: a bucket that holds a tenth of all documents
+// costs one entry.
+//
+// Adding commutes, because the four smallest of a union are the four smallest of the parts' four
+// smallest; so the order in which chunks arrive cannot matter.
+type bucketTable struct {
+	slots   []uint32 // 1 + index of an entry, 0 if free; the length is a power of two
+	entries []bucketEntry
+	groups  []leaderGroup
+}
+
+type bucketEntry struct {
+	key   uint64
+	first ref    // the only member so far, if group is 0
+	group uint32 // 1 + index of a group once there are two members
+}
+
+type leaderGroup struct {
+	n    int
+	refs [numLeaders]ref // the first n are set, in pi order
+}
+
+// Memory that a table takes for a number of distinct keys, at worst.
+func bucketTableBytes(keys int64) int64 { return keys * (32 + 2*4 + 4*2) * 2 }
+
+func (t *bucketTable) reset() {
+	clear(t.slots)
+	t.entries, t.groups = t.entries[:0], t.groups[:0]
+}
+
+// add shows a member of the bucket of key to the table.
+func (t *bucketTable) add(key uint64, r ref) {
+	if 2*(len(t.entries)+1) > len(t.slots) {
+		t.grow()
+	}
+	slot := t.find(key)
+	if t.slots[slot] == 0 {
+		t.entries = append(t.entries, bucketEntry{key: key, first: r})
+		t.slots[slot] = uint32(len(t.entries))
+		return
+	}
+	e := &t.entries[t.slots[slot]-1]
+	if e.group == 0 {
+		t.groups = append(t.groups, leaderGroup{})
+		e.group = uint32(len(t.groups))
+		t.groups[e.group-1].add(e.first)
+	}
+	t.groups[e.group-1].add(r)
+}
+
+// leadersOf returns the leaders of the bucket of key, in pi order, or nil if it has one member.
+func (t *bucketTable) leadersOf(key uint64) []ref {
+	if len(t.slots) == 0 {
+		return nil
+	}
+	slot := t.find(key)
+	if t.slots[slot] == 0 {
+		return nil
+	}
+	g := t.entries[t.slots[slot]-1].group
+	if g == 0 {
+		return nil
+	}
+	return t.groups[g-1].refs[:t.groups[g-1].n]
+}
+
+// find returns the slot of key, or the free slot where it belongs.
+func (t *bucketTable) find(key uint64) int {
+	mask := len(t.slots) - 1
+	// Keys are hashes, but those of one partition share bits; a multiply spreads what is left.
+	hi, _ := bits.Mul64(key, 0x9e3779b97f4a7c15)
+	for slot := int(hi) & mask; ; slot = (slot + 1) & mask {
+		if i := t.slots[slot]; i == 0 || t.entries[i-1].key == key {
+			return slot
+		}
+	}
+}
+
+func (t *bucketTable) grow() {
+	t.slots = make([]uint32, max(1024, 2*len(t.slots)))
+	for i, e := range t.entries {
+		t.slots[t.find(e.key)] = uint32(i + 1)
+	}
+}
+
+func (g *leaderGroup) add(r ref) {
+	i := g.n
+	if i == numLeaders {
+		if !r.before(g.refs[numLeaders-1]) {
+			return
+		}
+		i--
+	} else {
+		g.n++
+	}
+	for i > 0 && r.before(g.refs[i-1]) {
+		g.refs[i] = g.refs[i-1]
+		i--
+	}
+	g.refs[i] = r
+}

@@ -1,0 +1,72 @@
+package dedup
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestOneDigest runs random corpora under random Specs and ways of running, and compares each digest with the
+// reference's. A failure is shrunk and printed with the seed that makes it again.
+func TestOneDigest(t *testing.T) {
+	dirs := t.TempDir()
+	n := 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		base := filepath.Join(dirs, fmt.Sprint(n))
+		defer os.RemoveAll(base)
+		files := rapid.IntRange(1, 6).Draw(t, "files")
+		docs := rapid.IntRange(0, 120).Draw(t, "docs")
+		c := makeCorpus(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "corpus"), 1)), files, docs)
+
+		s := DefaultSpec()
+		s.Sketch = rapid.SampledFrom([]string{"fast", "fast", "curator32", "curator64"}).Draw(t, "sketch")
+		s.NumBands = rapid.IntRange(1, 24).Draw(t, "bands")
+		s.MinhashesPerBand = rapid.IntRange(1, 4).Draw(t, "rows")
+		s.CharNgrams = rapid.SampledFrom([]int{1, 3, 5, 13, 24}).Draw(t, "ngrams")
+		s.Threshold = rapid.SampledFrom([]string{"0.01", "0.5", "0.8", "2/3", "1"}).Draw(t, "threshold")
+		s.Keep = rapid.SampledFrom([]string{KeepFirst, KeepLongest, "field:score"}).Draw(t, "keep")
+		s.Empty = rapid.SampledFrom([]string{EmptyKeep, EmptyDedup}).Draw(t, "empty")
+		s.Verify = rapid.SampledFrom([]string{VerifyExact, VerifyExact, VerifyNone}).Draw(t, "verify")
+		s.IDField = rapid.SampledFrom([]string{"", "id"}).Draw(t, "id")
+		e := Exec{
+			Ranks:             rapid.SampledFrom([]int{1, 2, 3, 8}).Draw(t, "ranks"),
+			Workers:           rapid.SampledFrom([]int{1, 2, 4}).Draw(t, "workers"),
+			MemoryLimit:       rapid.SampledFrom([]int64{0, minMemoryLimit, 256 << 20}).Draw(t, "memory"),
+			BandsPerIteration: min(s.NumBands, rapid.SampledFrom([]int{1, 5, 20}).Draw(t, "bpi")),
+			SplitBytes:        rapid.SampledFrom([]int64{0, 200, 5000}).Draw(t, "split"),
+			BatchBytes:        rapid.SampledFrom([]int64{0, 100, 3000}).Draw(t, "batch"),
+			onDisk:            rapid.Bool().Draw(t, "components on disk"),
+		}
+		want, _ := c.expected(t, s)
+
+		in := filepath.Join(base, "in")
+		c.write(t, in)
+		inputs := []string{in}
+		if rapid.Bool().Draw(t, "listed") { // the files one by one, in any order
+			inputs = inputs[:0]
+			for i := range c {
+				inputs = append(inputs, filepath.Join(in, fmt.Sprintf("sub%d", i%2), fmt.Sprintf("f%03d.jsonl", i)))
+			}
+			rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "order"), 1))
+			rng.Shuffle(len(inputs), func(i, j int) { inputs[i], inputs[j] = inputs[j], inputs[i] })
+		}
+		res, err := Run(t.Context(), Options{Spec: s, Exec: e, Inputs: inputs, Output: filepath.Join(base, "out")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Digest != want {
+			t.Errorf("digest %s, the reference has %s", res.Digest, want)
+		}
+		left, err := filepath.Glob(filepath.Join(base, "*"))
+		slices.Sort(left)
+		if err != nil || len(left) != 2 {
+			t.Errorf("a finished run left %v", left)
+		}
+	})
+}

@@ -1,0 +1,125 @@
+package dedup
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// Result is what run.json says of a run.
+type Result struct {
+	// Format names the layout of the output folder.
+	Format   string `json:"format"`
+	Version  string `json:"version"`
+	SpecHash string `json:"spec_hash"`
+	Spec     Spec   `json:"spec"`
+	Exec     Exec   `json:"exec"`
+	// Digest names the result; see the type of that name.
+	Digest string `json:"digest"`
+	// Ranks is how many ranks took part.
+	Ranks int `json:"ranks"`
+	// TasksReused counts tasks that an interrupted run had finished.
+	TasksReused int64     `json:"tasks_reused"`
+	Started     time.Time `json:"started"`
+	Finished    time.Time `json:"finished"`
+	WallSeconds float64   `json:"wall_seconds"`
+	// PeakMemory is the largest resident set of this process, in bytes; 0 where the system does not tell.
+	PeakMemory int64             `json:"peak_memory"`
+	Budget     BudgetResult      `json:"budget"`
+	Steps      Steps             `json:"steps"`
+	Ledger     Ledger            `json:"ledger"`
+	Stages     executor.RunStats `json:"stages"`
+	Inputs     []InputFile       `json:"inputs"`
+
+	// AlreadyDone is set when the output was complete before the run, which then did nothing.
+	AlreadyDone bool `json:"-"`
+}
+
+// resultFormat changes when the layout of the output folder does.
+const resultFormat = "dovetail/1"
+
+// Steps are the numbers of rows at each step.
+type Steps struct {
+	Files           int   `json:"files"`
+	Documents       int64 `json:"documents"`
+	Empty           int64 `json:"empty"` // null or without text
+	TextBytes       int64 `json:"text_bytes"`
+	LongestBytes    int64 `json:"longest_bytes"`
+	ExactDuplicates int64 `json:"exact_duplicates"`
+	// BandPairs are the pairs of leader and member over all bands, Pairs the distinct ones.
+	BandPairs      int64 `json:"band_pairs"`
+	Pairs          int64 `json:"pairs"`
+	Candidates     int64 `json:"candidates"`
+	CandidateBytes int64 `json:"candidate_bytes"`
+	Components     int64 `json:"components"`
+	// Tests are the pairs whose exact Jaccard similarity was computed.
+	Tests   int64 `json:"tests"`
+	Kept    int64 `json:"kept"`
+	Removed int64 `json:"removed"`
+	// RemovedExact of the removed have the text of their kept document.
+	RemovedExact     int64 `json:"removed_exact"`
+	RemovedTextBytes int64 `json:"removed_text_bytes"`
+	Clusters         int64 `json:"clusters"`
+	LargestCluster   int64 `json:"largest_cluster"`
+	OutputBytes      int64 `json:"output_bytes"`
+
+	read shuffle.Hash
+}
+
+// Ledger says that what was read is what was written.
+type Ledger struct {
+	Read    int64        `json:"read"`
+	Written int64        `json:"written"`
+	Removed int64        `json:"removed"`
+	Hash    shuffle.Hash `json:"hash"` // of (ordinal, content hash) of all documents, read and written
+	// ShuffledRows and ShuffledBytes passed through shuffles, each of which closed with a ledger of its own;
+	// SpilledBytes of them went to disk.
+	ShuffledRows  int64 `json:"shuffled_rows"`
+	ShuffledBytes int64 `json:"shuffled_bytes"`
+	SpilledBytes  int64 `json:"spilled_bytes"`
+}
+
+// BudgetResult is the memory the run counted.
+type BudgetResult struct {
+	Limit int64 `json:"limit"` // bytes, 0 for none
+	Peak  int64 `json:"peak"`
+}
+
+// InputFile identifies a file that was read.
+type InputFile struct {
+	Path    string    `json:"path"`
+	Size    int64     `json:"size"`
+	ModTime time.Time `json:"mtime"`
+	Footer  string    `json:"footer"`
+}
+
+func (r *run) inputFiles() []InputFile {
+	out := make([]InputFile, len(r.set.Files))
+	for i, f := range r.set.Files {
+		out[i] = InputFile{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Footer: f.Footer}
+	}
+	return out
+}
+
+const resultName = "run.json"
+
+// ReadResult reads the run.json of an output folder.
+func ReadResult(dir string) (*Result, error) {
+	data, err := os.ReadFile(filepath.Join(dir, resultName))
+	if err != nil {
+		return nil, err
+	}
+	res := new(Result)
+	return res, json.Unmarshal(data, res)
+}
+
+// addRank adds what a shuffle moved for one rank.
+func (l *Ledger) addRank(k executor.RankShuffle) {
+	l.ShuffledRows += k.Ledger.Received().Rows
+	l.ShuffledBytes += k.Statistics.Received.Bytes + k.Statistics.Self.Bytes
+	l.SpilledBytes += k.Statistics.Spilled.Bytes
+}

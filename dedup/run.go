@@ -1,0 +1,527 @@
+package dedup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/lsh"
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// Options are everything a run needs to know.
+type Options struct {
+	Spec Spec
+	Exec Exec
+	// Inputs are files, folders and globs.
+	Inputs []string
+	// Output is the folder the result appears in, all at once, when the run is complete.
+	Output string
+	// Work is the folder for intermediate files; empty means Output with ".work" behind it. It is removed
+	// at the end unless KeepWork is set.
+	Work     string
+	KeepWork bool
+	// Restart throws away what an earlier run with other options or another input left in Work.
+	Restart bool
+	// FS is where inputs are; nil means the local disk.
+	FS corpus.FS
+	// Progress is told how the run goes; nil means nobody is.
+	Progress executor.Reporter
+	// Note, if not nil, is given lines worth showing to whoever started the run.
+	Note func(line string)
+	// Version is recorded in run.json.
+	Version string
+}
+
+// run is one run of the pipeline.
+type run struct {
+	Options
+	spec       *Spec
+	refs       refCodec
+	normalizes bool
+	params     lsh.Params
+	plan       plan
+
+	set     *corpus.Set
+	splits  []corpus.Split
+	starts  []uint64 // first ordinal of each split
+	work    *executor.Work
+	ex      *executor.Executor
+	budget  *mem.Budget
+	staging string
+
+	signs   []signResult
+	members []rowResult
+	steps   Steps
+}
+
+// Run deduplicates. The result is in Options.Output when it returns nil, and otherwise nothing is there: what
+// was finished stays in the work folder, and the same call goes on from it.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	started := time.Now()
+	r, err := prepare(&o)
+	if err != nil {
+		return nil, err
+	}
+	if r.set, err = corpus.Resolve(ctx, o.FS, o.Inputs, r.corpusOptions()); err != nil {
+		return nil, err
+	}
+	done, err := r.checkOutput()
+	if err != nil {
+		return nil, err
+	}
+	if done != nil {
+		// A run that was killed in its last moment may have left its work folder.
+		if _, err := os.Stat(r.workDir()); err == nil && !o.KeepWork {
+			return done, r.discard()
+		}
+		return done, nil
+	}
+	if err := r.openWork(ctx); err != nil {
+		return nil, err
+	}
+	res, err := r.pipeline(ctx, started)
+	if r.ex != nil {
+		err = errors.Join(err, r.ex.Close())
+	}
+	err = errors.Join(err, r.work.Close())
+	if err != nil {
+		return nil, err
+	}
+	if !o.KeepWork {
+		if err := r.removeWork(); err != nil {
+			r.note("the work folder could not be removed: " + err.Error())
+		}
+	}
+	return res, nil
+}
+
+func prepare(o *Options) (*run, error) {
+	o.Exec.EnsureDefaults()
+	if err := errors.Join(o.Spec.Validate(), o.Exec.Validate(o.Spec.NumBands)); err != nil {
+		return nil, err
+	}
+	if err := o.Spec.canonical(); err != nil {
+		return nil, err
+	}
+	if o.FS == nil {
+		o.FS = corpus.Local()
+	}
+	if o.Output == "" {
+		return nil, errors.New("--output: name the folder for the result")
+	}
+	var err error
+	if o.Output, err = filepath.Abs(o.Output); err != nil {
+		return nil, err
+	}
+	if o.Work == "" {
+		o.Work = o.Output + ".work"
+	}
+	if o.Work, err = filepath.Abs(o.Work); err != nil {
+		return nil, err
+	}
+	norm, err := lsh.ParseNormalization(o.Spec.Normalize)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		Options: *o, normalizes: norm != 0, params: o.Spec.Params(),
+		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst},
+	}
+	r.spec = &r.Spec
+	r.plan = r.Exec.plan(r.params)
+	r.staging = o.Output + ".partial"
+	return r, nil
+}
+
+func (r *run) corpusOptions() corpus.Options {
+	return corpus.Options{
+		Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
+		KeepField: r.spec.KeepField(), Workers: r.Exec.Workers,
+	}
+}
+
+func (r *run) note(line string) {
+	if r.Note != nil {
+		r.Note(line)
+	}
+}
+
+// kernels makes the kernels of one actor.
+func (r *run) kernels() (lsh.Kernels, error) { return r.Exec.Kernels(r.params) }
+
+// splitOf returns the split that a document is in.
+func (r *run) splitOf(ord uint64) int {
+	i, found := slices.BinarySearch(r.starts, ord)
+	if found {
+		return i
+	}
+	return max(0, i-1)
+}
+
+// changed reports that a document is not what it was when it was first read.
+func (r *run) changed(ord uint64) error {
+	file, row := corpus.SplitOrdinal(ord)
+	return fmt.Errorf("dedup: %s: row %d is not what it was when it was first read: the file changed during the run, "+
+		"or a disk, memory or a link is faulty; start again with --restart", r.set.Files[file].Name, row)
+}
+
+// tooLarge turns the reader's error about a huge document into one that says which limit would do.
+func (r *run) tooLarge(err error) error {
+	var t *corpus.TooLargeError
+	if !errors.As(err, &t) {
+		return err
+	}
+	return fmt.Errorf("dedup: %s: the document in row %d needs %d MiB to be read; the smallest --memory-limit that works is %dMiB",
+		t.Name, t.Row, t.Need>>20+1, limitFor(t.Need))
+}
+
+// pipeline runs the stages.
+func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) {
+	r.budget = mem.NewBudget(r.plan.budget)
+	var err error
+	r.ex, err = executor.New(executor.Config{
+		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range r.set.Files {
+		if err := r.set.Changed(ctx, i); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.sign(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.findClasses(ctx); err != nil {
+		return nil, err
+	}
+	pairs, err := r.findPairs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	verdicts, err := r.decide(ctx, pairs)
+	if err != nil {
+		return nil, err
+	}
+	removals, err := r.gatherRemovals(ctx, verdicts)
+	if err != nil {
+		return nil, err
+	}
+	written, err := r.write(ctx, removals)
+	if err != nil {
+		return nil, err
+	}
+	return r.finish(written, started)
+}
+
+func (r *run) sign(ctx context.Context) error {
+	tasks := make([]executor.Task, len(r.splits))
+	for i, sp := range r.splits {
+		tasks[i] = executor.Task{ID: fmt.Sprintf("split-%06d", i), Data: fmt.Append(nil, i), Size: sp.Size}
+	}
+	if len(tasks) == 0 {
+		return nil
+	}
+	out, err := r.ex.Execute(ctx, []executor.Stage{signStage{r}}, tasks)
+	if err != nil {
+		return err
+	}
+	if r.signs, err = decodeAll[signResult](out); err != nil {
+		return err
+	}
+	for _, s := range r.signs {
+		r.steps.Documents += s.Docs
+		r.steps.Empty += s.Empty
+		r.steps.TextBytes += s.TextBytes
+		r.steps.LongestBytes = max(r.steps.LongestBytes, s.MaxDoc)
+		r.steps.read = r.steps.read.Add(s.Rows)
+	}
+	return nil
+}
+
+// parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
+// for every actor.
+func (r *run) parts(n, size int64) int {
+	return int(min(maxParts, max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
+}
+
+func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
+
+// maxParts bounds the partitions of one shuffle: each costs a buffer in every inserting actor.
+const maxParts = 1 << 14
+
+func (r *run) findClasses(ctx context.Context) error {
+	if len(r.signs) == 0 {
+		return nil
+	}
+	const classBytes = 96 // of one class in the exact stage's table, at worst
+	tasks, err := encodeAll(r.signs, func(s signResult) string { return fmt.Sprintf("split-%06d", s.Split) })
+	if err != nil {
+		return err
+	}
+	out, err := r.ex.Shuffle(ctx, exactStage{r, r.parts(r.steps.Documents, classBytes)}, tasks)
+	if err != nil {
+		return err
+	}
+	if out, err = r.ex.Shuffle(ctx, membersStage{r}, out); err != nil {
+		return err
+	}
+	if r.members, err = decodeAll[rowResult](out); err != nil {
+		return err
+	}
+	for _, m := range r.members {
+		r.steps.ExactDuplicates += m.Rows
+	}
+	return nil
+}
+
+// findPairs runs the bands and returns the pair files.
+func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
+	if len(r.signs) == 0 {
+		return nil, nil
+	}
+	tasks := make([]executor.Task, len(r.signs))
+	for i, s := range r.signs {
+		in := bandInput{Sign: s.File, Members: r.members[i].File}
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		tasks[i] = executor.Task{ID: fmt.Sprintf("split-%06d", i), Data: data, Size: s.Docs}
+	}
+	reps := r.steps.Documents - r.steps.ExactDuplicates
+	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)))
+	var pairs []rowResult
+	for lo := 0; lo < r.spec.NumBands; lo += r.Exec.BandsPerIteration {
+		hi := min(r.spec.NumBands, lo+r.Exec.BandsPerIteration)
+		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, perBand}, tasks)
+		if err != nil {
+			return nil, err
+		}
+		files, err := decodeAll[rowResult](out)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			if f.Rows > 0 {
+				pairs = append(pairs, f)
+				r.steps.BandPairs += f.Rows
+			}
+		}
+	}
+	return pairs, nil
+}
+
+// decide finds the components and decides them, and returns the verdict files.
+func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	labels, err := r.components(ctx, pairs)
+	if err != nil {
+		return nil, err
+	}
+	if r.spec.Verify == VerifyNone {
+		return labels, nil // which are verdicts then
+	}
+	var tasks []executor.Task
+	add := func(file string, labels bool) error {
+		data, err := json.Marshal(routeInput{File: file, Labels: labels})
+		tasks = append(tasks, executor.Task{ID: fmt.Sprintf("file-%06d", len(tasks)), Data: data})
+		return err
+	}
+	for _, l := range labels {
+		err = errors.Join(err, add(l, true))
+	}
+	for _, p := range pairs {
+		err = errors.Join(err, add(p.File, false))
+	}
+	if err != nil {
+		return nil, err
+	}
+	out, err := r.ex.Shuffle(ctx, routeStage{r}, tasks)
+	if err != nil {
+		return nil, err
+	}
+	routes, err := decodeAll[routeResult](out)
+	if err != nil {
+		return nil, err
+	}
+	text := int64(0)
+	tasks = tasks[:0]
+	for i, rt := range routes {
+		r.steps.Candidates += rt.Candidates
+		r.steps.Pairs += rt.Pairs
+		text += rt.TextBytes
+		if rt.Candidates > 0 {
+			t := out[i]
+			t.Size = rt.TextBytes
+			tasks = append(tasks, t)
+		}
+	}
+	r.steps.CandidateBytes = text
+	// Beside its text a candidate takes its place in the list and its leaders.
+	perCandidate := int64(128) + 16*(r.steps.Pairs/max(1, r.steps.Candidates))
+	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, 2*text+perCandidate*r.steps.Candidates)}, tasks)
+	if err != nil {
+		return nil, err
+	}
+	return filesOf(out)
+}
+
+// gatherRemovals brings verdicts and members together and returns a removal file for each split, or "".
+func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, error) {
+	removals := make([]string, len(r.splits))
+	var tasks []executor.Task
+	add := func(file string, members bool) error {
+		data, err := json.Marshal(spreadInput{File: file, Members: members})
+		tasks = append(tasks, executor.Task{ID: fmt.Sprintf("file-%06d", len(tasks)), Data: data})
+		return err
+	}
+	var err error
+	for _, v := range verdicts {
+		err = errors.Join(err, add(v, false))
+	}
+	for _, m := range r.members {
+		if m.Rows > 0 {
+			err = errors.Join(err, add(m.File, true))
+		}
+	}
+	if err != nil || len(tasks) == 0 {
+		return removals, err
+	}
+	out, err := r.ex.Shuffle(ctx, spreadStage{r}, tasks)
+	if err != nil {
+		return nil, err
+	}
+	if out, err = r.ex.Shuffle(ctx, clustersStage{r}, out); err != nil {
+		return nil, err
+	}
+	if out, err = r.ex.Shuffle(ctx, removalsStage{r}, out); err != nil {
+		return nil, err
+	}
+	files, err := decodeAll[rowResult](out)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if f.Rows > 0 {
+			removals[f.Part] = f.File
+		}
+	}
+	return removals, nil
+}
+
+// write filters the files and returns the sum of what the tasks say.
+func (r *run) write(ctx context.Context, removals []string) (*writeResult, error) {
+	if err := os.MkdirAll(r.staging, 0o777); err != nil {
+		return nil, err
+	}
+	var tasks []executor.Task
+	for at := 0; at < len(r.splits); {
+		// Splits that share a file belong to one task.
+		in := writeInput{Index: len(tasks), First: r.splits[at].First, Last: r.splits[at].Last}
+		size := int64(0)
+		for at < len(r.splits) && r.splits[at].First <= in.Last {
+			in.Last = r.splits[at].Last
+			in.Signs = append(in.Signs, r.signs[at].File)
+			in.Removals = append(in.Removals, removals[at])
+			size += r.splits[at].Size
+			at++
+		}
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, executor.Task{ID: fmt.Sprintf("files-%06d", in.Index), Data: data, Size: size})
+	}
+	total := &writeResult{}
+	if len(tasks) == 0 {
+		return total, nil
+	}
+	out, err := r.ex.Execute(ctx, []executor.Stage{writeStage{r}}, tasks)
+	if err != nil {
+		return nil, err
+	}
+	parts, err := decodeAll[writeResult](out)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		total.add(&p)
+	}
+	return total, r.checkLedger(total)
+}
+
+func (w *writeResult) add(o *writeResult) {
+	w.Digest.merge(o.Digest)
+	w.Rows = w.Rows.Add(o.Rows)
+	w.Docs += o.Docs
+	w.Kept += o.Kept
+	w.Removed += o.Removed
+	w.Exact += o.Exact
+	w.Clusters += o.Clusters
+	w.Bytes += o.Bytes
+	w.KeptText += o.KeptText
+	w.RemovedText += o.RemovedText
+	if o.Largest > w.Largest {
+		w.Largest, w.Of = o.Largest, o.Of
+	}
+}
+
+// checkLedger compares what was written with what was read.
+func (r *run) checkLedger(w *writeResult) error {
+	if w.Docs != r.steps.Documents || !w.Rows.Equal(r.steps.read) || w.Kept+w.Removed != w.Docs {
+		return fmt.Errorf("dedup: %d documents were read and %d written or removed, or they are not the same ones: "+
+			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
+	}
+	return nil
+}
+
+// decodeAll decodes the data of tasks.
+func decodeAll[T any](tasks []executor.Task) ([]T, error) {
+	out := make([]T, len(tasks))
+	for i, t := range tasks {
+		if err := json.Unmarshal(t.Data, &out[i]); err != nil {
+			return nil, fmt.Errorf("dedup: result %s: %w", t.ID, err)
+		}
+	}
+	return out, nil
+}
+
+// encodeAll makes a task of each value.
+func encodeAll[T any](values []T, id func(T) string) ([]executor.Task, error) {
+	out := make([]executor.Task, len(values))
+	for i, v := range values {
+		data, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = executor.Task{ID: id(v), Data: data}
+	}
+	return out, nil
+}
+
+// filesOf returns the row files that are the results of tasks, without empty ones.
+func filesOf(tasks []executor.Task) ([]string, error) {
+	rows, err := decodeAll[rowResult](tasks)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range rows {
+		if r.Rows > 0 {
+			out = append(out, r.File)
+		}
+	}
+	return out, nil
+}

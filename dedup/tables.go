@@ -1,0 +1,215 @@
+package dedup
+
+import (
+	"io"
+
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+)
+
+// The tables a run leaves beside the kept documents. Ids are int64 (file << 32 | row, or the user's) or
+// strings.
+//
+//	removed   id, kept_id, cluster_id, similarity (double), intersection, union (int64), evidence (string)
+//	clusters  id, cluster_id, cluster_size (int64)
+//
+// A removed row's intersection and union count distinct windows. They are null where no counting was needed:
+// with evidence "exact" (identical texts: similarity 1) and "candidate" (nothing verified: similarity null).
+//
+// They are written column by column with the Parquet library's file package, which needs none of the Arrow
+// conversion and what that brings along.
+
+var evidenceNames = map[evidence]parquet.ByteArray{
+	evidenceExact:     []byte("exact"),
+	evidenceJaccard:   []byte("jaccard"),
+	evidenceCandidate: []byte("candidate"),
+}
+
+const tableRows = 64 << 10 // rows per row group
+
+// field is a column of a table: a name, a type, and whether it may be null.
+type field struct {
+	name     string
+	typ      parquet.Type
+	str      bool // a UTF-8 string rather than bytes
+	nullable bool
+}
+
+func idField(name string, kind corpus.IDKind) field {
+	if kind == corpus.StringIDs {
+		return field{name: name, typ: parquet.Types.ByteArray, str: true}
+	}
+	return field{name: name, typ: parquet.Types.Int64}
+}
+
+func removedFields(kind corpus.IDKind) []field {
+	return []field{
+		idField("id", kind), idField("kept_id", kind), idField("cluster_id", kind),
+		{name: "similarity", typ: parquet.Types.Double, nullable: true},
+		{name: "intersection", typ: parquet.Types.Int64, nullable: true},
+		{name: "union", typ: parquet.Types.Int64, nullable: true},
+		{name: "evidence", typ: parquet.Types.ByteArray, str: true},
+	}
+}
+
+func clustersFields(kind corpus.IDKind) []field {
+	return []field{idField("id", kind), idField("cluster_id", kind), {name: "cluster_size", typ: parquet.Types.Int64}}
+}
+
+// column gathers the values of a row group. Of a nullable column, def says which rows have one.
+type column struct {
+	field
+	ints    []int64
+	doubles []float64
+	bytes   []parquet.ByteArray
+	def     []int16
+}
+
+// tableWriter writes a Parquet table row by row.
+type tableWriter struct {
+	w    *file.Writer
+	cols []column
+	n    int
+}
+
+// keepOpen hides Close from the Parquet writer, which would close a file that is not its own.
+type keepOpen struct{ io.Writer }
+
+func newTableWriter(w io.Writer, fields []field) (*tableWriter, error) {
+	nodes := make([]schema.Node, len(fields))
+	t := &tableWriter{cols: make([]column, len(fields))}
+	for i, f := range fields {
+		rep := parquet.Repetitions.Required
+		if f.nullable {
+			rep = parquet.Repetitions.Optional
+		}
+		var logical schema.LogicalType = schema.NoLogicalType{}
+		if f.str {
+			logical = schema.StringLogicalType{}
+		}
+		node, err := schema.NewPrimitiveNodeLogical(f.name, rep, logical, f.typ, -1, -1)
+		if err != nil {
+			return nil, err
+		}
+		nodes[i] = node
+		t.cols[i].field = f
+	}
+	root, err := schema.NewGroupNode("schema", parquet.Repetitions.Required, nodes, -1)
+	if err != nil {
+		return nil, err
+	}
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithCreatedBy("dovetail"))
+	t.w = file.NewParquetWriter(keepOpen{w}, root, file.WithWriterProps(props))
+	return t, nil
+}
+
+func (t *tableWriter) id(col int, id docID) {
+	if c := &t.cols[col]; c.str {
+		c.bytes = append(c.bytes, []byte(id.str))
+	} else {
+		c.ints = append(c.ints, int64(id.num))
+	}
+}
+
+func (t *tableWriter) null(col int) { t.cols[col].def = append(t.cols[col].def, 0) }
+
+func (t *tableWriter) int(col int, v uint64) {
+	c := &t.cols[col]
+	c.ints = append(c.ints, int64(v))
+	c.def = append(c.def, 1)
+}
+
+func (t *tableWriter) double(col int, v float64) {
+	c := &t.cols[col]
+	c.doubles = append(c.doubles, v)
+	c.def = append(c.def, 1)
+}
+
+// removed adds a row to a removed table.
+func (t *tableWriter) removed(id, kept docID, m member) error {
+	t.id(0, id)
+	t.id(1, kept)
+	t.id(2, kept)
+	switch m.evidence {
+	case evidenceJaccard:
+		t.double(3, float64(m.inter)/float64(m.union))
+		t.int(4, m.inter)
+		t.int(5, m.union)
+	case evidenceExact:
+		t.double(3, 1)
+		t.null(4)
+		t.null(5)
+	default:
+		t.null(3)
+		t.null(4)
+		t.null(5)
+	}
+	t.cols[6].bytes = append(t.cols[6].bytes, evidenceNames[m.evidence])
+	return t.next()
+}
+
+// cluster adds a row to a clusters table.
+func (t *tableWriter) cluster(id, kept docID, size uint64) error {
+	t.id(0, id)
+	t.id(1, kept)
+	t.int(2, size)
+	return t.next()
+}
+
+func (t *tableWriter) next() error {
+	if t.n++; t.n < tableRows {
+		return nil
+	}
+	return t.flush()
+}
+
+func (t *tableWriter) flush() error {
+	if t.n == 0 {
+		return nil
+	}
+	t.n = 0
+	group := t.w.AppendRowGroup()
+	for i := range t.cols {
+		cw, err := group.NextColumn()
+		if err != nil {
+			return err
+		}
+		if err := t.cols[i].writeTo(cw); err != nil {
+			return err
+		}
+		if err := cw.Close(); err != nil {
+			return err
+		}
+	}
+	return group.Close()
+}
+
+// writeTo writes the gathered values as a column chunk and forgets them.
+func (c *column) writeTo(cw file.ColumnChunkWriter) (err error) {
+	def := c.def
+	if !c.nullable {
+		def = nil
+	}
+	switch w := cw.(type) {
+	case *file.Int64ColumnChunkWriter:
+		_, err = w.WriteBatch(c.ints, def, nil)
+	case *file.Float64ColumnChunkWriter:
+		_, err = w.WriteBatch(c.doubles, def, nil)
+	case *file.ByteArrayColumnChunkWriter:
+		_, err = w.WriteBatch(c.bytes, def, nil)
+	}
+	c.ints, c.doubles, c.bytes, c.def = c.ints[:0], c.doubles[:0], c.bytes[:0], c.def[:0]
+	return err
+}
+
+// close completes the table.
+func (t *tableWriter) close() error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return t.w.Close()
+}

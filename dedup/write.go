@@ -1,0 +1,396 @@
+package dedup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/lsh"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// The write stage filters the input files into kept/ and writes the tables. A task covers some consecutive
+// files and all splits that lie in them, reads what became of their documents, and adds them to the digest.
+// What it writes goes to the staging folder beside the output, under its final relative path.
+type writeStage struct{ *run }
+
+// writeInput is a task: files [First, Last], the splits that cover them, and their removal files.
+type writeInput struct {
+	Index    int      `json:"index"`
+	First    int      `json:"first"`
+	Last     int      `json:"last"`
+	Signs    []string `json:"signs"`
+	Removals []string `json:"removals"`
+}
+
+// writeResult is what a task adds to the result of the run.
+type writeResult struct {
+	Digest   Digest       `json:"digest"`
+	Rows     shuffle.Hash `json:"rows"` // multiset hash of (ordinal, content hash) of all documents
+	Docs     int64        `json:"docs"`
+	Kept     int64        `json:"kept"`
+	Removed  int64        `json:"removed"`
+	Exact    int64        `json:"exact"` // of the removed
+	Clusters int64        `json:"clusters"`
+	Bytes    int64        `json:"bytes"` // written to kept/
+	// KeptText and RemovedText are bytes of text.
+	KeptText    int64 `json:"kept_text"`
+	RemovedText int64 `json:"removed_text"`
+	// Largest is the size of the largest cluster whose kept document is here, and Of its ordinal.
+	Largest int64  `json:"largest"`
+	Of      uint64 `json:"of"`
+}
+
+func (s writeStage) Name() string                  { return "write" }
+func (s writeStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
+
+func (s writeStage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
+	return &writeActor{run: s.run, env: env}, nil
+}
+
+type writeActor struct {
+	*run
+	env *executor.Env
+}
+
+func (a *writeActor) Close() error { return nil }
+
+func (a *writeActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
+	var in writeInput
+	if err := json.Unmarshal(task.Data, &in); err != nil {
+		return nil, fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	}
+	w := &fileWriter{writeActor: a, ctx: ctx, out: out, in: in}
+	defer w.close()
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	for i := in.First; i <= in.Last; i++ {
+		if err := w.file(i); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.finish(); err != nil {
+		return nil, err
+	}
+	out.Count("kept", w.res.Kept)
+	out.Count("removed", w.res.Removed)
+	out.Count("bytes", w.res.Bytes)
+	return oneResult(task, w.res)
+}
+
+// fileWriter writes the files of one task.
+type fileWriter struct {
+	*writeActor
+	ctx context.Context
+	out *executor.Attempt
+	in  writeInput
+	res writeResult
+
+	docs             *docReader
+	removed, cluster *tableWriter
+	tables           []*executor.File
+	line             []byte
+}
+
+func (w *fileWriter) open() (err error) {
+	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
+	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
+		return err
+	}
+	w.cluster, err = w.table("clusters", clustersFields(w.set.IDKind))
+	return err
+}
+
+// place makes a file of the result, given its path relative to the output folder.
+func (w *fileWriter) place(rel string) (*executor.File, error) {
+	path := filepath.Join(w.staging, filepath.FromSlash(rel))
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return nil, err
+	}
+	return w.out.Place(path)
+}
+
+// file filters one input file.
+func (w *fileWriter) file(index int) error {
+	file := &w.set.Files[index]
+	if err := w.set.Changed(w.ctx, index); err != nil {
+		return err
+	}
+	if w.set.Format == corpus.Files {
+		if d, err := w.docs.next(index); err != nil || d != nil && d.removed() {
+			if err == nil {
+				err = w.account(d)
+			}
+			return err // a text file that goes leaves no empty file behind
+		} else if d != nil {
+			w.docs.unread()
+		}
+	}
+	dst, err := w.place("kept/" + file.Path)
+	if err != nil {
+		return err
+	}
+	// Rewrite asks for the rows in ascending order and shows the kept ones, in the same order but later. In
+	// between they wait here, at most as many as Rewrite holds itself.
+	var waiting []outcome
+	var wrong error
+	asked, kept := int64(0), int64(0)
+	stats, err := w.set.Rewrite(w.ctx, index,
+		func(row int64) bool {
+			if wrong != nil {
+				return false
+			}
+			d, err := w.docs.next(index)
+			if err == nil && (d == nil || rowOf(d.ord) != row) {
+				err = w.changed(corpus.Ordinal(index, row))
+			}
+			if err != nil {
+				wrong = err
+				return false
+			}
+			asked++
+			if d.removed() {
+				wrong = w.account(d)
+				return false
+			}
+			kept++
+			waiting = append(waiting, *d)
+			return true
+		},
+		corpus.Sink{
+			W: dst, Alloc: w.env.Alloc,
+			Kept: func(row int64, text []byte, null bool) error {
+				if wrong != nil {
+					return wrong
+				}
+				if len(waiting) == 0 || rowOf(waiting[0].ord) != row || textHash(text, null) != waiting[0].text {
+					return w.changed(corpus.Ordinal(index, row))
+				}
+				d := waiting[0]
+				waiting = waiting[1:]
+				w.res.KeptText += int64(len(text))
+				return w.account(&d)
+			},
+		})
+	if wrong != nil {
+		err = wrong
+	}
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return err
+	}
+	rest, err := w.docs.next(index)
+	if err != nil {
+		return err
+	}
+	if rest != nil || len(waiting) > 0 || stats.Kept != kept || stats.Rows != asked {
+		return fmt.Errorf("dedup: %s: %d of %d documents were written and %d of %d should have been: the file changed during the run; start again",
+			file.Name, stats.Kept, stats.Rows, kept, asked)
+	}
+	w.res.Bytes += stats.Bytes
+	w.out.Progress(stats.Rows)
+	return nil
+}
+
+// account adds a document to the tables, the digest and the ledger.
+func (w *fileWriter) account(d *outcome) error {
+	id := w.docID(d.ord, d.id)
+	kept := id
+	if d.clustered {
+		kept = w.docID(d.member.kept, d.member.keptID)
+	}
+	w.line = w.res.Digest.add(line{
+		id: id, keptID: kept, removed: d.removed(), inter: d.member.inter, union: d.member.union, text: d.text,
+	}, w.line)
+	w.res.Rows = w.res.Rows.Add(recordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
+	w.res.Docs++
+	if d.removed() {
+		w.res.Removed++
+		w.res.RemovedText += int64(d.bytes)
+		if d.member.evidence == evidenceExact {
+			w.res.Exact++
+		}
+		if err := w.removed.removed(id, kept, d.member); err != nil {
+			return err
+		}
+	} else {
+		w.res.Kept++
+	}
+	if !d.clustered {
+		return nil
+	}
+	if !d.removed() {
+		w.res.Clusters++
+		if int64(d.member.size) > w.res.Largest {
+			w.res.Largest, w.res.Of = int64(d.member.size), d.ord
+		}
+	}
+	return w.cluster.cluster(id, kept, d.member.size)
+}
+
+// docID is a document's id for people: the user's, or else the ordinal.
+func (r *run) docID(ord uint64, id userID) docID {
+	if r.set.IDKind == corpus.NoIDs {
+		return docID{num: ord}
+	}
+	return docID{kind: r.set.IDKind, num: id.num, str: id.str}
+}
+
+func (w *fileWriter) finish() error {
+	if err := w.docs.finished(); err != nil {
+		return err
+	}
+	err := errors.Join(w.removed.close(), w.cluster.close())
+	for _, f := range w.tables {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// close releases what an attempt that failed left open.
+func (w *fileWriter) close() {
+	if w.docs != nil {
+		w.docs.close()
+	}
+}
+
+// rowOf returns the row of an ordinal in its file.
+func rowOf(ord uint64) int64 {
+	_, row := corpus.SplitOrdinal(ord)
+	return row
+}
+
+// outcome is what became of one document.
+type outcome struct {
+	ord       uint64
+	text      lsh.Hash128 // of the raw text
+	bytes     uint64
+	id        userID
+	clustered bool
+	member    member // if clustered
+}
+
+func (o *outcome) removed() bool { return o.clustered && o.member.evidence != 0 }
+
+// docReader joins the sign files and removal files of consecutive splits, document by document.
+type docReader struct {
+	*run
+	signs, removals []string
+	sign            *columnReader
+	members         []member // of the split in hand, by ordinal
+	block           []outcome
+	at              int // the next of block
+}
+
+// next returns the next document if it is one of the file, and nil otherwise. It is valid until the call
+// after next. Files are asked for in ascending order.
+func (d *docReader) next(file int) (*outcome, error) {
+	for d.at == len(d.block) {
+		if more, err := d.read(); err != nil || !more {
+			return nil, err
+		}
+	}
+	o := &d.block[d.at]
+	if f, _ := corpus.SplitOrdinal(o.ord); f != file {
+		return nil, nil
+	}
+	d.at++
+	return o, nil
+}
+
+// unread undoes the last next that returned a document.
+func (d *docReader) unread() { d.at-- }
+
+// read takes the next block of a sign file, and reports whether there was one.
+func (d *docReader) read() (bool, error) {
+	for {
+		if d.sign == nil {
+			if len(d.signs) == 0 {
+				return false, nil
+			}
+			if err := d.openNext(); err != nil {
+				return false, err
+			}
+		}
+		if d.sign.next() {
+			return true, d.fill()
+		}
+		err := d.sign.err
+		if err == nil && len(d.members) > 0 {
+			err = fmt.Errorf("dedup: document %d was decided on and is not in its split", d.members[0].doc)
+		}
+		err = errors.Join(err, d.sign.Close())
+		d.sign = nil
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// openNext opens the files of the next split.
+func (d *docReader) openNext() (err error) {
+	if d.sign, err = d.openColumns(d.signs[0]); err != nil {
+		return err
+	}
+	d.members = d.members[:0]
+	if file := d.removals[0]; file != "" {
+		err = d.eachMember(file, func(m member) error {
+			d.members = append(d.members, m)
+			return nil
+		})
+	}
+	d.signs, d.removals = d.signs[1:], d.removals[1:]
+	return err
+}
+
+// fill makes documents of the block in hand.
+func (d *docReader) fill() error {
+	f := d.sign
+	ords, hi, lo, size := f.u64("ord"), f.u64("row_hi"), f.u64("row_lo"), f.u64("bytes")
+	id, err := f.userIDs(d.set.IDKind)
+	if err != nil {
+		return err
+	}
+	d.block, d.at = d.block[:0], 0
+	for i, ord := range ords {
+		o := outcome{ord: ord, text: lsh.Hash128{Hi: hi[i], Lo: lo[i]}, bytes: size[i], id: id(i)}
+		if len(d.members) > 0 && d.members[0].doc == ord {
+			o.clustered, o.member = true, d.members[0]
+			d.members = d.members[1:]
+		}
+		d.block = append(d.block, o)
+	}
+	return nil
+}
+
+// finished reports documents that no file asked for.
+func (d *docReader) finished() error {
+	more, err := d.at < len(d.block), error(nil)
+	if !more {
+		more, err = d.read()
+	}
+	if err == nil && more {
+		err = errors.New("dedup: documents are left over after the last file of their splits")
+	}
+	return err
+}
+
+func (d *docReader) close() {
+	if d.sign != nil {
+		_ = d.sign.Close() // after a failure that is reported already
+	}
+}
+
+func (w *fileWriter) table(kind string, fields []field) (*tableWriter, error) {
+	f, err := w.place(fmt.Sprintf("%s/part-%05d.parquet", kind, w.in.Index))
+	if err != nil {
+		return nil, err
+	}
+	w.tables = append(w.tables, f)
+	return newTableWriter(f, fields)
+}

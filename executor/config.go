@@ -1,0 +1,86 @@
+package executor
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// Config says how to run, never what comes out: no field changes a result. The zero value is usable.
+type Config struct {
+	// Ranks is the number of ranks, all in this process; 0 means 1.
+	Ranks int
+	// Workers is the number of CPU slots of all ranks together; 0 means one per CPU. Every rank gets
+	// its share, the first ones one more where it does not come out even, and at least one each.
+	Workers int
+	// Work is the folder for committed results, from [OpenWork]. The caller closes it after the executor.
+	// With nil nothing is kept: [Attempt.Create] fails, [Attempt.Place] works.
+	Work *Work
+	// Budget bounds the memory of actors and shuffles; nil means one without a limit.
+	Budget *mem.Budget
+	// Alloc makes buffers that the budget does not count by itself; pay for them with
+	// [mem.Reservation.Alloc]. nil means [mem.Host].
+	Alloc mem.Allocator
+	// Progress is told how the run goes; nil means no one is.
+	Progress Reporter
+	// ProgressInterval is the time between reports of a running stage; 0 means 200 ms.
+	ProgressInterval time.Duration
+	// MaxAttempts is how often a task is tried if it fails with a [Transient] error; 0 means 1.
+	MaxAttempts int
+	// InFlight is the largest number of tasks [Executor.Stream] has taken from its source and not yet given
+	// to its consumer; 0 means 4 per actor.
+	InFlight int
+	// SpillDir is the folder for spilled chunks and scratch files of actors. Empty means a folder in the work
+	// folder, or without one a temporary folder that [Executor.Close] removes.
+	SpillDir string
+	// SpillMemoryLimit is the number of bytes of shuffled chunks each rank keeps in memory; 0 means that
+	// only the budget decides.
+	SpillMemoryLimit int64
+}
+
+// EnsureDefaults replaces zero values by what they mean, except for SpillDir, Work, Progress and InFlight.
+func (c *Config) EnsureDefaults() {
+	if c.Ranks == 0 {
+		c.Ranks = 1
+	}
+	if c.Workers == 0 {
+		c.Workers = runtime.GOMAXPROCS(0)
+	}
+	if c.Budget == nil {
+		c.Budget = mem.NewBudget(0)
+	}
+	if c.Alloc == nil {
+		c.Alloc = mem.Host()
+	}
+	if c.ProgressInterval == 0 {
+		c.ProgressInterval = 200 * time.Millisecond
+	}
+	if c.MaxAttempts == 0 {
+		c.MaxAttempts = 1
+	}
+}
+
+// Validate reports all faults at once.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("executor: config: "+format, args...))
+		}
+	}
+	check(c.Ranks >= 0 && c.Ranks <= maxRanks, "Ranks is %d, want 0 to %d", c.Ranks, maxRanks)
+	check(c.Workers >= 0 && c.Workers <= maxWorkers, "Workers is %d, want 0 to %d", c.Workers, maxWorkers)
+	check(c.ProgressInterval >= 0, "ProgressInterval is %v, want 0 or more", c.ProgressInterval)
+	check(c.MaxAttempts >= 0, "MaxAttempts is %d, want 0 or more", c.MaxAttempts)
+	check(c.InFlight >= 0, "InFlight is %d, want 0 or more", c.InFlight)
+	check(c.SpillMemoryLimit >= 0, "SpillMemoryLimit is %d, want 0 or more", c.SpillMemoryLimit)
+	return errors.Join(errs...)
+}
+
+const (
+	maxRanks   = 1 << 12
+	maxWorkers = 1 << 16
+)

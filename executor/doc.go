@@ -1,0 +1,21 @@
+// Package executor runs stages of work on pools of actors, in this process, and remembers what is done.
+//
+// Four ideas carry it:
+//
+//   - A [Task] describes work; a [Stage] says what kind of work; an [Actor] does it. A stage is set up once
+//     per actor and torn down in every outcome. Work is handed out as actors become free, results come
+//     back in input order, and what is in flight is bounded, so a slow consumer slows its producers.
+//   - Every try of a task is an [Attempt]. The files it creates become visible only when the attempt
+//     commits, all at once, and only one attempt of a task ever does.
+//   - A [Work] folder holds the files and an append-only log of commits. A run that was killed at any moment is
+//     started again with the same folder: committed tasks are not run again, and what attempts left behind
+//     without committing is deleted. The folder is locked against a second run.
+//   - A [ShuffleStage] moves rows between ranks through package shuffle: every actor inserts, every rank
+//     finishes once, and partitions are extracted as they complete.
+//
+// [Executor.Execute] runs stages one after another, each to completion. [Executor.Stream] runs one stage over a
+// sequence, and streams can be chained. [Executor.Shuffle] runs one shuffle stage. The rules for the number
+// of actors are those of NeMo Curator's actor pool executor; see [ActorCount].
+//
+// The executor knows stages, tasks, actors and ranks, and nothing of texts or duplicates.
+package executor

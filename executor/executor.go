@@ -1,0 +1,324 @@
+package executor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// Executor runs stages. It is safe for concurrent use, but each stage name may be used once.
+type Executor struct {
+	cfg   Config
+	fs    vfs.FS
+	runID uint64
+	epoch uint32
+	spill string
+	temp  bool // spill is a temporary folder of this executor
+
+	mu     sync.Mutex
+	used   map[string]bool // names of stages
+	stages []StageStats
+	comms  []*shuffle.Communicator
+	nextOp shuffle.OpID
+	closed bool
+
+	reporting sync.Mutex
+}
+
+// New checks cfg and fills in defaults.
+func New(cfg Config) (*Executor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg.EnsureDefaults()
+	e := &Executor{cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool)}
+	if w := cfg.Work; w != nil {
+		e.fs, e.runID, e.epoch = w.fs, w.runID, w.epoch
+		if e.spill == "" {
+			e.spill = w.spillDir()
+		}
+	}
+	var err error
+	if e.spill == "" {
+		e.temp = true
+		e.spill, err = os.MkdirTemp("", "dovetail-spill-")
+	} else {
+		err = e.fs.MkdirAll(e.spill, 0o777)
+	}
+	if err != nil {
+		return nil, ioError("making the folder for spilled data", err)
+	}
+	return e, nil
+}
+
+// Execute runs stages one after another, each to completion: the results of one, in the order of its
+// tasks, are the tasks of the next, and those of the last are returned. Without stages there are no results;
+// without tasks the first stage gets [EmptyTask]; a stage that is left without tasks is an error that wraps
+// [ErrNoTasks]. Tasks that the work folder knows as committed, with the same Data, are not run again.
+//
+// The first failure ends the run; so does ctx. Either way nothing is left running when Execute returns,
+// and what was finished stays committed. All errors are returned, those of teardowns included.
+func (e *Executor) Execute(ctx context.Context, stages []Stage, tasks []Task) ([]Task, error) {
+	if len(stages) == 0 {
+		return nil, nil
+	}
+	for _, st := range stages {
+		if err := e.prepare(ctx, st); err != nil {
+			return nil, err
+		}
+	}
+	if len(tasks) == 0 {
+		tasks = []Task{EmptyTask}
+	}
+	for _, st := range stages {
+		var err error
+		if tasks, err = e.runStage(ctx, st, tasks); err != nil {
+			return nil, err
+		}
+	}
+	return tasks, nil
+}
+
+func (e *Executor) runStage(ctx context.Context, st Stage, tasks []Task) ([]Task, error) {
+	if err := checkTasks(st, tasks); err != nil {
+		return nil, err
+	}
+	r := e.newRun(ctx, st.Name(), "pool")
+	results := make([][]Task, len(tasks))
+	todo := make([]item, 0, len(tasks))
+	r.tasks.Store(int64(len(tasks)))
+	for i, t := range tasks {
+		r.size.Add(t.Size)
+		it := item{seq: i, task: t}
+		if c := r.lookup(&it); c != nil {
+			results[i] = c.results
+		} else {
+			todo = append(todo, it)
+		}
+	}
+	size := batchSize(st)
+	n, err := r.actorCount(st, (len(todo)+size-1)/size, len(todo) == 0)
+	if err != nil {
+		r.fail(err)
+	}
+	r.actors = n
+	r.announce(r.tasks.Load())
+	if n > 0 {
+		largestFirst(todo)
+		p := &pool{stageRun: r, stage: st}
+		p.run(n, func(give func([]item) bool) {
+			for len(todo) > 0 {
+				k := min(size, len(todo))
+				if !give(todo[:k:k]) {
+					return
+				}
+				todo = todo[k:]
+			}
+		}, func(seq int, res []Task) { results[seq] = res })
+	}
+	if err := r.end(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(results...), nil
+}
+
+// lookup returns the commit of a task, after counting it as reused, and sets its input hash. Without a work
+// folder there is neither.
+func (r *stageRun) lookup(it *item) *commit {
+	if r.work == nil {
+		return nil
+	}
+	it.input = hashTask(it.task)
+	c, note := r.work.lookup(r.name, it.task.ID, it.input)
+	r.note(note)
+	if c != nil {
+		r.reuse(it.task, c)
+	}
+	return c
+}
+
+// largestFirst sorts by size in powers of two: a large task started last would keep one actor busy while
+// the others wait, but among tasks of about the same size the given order reads files front to back.
+func largestFirst(items []item) {
+	slices.SortStableFunc(items, func(a, b item) int {
+		return cmp.Compare(bits.Len64(uint64(max(b.task.Size, 0))), bits.Len64(uint64(max(a.task.Size, 0))))
+	})
+}
+
+// anyStage is what both kinds of stages have.
+type anyStage interface {
+	Name() string
+	Resources() Resources
+}
+
+// prepare checks and claims the name of a stage, and sets it up on this node.
+func (e *Executor) prepare(ctx context.Context, st anyStage) error {
+	name := st.Name()
+	if err := checkStageName(name); err != nil {
+		return fmt.Errorf("executor: a stage cannot be named %.150q: %w", name, err)
+	}
+	if _, _, err := ActorCount(name, st.Resources(), e.capacity(), 1, 0); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	closed, used := e.closed, e.used[name]
+	e.used[name] = true
+	e.mu.Unlock()
+	if closed {
+		return fmt.Errorf("executor: stage %q: %w", name, ErrClosed)
+	}
+	if used {
+		return fmt.Errorf("executor: stage %q has run before on this executor; give every stage its own name", name)
+	}
+	node, ok := st.(NodeSetup)
+	if !ok {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("executor: stage %q was stopped: %w", name, context.Cause(ctx))
+	}
+	env := e.envs(name, 1)[0]
+	err := guard(name, "", "SetupOnNode", nil, func() error { return node.SetupOnNode(ctx, env) })
+	if err != nil && !errors.Is(err, ErrPanic) {
+		err = fmt.Errorf("executor: setting up stage %q on this node: %w", name, err)
+	}
+	return err
+}
+
+// checkTasks looks at all tasks of a stage before the first is started.
+func checkTasks(st anyStage, tasks []Task) error {
+	if len(tasks) == 0 {
+		return fmt.Errorf("executor: stage %q: %w", st.Name(), ErrNoTasks)
+	}
+	seen := make(map[string]struct{}, len(tasks))
+	for _, t := range tasks {
+		if err := checkTask(st, t, seen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkTask(st anyStage, t Task, seen map[string]struct{}) error {
+	if err := checkName(t.ID, maxNameLen); err != nil {
+		return fmt.Errorf("executor: stage %q: a task cannot have the ID %.150q: %w", st.Name(), t.ID, err)
+	}
+	if _, ok := seen[t.ID]; ok {
+		return fmt.Errorf("executor: stage %q: two tasks have the ID %q; IDs must be unique in a stage", st.Name(), t.ID)
+	}
+	seen[t.ID] = struct{}{}
+	if len(t.Data) > maxTaskData {
+		return fmt.Errorf("executor: stage %q: task %q has %d bytes of data, at most %d are allowed; put bulk data into a file",
+			st.Name(), t.ID, len(t.Data), maxTaskData)
+	}
+	v, ok := st.(InputValidator)
+	if !ok {
+		return nil
+	}
+	err := guard(st.Name(), t.ID, "ValidateInput", nil, func() error { return v.ValidateInput(t) })
+	if err != nil && !errors.Is(err, ErrPanic) {
+		err = fmt.Errorf("executor: task %q is no input for stage %q: %w", t.ID, st.Name(), err)
+	}
+	return err
+}
+
+func batchSize(st anyStage) int {
+	if b, ok := st.(BatchSizer); ok {
+		return max(1, b.BatchSize())
+	}
+	return 1
+}
+
+// actorCount applies [ActorCount] to a stage. With idle there is nothing to do, and no actor is needed.
+func (r *stageRun) actorCount(st anyStage, batches int, idle bool) (int, error) {
+	if idle {
+		return 0, nil
+	}
+	workers := 0
+	if w, ok := st.(WorkerCounter); ok {
+		workers = w.NumWorkers()
+	}
+	n, warning, err := ActorCount(r.name, st.Resources(), r.e.capacity(), batches, workers)
+	r.note(warning)
+	return n, err
+}
+
+// capacity is what there is for actors: every rank has at least one worker.
+func (e *Executor) capacity() Capacity {
+	return Capacity{CPUs: float64(max(e.cfg.Workers, e.cfg.Ranks)), Memory: e.cfg.Budget.Limit()}
+}
+
+// envs returns the environments of n actors, dealt out to the ranks in turn.
+func (e *Executor) envs(stage string, n int) []*Env {
+	envs := make([]*Env, n)
+	for i := range envs {
+		envs[i] = &Env{
+			Stage: stage, Rank: i % e.cfg.Ranks, Size: e.cfg.Ranks, Worker: i / e.cfg.Ranks, Actor: i, Actors: n,
+			Epoch: e.epoch, Budget: e.cfg.Budget, Alloc: e.cfg.Alloc, Work: e.cfg.Work, SpillDir: e.spill,
+		}
+		if e.cfg.Work != nil {
+			envs[i].WorkDir = e.cfg.Work.Dir()
+		}
+	}
+	return envs
+}
+
+// report calls the reporter, if there is one, while no one else does.
+func (e *Executor) report(call func(Reporter)) {
+	if e.cfg.Progress == nil {
+		return
+	}
+	e.reporting.Lock()
+	defer e.reporting.Unlock()
+	call(e.cfg.Progress)
+}
+
+func (e *Executor) addStats(st StageStats) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stages = append(e.stages, st)
+}
+
+// Stats returns what was done so far; stages that still run are left out.
+func (e *Executor) Stats() RunStats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := RunStats{
+		Ranks: e.cfg.Ranks, Workers: e.cfg.Workers, Epoch: e.epoch, Stages: slices.Clone(e.stages),
+	}
+	for _, st := range e.stages {
+		s.Tasks += st.Tasks
+		s.TasksReused += st.Reused
+	}
+	return s
+}
+
+// Close disconnects the ranks and removes temporary folders. It may be called again; runs must have ended.
+func (e *Executor) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	var errs []error
+	for _, c := range e.comms {
+		errs = append(errs, c.Close())
+	}
+	if e.temp {
+		errs = append(errs, os.RemoveAll(e.spill))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("executor: closing: %w", err)
+	}
+	return nil
+}

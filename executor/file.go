@@ -1,0 +1,118 @@
+package executor
+
+import (
+	"bufio"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"sync"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
+)
+
+// File is a file being written by an attempt: sequentially, through a buffer of 64 KiB that the budget does
+// not count, and by one goroutine at a time.
+type File struct {
+	fs     vfs.FS
+	file   vfs.File
+	w      *fileBuffer // nil once closed
+	name   string
+	path   string // where it ends
+	temp   string // where it is until then
+	placed bool
+	size   int64
+	crc    uint32
+	closed bool
+	err    error
+}
+
+type fileBuffer = bufio.Writer
+
+var bufioWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+
+// Write appends p. The first error of any Write is also returned by Close and fails the attempt.
+func (f *File) Write(p []byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	if f.closed {
+		return 0, fmt.Errorf("executor: writing %s: %w", f.name, os.ErrClosed)
+	}
+	n, err := f.w.Write(p)
+	f.size += int64(n)
+	f.crc = crc32.Update(f.crc, castagnoli, p[:n])
+	if err != nil {
+		f.err = f.ioError("writing", err)
+		return n, f.err
+	}
+	return n, nil
+}
+
+// Close ends the file. It must be called before the attempt's Process or Extract returns nil: a file left
+// open fails the attempt. The data is on disk only once the attempt has committed.
+func (f *File) Close() error {
+	if f.closed {
+		return f.err
+	}
+	f.closed = true
+	if err := f.w.Flush(); err != nil && f.err == nil {
+		f.err = f.ioError("writing", err)
+	}
+	f.recycle()
+	// The descriptor stays open until the file is synced: an error of writing it back is certain to be
+	// reported only to descriptors that were open at the time.
+	return f.err
+}
+
+func (f *File) recycle() {
+	f.w.Reset(nil)
+	bufioWriters.Put(f.w)
+	f.w = nil
+}
+
+// Name is how the file is called once committed: for [Attempt.Create] a slash-separated path relative to the
+// work folder, to be put into result tasks; for [Attempt.Place] the absolute path.
+func (f *File) Name() string { return f.name }
+
+// Size is the number of bytes written so far.
+func (f *File) Size() int64 { return f.size }
+
+func (f *File) info() fileInfo {
+	return fileInfo{name: f.name, placed: f.placed, size: f.size, crc: f.crc}
+}
+
+func (f *File) ioError(doing string, err error) error {
+	return ioError(fmt.Sprintf("%s %s (which becomes %s)", doing, f.temp, f.path), err)
+}
+
+// sync puts the content on disk and closes the descriptor.
+func (f *File) sync() error {
+	err := f.file.Sync()
+	if cerr := f.file.Close(); err == nil {
+		err = cerr
+	}
+	f.file = nil
+	if err != nil {
+		return f.ioError("syncing", err)
+	}
+	return nil
+}
+
+func (f *File) rename() error {
+	if err := f.fs.Rename(f.temp, f.path); err != nil {
+		return ioError("putting a finished file in place", err)
+	}
+	return nil
+}
+
+func (f *File) discard() {
+	if f.w != nil {
+		f.closed = true
+		f.recycle()
+	}
+	if f.file != nil {
+		_ = f.file.Close()
+		f.file = nil
+	}
+	_ = f.fs.Remove(f.temp)
+}

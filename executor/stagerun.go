@@ -1,0 +1,209 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// errGivenUp ends what was finished after the stage had failed to commit something; it is never returned.
+var errGivenUp = errors.New("given up after an earlier failure")
+
+// stageRun is one stage being run: what is common to pools and shuffles.
+type stageRun struct {
+	e      *Executor
+	name   string
+	kind   string
+	work   *Work
+	start  time.Time
+	parent context.Context
+	ctx    context.Context // ends with the first failure
+	cancel context.CancelCauseFunc
+	actors int
+
+	tasks, size, reused        atomic.Int64
+	tasksDone, sizeDone, units atomic.Int64
+	attempts, inserts          atomic.Int64
+	files, bytes               atomic.Int64
+	setupNS, computeNS, waitNS atomic.Int64
+	commitNS                   atomic.Int64
+	spilled                    func() int64 // set before the stage is announced
+
+	mu        sync.Mutex
+	counters  map[string]int64
+	notes     []string
+	first     error   // the failure that ended the stage
+	teardowns []error // failures of Close, which end nothing
+	shuffle   *ShuffleStats
+
+	stopTicker chan struct{}
+	ticker     sync.WaitGroup
+}
+
+const maxNotes = 100
+
+func (e *Executor) newRun(ctx context.Context, name, kind string) *stageRun {
+	r := &stageRun{
+		e: e, name: name, kind: kind, work: e.cfg.Work, start: time.Now(), parent: ctx,
+		counters: make(map[string]int64),
+	}
+	r.ctx, r.cancel = context.WithCancelCause(ctx)
+	return r
+}
+
+// announce tells the reporter that the stage starts, and from then on how it goes. tasks < 0 means unknown.
+func (r *stageRun) announce(tasks int64) {
+	if r.e.cfg.Progress == nil {
+		return
+	}
+	r.e.report(func(p Reporter) {
+		p.StageStarted(StageInfo{
+			Stage: r.name, Actors: r.actors, Tasks: tasks, Size: r.size.Load(), Reused: r.reused.Load(),
+		})
+	})
+	r.stopTicker = make(chan struct{})
+	r.ticker.Go(func() {
+		t := time.NewTicker(r.e.cfg.ProgressInterval)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				r.progress()
+			case <-r.stopTicker:
+				r.progress()
+				return
+			}
+		}
+	})
+}
+
+func (r *stageRun) progress() {
+	p := Progress{
+		Stage: r.name, Tasks: r.tasks.Load(), Size: r.size.Load(), Reused: r.reused.Load(),
+		TasksDone: r.tasksDone.Load(), SizeDone: r.sizeDone.Load(), Units: r.units.Load(),
+	}
+	if r.spilled != nil {
+		p.SpilledBytes = r.spilled()
+	}
+	r.e.report(func(rep Reporter) { rep.StageProgress(p) })
+}
+
+// note keeps a line for the statistics and shows it.
+func (r *stageRun) note(line string) {
+	if line == "" {
+		return
+	}
+	r.mu.Lock()
+	room := len(r.notes) < maxNotes
+	if len(r.notes) == maxNotes-1 {
+		line = "further notes are left out"
+	}
+	if room {
+		r.notes = append(r.notes, line)
+	}
+	r.mu.Unlock()
+	if room {
+		r.e.report(func(p Reporter) { p.Note(r.name, line) })
+	}
+}
+
+// fail ends the stage with err, unless it is ending already: what goes wrong after that follows from it.
+func (r *stageRun) fail(err error) {
+	r.mu.Lock()
+	if r.first == nil && r.ctx.Err() == nil {
+		r.first = err
+	}
+	r.mu.Unlock()
+	r.cancel(err)
+}
+
+func (r *stageRun) failed() bool { return r.ctx.Err() != nil }
+
+func (r *stageRun) taskError(m *meter, err error) error {
+	if p, ok := err.(*PanicError); ok && p.Task == m.task.ID {
+		return err // it says all that a TaskError would
+	}
+	return &TaskError{
+		Stage: r.name, Task: m.task.ID, Rank: m.env.Rank, Worker: m.env.Worker, Attempt: m.number, Err: err,
+	}
+}
+
+// addCounters adds the counters of an attempt, or of a commit of an earlier run, to those of the stage.
+func (r *stageRun) addCounters(cs []counter) {
+	if len(cs) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range cs {
+		r.counters[c.name] += c.n
+	}
+}
+
+// reuse counts a task that an earlier run has committed.
+func (r *stageRun) reuse(t Task, c *commit) {
+	r.addCounters(c.counters)
+	r.reused.Add(1)
+	r.tasksDone.Add(1)
+	r.sizeDone.Add(t.Size)
+}
+
+// committed counts a task that is now committed.
+func (r *stageRun) committed(p *pending) {
+	m := p.a.m
+	r.addCounters(m.counts)
+	for _, f := range m.files {
+		r.files.Add(1)
+		r.bytes.Add(f.size)
+	}
+	r.tasksDone.Add(1)
+	r.sizeDone.Add(m.task.Size)
+}
+
+// end closes the stage: it puts the tail of the log on disk, adds the stage to the statistics and returns
+// all that went wrong.
+func (r *stageRun) end() error {
+	if r.work != nil {
+		if err := r.work.sync(); err != nil {
+			r.fail(err)
+		}
+	}
+	var errs []error
+	switch {
+	case r.first != nil:
+		errs = append(errs, r.first)
+	case r.parent.Err() != nil:
+		errs = append(errs, fmt.Errorf("executor: stage %q was stopped: %w", r.name, context.Cause(r.parent)))
+	}
+	r.cancel(nil)
+	err := errors.Join(append(errs, r.teardowns...)...)
+	if r.stopTicker != nil {
+		close(r.stopTicker)
+		r.ticker.Wait()
+	}
+	st := r.stats(err)
+	r.e.addStats(st)
+	r.e.report(func(p Reporter) { p.StageFinished(st) })
+	return err
+}
+
+func (r *stageRun) stats(err error) StageStats {
+	st := StageStats{
+		Name: r.name, Kind: r.kind, Actors: r.actors,
+		Tasks: r.tasksDone.Load() - r.inserts.Load(), Reused: r.reused.Load(), Inserts: r.inserts.Load(),
+		Attempts: r.attempts.Load(), Units: r.units.Load(), Files: r.files.Load(), Bytes: r.bytes.Load(),
+		WallSeconds:    time.Since(r.start).Seconds(),
+		SetupSeconds:   time.Duration(r.setupNS.Load()).Seconds(),
+		ComputeSeconds: time.Duration(r.computeNS.Load()).Seconds(),
+		WaitSeconds:    time.Duration(r.waitNS.Load()).Seconds(),
+		CommitSeconds:  time.Duration(r.commitNS.Load()).Seconds(),
+		Counters:       r.counters, Shuffle: r.shuffle, Notes: r.notes,
+	}
+	if err != nil {
+		st.Error = err.Error()
+	}
+	return st
+}

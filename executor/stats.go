@@ -1,0 +1,58 @@
+package executor
+
+import "github.com/dovetail-dedup/dovetail/shuffle"
+
+// RunStats says what an executor did, for run.json. Times are in seconds.
+type RunStats struct {
+	Ranks   int    `json:"ranks"`
+	Workers int    `json:"workers"`
+	Epoch   uint32 `json:"epoch"`
+	// Tasks counts those of all stages, partitions of shuffle stages included; TasksReused of them were
+	// committed by an earlier run.
+	Tasks       int64        `json:"tasks"`
+	TasksReused int64        `json:"tasks_reused"`
+	Stages      []StageStats `json:"stages"`
+}
+
+// StageStats says what one stage did.
+type StageStats struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind"` // "pool" or "shuffle"
+	Actors int    `json:"actors"`
+	// Tasks are those finished: done in this run or reused. For a shuffle stage they are its partitions.
+	Tasks    int64 `json:"tasks"`
+	Reused   int64 `json:"tasks_reused"`
+	Inserts  int64 `json:"inserts,omitempty"` // insert tasks of a shuffle stage done in this run
+	Attempts int64 `json:"attempts"`          // tries in this run, failed ones and inserts included
+	Units    int64 `json:"units,omitempty"`   // sum of [Meter.Progress]
+	Files    int64 `json:"files,omitempty"`   // files committed in this run
+	Bytes    int64 `json:"file_bytes,omitempty"`
+	// WallSeconds is from start to end. SetupSeconds, ComputeSeconds and WaitSeconds are sums over actors:
+	// setting up, inside the actor's methods, and waiting for work or for room. CommitSeconds is the time
+	// spent making results permanent, beside the actors.
+	WallSeconds    float64 `json:"wall_seconds"`
+	SetupSeconds   float64 `json:"setup_seconds"`
+	ComputeSeconds float64 `json:"compute_seconds"`
+	WaitSeconds    float64 `json:"wait_seconds"`
+	CommitSeconds  float64 `json:"commit_seconds"`
+	// Counters are the sums of [Meter.Count] over attempts that counted, those of reused tasks included.
+	Counters map[string]int64 `json:"counters,omitempty"`
+	Shuffle  *ShuffleStats    `json:"shuffle,omitempty"`
+	Notes    []string         `json:"notes,omitempty"` // at most 100
+	Error    string           `json:"error,omitempty"`
+}
+
+// ShuffleStats says what the shuffle of a stage moved in this run.
+type ShuffleStats struct {
+	Op         shuffle.OpID `json:"op"`
+	TotalParts int          `json:"total_nparts"`
+	// Ranks holds one entry per rank.
+	Ranks []RankShuffle `json:"ranks"`
+}
+
+// RankShuffle is one rank's view of a shuffle.
+type RankShuffle struct {
+	Rank       int                `json:"rank"`
+	Ledger     shuffle.Ledger     `json:"ledger"`
+	Statistics shuffle.Statistics `json:"statistics"`
+}

@@ -1,0 +1,568 @@
+package executor
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/framelog"
+	"github.com/dovetail-dedup/dovetail/executor/internal/lockfile"
+	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
+)
+
+// Work is an open work folder: the committed results of the tasks of one job, kept from run to run. It is
+// safe for concurrent use, by one executor at a time. It keeps the IDs, results and file names of all committed
+// tasks in memory.
+type Work struct {
+	dir     string
+	fs      vfs.FS
+	lock    *lockfile.Lock
+	log     *framelog.Log
+	meta    []byte
+	runID   uint64
+	epoch   uint32
+	resumed bool
+	notes   []string
+
+	mu      sync.Mutex
+	commits map[string]map[string]*commit // by stage and task
+	files   map[string]*openState         // by name
+	made    map[string]bool               // stage folders that are known to exist and to be on disk
+	closed  bool
+}
+
+// openState is what OpenCommitted knows of a file.
+type openState struct {
+	info     fileInfo
+	by       *commit
+	verified bool
+}
+
+const (
+	lockName  = "lock"
+	logName   = "log"
+	spillName = "spill"
+)
+
+// OpenWork opens or creates the work folder dir and locks it. A folder that is new keeps meta, which says what
+// the job is (a hash of its options, its list of inputs; at most 16 MiB); an old one keeps what it has, for
+// the caller to compare with [Work.Meta] and to refuse or remove the folder.
+//
+// Opening reads the log, deletes what attempts left behind without committing, and starts a new epoch. It
+// returns an error wrapping [ErrLocked] that names the holder if another run has the folder, and one wrapping
+// [ErrLogDamaged] if the log is damaged where it was known to be on disk. A run that was killed leaves neither.
+func OpenWork(dir string, meta []byte) (*Work, error) { return openWork(vfs.OS, dir, meta) }
+
+func openWork(fsys vfs.FS, dir string, meta []byte) (*Work, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, ioError("finding the work folder "+dir, err)
+	}
+	if len(meta) > maxMeta {
+		return nil, fmt.Errorf("executor: work folder %s: %d bytes of meta, at most %d fit; give a hash of them instead",
+			abs, len(meta), maxMeta)
+	}
+	w := &Work{
+		dir: abs, fs: fsys,
+		commits: make(map[string]map[string]*commit),
+		files:   make(map[string]*openState),
+		made:    make(map[string]bool),
+	}
+	if err := w.open(meta); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *Work) open(meta []byte) (err error) {
+	if err := makeFolder(w.fs, w.dir); err != nil {
+		return ioError("making the work folder", err)
+	}
+	// The lock is the operating system's, whatever file system the rest is on.
+	if w.fs == vfs.OS {
+		if w.lock, err = lockfile.Acquire(filepath.Join(w.dir, lockName)); err != nil {
+			if held := (*lockfile.HeldError)(nil); errors.As(err, &held) {
+				return fmt.Errorf("executor: %w: %w; wait for it to end, stop it, or use another folder", ErrLocked, held)
+			}
+			return ioError("locking the work folder", err)
+		}
+	}
+	intents, err := w.openLog(meta)
+	if err != nil {
+		return err
+	}
+	if err := w.clean(intents); err != nil {
+		return err
+	}
+	host, _ := os.Hostname() // only for people who look into the log
+	return w.write(appendEpoch(nil, w.epoch, fmt.Sprintf("process %d on host %s", os.Getpid(), host)), true)
+}
+
+// makeFolder makes a folder and those above it that are missing, and puts their names on disk.
+func makeFolder(fsys vfs.FS, path string) error {
+	if _, err := fsys.Stat(path); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent == path {
+		return nil
+	}
+	if err := makeFolder(fsys, parent); err != nil {
+		return err
+	}
+	if err := fsys.MkdirAll(path, 0o777); err != nil {
+		return err
+	}
+	return fsys.SyncDir(parent)
+}
+
+// openLog reads the log, or makes one, and returns the temporary files of the last run outside the folder.
+func (w *Work) openLog(meta []byte) (intents []string, err error) {
+	path := filepath.Join(w.dir, logName)
+	if _, err := w.fs.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := w.createLog(path, meta); err != nil {
+			return nil, ioError("making the commit log", err)
+		}
+	} else {
+		w.resumed = true
+	}
+	f, err := w.fs.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, ioError("opening the commit log", err)
+	}
+	intern := make(map[string]string)
+	frames := 0
+	visit := func(payload []byte) error {
+		frames++
+		for d := (decoder{b: payload, intern: intern}); len(d.b) > 0; {
+			if err := w.replay(&d, frames, &intents); err != nil {
+				return &framelog.DamagedError{Path: path, Frame: frames - 1, Reason: err.Error()}
+			}
+		}
+		return nil
+	}
+	l, torn, err := framelog.Open(f, visit)
+	if err != nil {
+		f.Close()
+		if errors.Is(err, framelog.ErrDamaged) {
+			return nil, fmt.Errorf("executor: %w: %w; remove the folder %s to start from the beginning",
+				ErrLogDamaged, err, w.dir)
+		}
+		return nil, ioError("reading the commit log", err)
+	}
+	w.log = l
+	if torn > 0 {
+		w.notes = append(w.notes, fmt.Sprintf("the last %d bytes of %s were not written completely before a crash and were removed",
+			torn, path))
+	}
+	w.epoch++
+	return intents, nil
+}
+
+// createLog makes a log with its header. It gets its name only when it is complete and on disk, so a log
+// without a header is always damage.
+func (w *Work) createLog(path string, meta []byte) error {
+	temp := path + ".tmp"
+	f, err := w.fs.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	var id [8]byte
+	rand.Read(id[:]) // never fails
+	l, err := framelog.Create(f, appendRecord(nil, appendHeader(nil, binary.LittleEndian.Uint64(id[:]), meta)))
+	if err != nil {
+		f.Close()
+		return err
+	}
+	if err := l.Close(); err != nil {
+		return err
+	}
+	if err := w.fs.Rename(temp, path); err != nil {
+		return err
+	}
+	if err := w.fs.SyncDir(w.dir); err != nil {
+		return err
+	}
+	return w.fs.SyncDir(filepath.Dir(w.dir))
+}
+
+// appendRecord puts the length of a record in front of it.
+func appendRecord(b, record []byte) []byte { return appendString(b, record) }
+
+// replay applies the next record of a frame.
+func (w *Work) replay(frame *decoder, frames int, intents *[]string) error {
+	d := &decoder{b: frame.bytes(), intern: frame.intern}
+	if frame.err != nil {
+		return frame.err
+	}
+	kind := d.byte()
+	if (kind == recHeader) != (frames == 1) {
+		return fmt.Errorf("record of kind %d in frame %d", kind, frames-1)
+	}
+	switch kind {
+	case recHeader:
+		if v := d.uvarint(1 << 30); v != logVersion && d.err == nil {
+			return fmt.Errorf("it has version %d and this program reads version %d", v, logVersion)
+		}
+		if id := d.take(8); id != nil {
+			w.runID = binary.LittleEndian.Uint64(id)
+		}
+		w.meta = slices.Clone(d.bytes())
+	case recEpoch:
+		w.epoch = uint32(d.uvarint(1<<32 - 2))
+		d.bytes()
+		// The run that wrote this removed what earlier ones had left.
+		*intents = (*intents)[:0]
+	case recIntent:
+		*intents = append(*intents, d.string())
+	case recRevoke:
+		stage, task := d.name(), d.string()
+		if d.err == nil {
+			w.forget(w.commits[stage][task])
+		}
+	case recCommit:
+		if c := d.commit(); d.err == nil {
+			w.index(c, false)
+		}
+	default:
+		return fmt.Errorf("record of unknown kind %d, perhaps from a newer version of this program", kind)
+	}
+	if d.err == nil && len(d.b) > 0 {
+		return fmt.Errorf("record of kind %d has %d bytes too many", kind, len(d.b))
+	}
+	return d.err
+}
+
+// index makes c the commit of its task and returns the one it replaces, if any.
+func (w *Work) index(c *commit, verified bool) (old *commit) {
+	tasks := w.commits[c.stage]
+	if tasks == nil {
+		tasks = make(map[string]*commit)
+		w.commits[c.stage] = tasks
+	}
+	if old = tasks[c.task]; old != nil {
+		w.forget(old)
+	}
+	tasks[c.task] = c
+	for _, f := range c.files {
+		w.files[f.name] = &openState{info: f, by: c, verified: verified}
+	}
+	return old
+}
+
+func (w *Work) forget(c *commit) {
+	if c == nil || w.commits[c.stage][c.task] != c {
+		return
+	}
+	delete(w.commits[c.stage], c.task)
+	for _, f := range c.files {
+		if w.files[f.name].by == c {
+			delete(w.files, f.name)
+		}
+	}
+}
+
+// clean deletes what no commit owns: the temporary files named by intents, files of attempts in the
+// folders of stages, and what was spilled.
+func (w *Work) clean(intents []string) error {
+	removed := 0
+	for _, path := range intents {
+		switch err := w.fs.Remove(path); {
+		case err == nil:
+			removed++
+		case !errors.Is(err, fs.ErrNotExist):
+			return ioError("removing what an unfinished attempt left", err)
+		}
+	}
+	stages, err := w.fs.ReadDir(w.dir)
+	if err != nil {
+		return ioError("listing the work folder", err)
+	}
+	for _, stage := range stages {
+		if !stage.IsDir() || checkStageName(stage.Name()) != nil {
+			continue
+		}
+		dir := filepath.Join(w.dir, stage.Name())
+		entries, err := w.fs.ReadDir(dir)
+		if err != nil {
+			return ioError("listing the work folder", err)
+		}
+		for _, e := range entries {
+			if _, ok := w.files[stage.Name()+"/"+e.Name()]; ok || !isAttemptFile(e.Name()) {
+				continue
+			}
+			if err := w.fs.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return ioError("removing what an unfinished attempt left", err)
+			}
+			removed++
+		}
+	}
+	if w.fs == vfs.OS {
+		if err := os.RemoveAll(w.spillDir()); err != nil {
+			return ioError("removing spilled data of an earlier run", err)
+		}
+	}
+	if removed > 0 {
+		w.notes = append(w.notes, fmt.Sprintf("removed %d files of attempts that an earlier run did not finish", removed))
+	}
+	return nil
+}
+
+func (w *Work) spillDir() string { return filepath.Join(w.dir, spillName) }
+
+// stageDir returns the folder of a stage, which exists and is on disk.
+func (w *Work) stageDir(stage string) (string, error) {
+	dir := filepath.Join(w.dir, stage)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return "", w.errClosed()
+	}
+	if w.made[stage] {
+		return dir, nil
+	}
+	if err := w.fs.MkdirAll(dir, 0o777); err != nil {
+		return "", ioError("making a folder for a stage", err)
+	}
+	if err := w.fs.SyncDir(w.dir); err != nil {
+		return "", ioError("making a folder for a stage", err)
+	}
+	w.made[stage] = true
+	return dir, nil
+}
+
+func (w *Work) errClosed() error { return fmt.Errorf("executor: work folder %s: %w", w.dir, ErrClosed) }
+
+// write appends one record to the log.
+func (w *Work) write(record []byte, sync bool) error {
+	if err := w.log.Append(appendRecord(nil, record)); err != nil {
+		return ioError("writing "+filepath.Join(w.dir, logName), err)
+	}
+	if sync {
+		return w.sync()
+	}
+	return nil
+}
+
+func (w *Work) sync() error {
+	if err := w.log.Sync(); err != nil {
+		return ioError("syncing "+filepath.Join(w.dir, logName), err)
+	}
+	return nil
+}
+
+// intend says that a temporary file is about to be made outside the folder, so that a later run removes it.
+// It need not be synced: if the machine stops, the file is likely gone too, and otherwise the next attempt
+// of the task takes another name.
+func (w *Work) intend(path string) error { return w.write(appendIntent(nil, path), false) }
+
+// commitAll appends the commits of tasks whose files are in place. With durable they are on disk when it
+// returns nil; without, they survive this process but perhaps not the machine.
+func (w *Work) commitAll(cs []*commit, durable bool) error {
+	const frame = 4 << 20
+	var buf, rec []byte
+	flush := func() error {
+		if len(buf) == 0 {
+			return nil
+		}
+		if err := w.log.Append(buf); err != nil {
+			return ioError("writing "+filepath.Join(w.dir, logName), err)
+		}
+		buf = buf[:0]
+		return nil
+	}
+	for _, c := range cs {
+		rec = appendCommit(rec[:0], c)
+		if len(buf)+len(rec) > frame {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+		buf = appendRecord(buf, rec)
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	if durable {
+		if err := w.sync(); err != nil {
+			return err
+		}
+	}
+	for _, c := range cs {
+		w.mu.Lock()
+		old := w.index(c, true)
+		w.mu.Unlock()
+		w.removeReplaced(old)
+	}
+	return nil
+}
+
+// removeReplaced deletes the files of a commit that another has replaced. What cannot be deleted now is
+// deleted when the folder is opened next.
+func (w *Work) removeReplaced(old *commit) {
+	if old == nil {
+		return
+	}
+	for _, f := range old.files {
+		w.mu.Lock()
+		_, used := w.files[f.name]
+		w.mu.Unlock()
+		if !used && !f.placed {
+			_ = w.fs.Remove(w.path(f.name))
+		}
+	}
+}
+
+// lookup returns the commit of a task with the given input whose files exist with their sizes, or nil and,
+// if there is a commit that cannot be used, why.
+func (w *Work) lookup(stage, task string, input inputHash) (c *commit, note string) {
+	w.mu.Lock()
+	c = w.commits[stage][task]
+	w.mu.Unlock()
+	if c == nil {
+		return nil, ""
+	}
+	if c.input != input {
+		return nil, fmt.Sprintf("task %q of stage %q runs again: it is given other work than in the run that finished it",
+			task, stage)
+	}
+	for _, f := range c.files {
+		st, err := w.fs.Stat(w.path(f.name))
+		if err == nil && st.Size() != f.size {
+			err = fmt.Errorf("%s has %d bytes, not %d", w.path(f.name), st.Size(), f.size)
+		}
+		if err != nil {
+			return nil, fmt.Sprintf("task %q of stage %q runs again: %v", task, stage, err)
+		}
+	}
+	return c, ""
+}
+
+func (w *Work) path(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(w.dir, filepath.FromSlash(name))
+}
+
+// Dir returns the absolute path of the folder.
+func (w *Work) Dir() string { return w.dir }
+
+// Meta returns what the folder was created with.
+func (w *Work) Meta() []byte { return slices.Clone(w.meta) }
+
+// Resumed reports whether the folder existed before.
+func (w *Work) Resumed() bool { return w.resumed }
+
+// Epoch counts the times the folder was opened, from 1.
+func (w *Work) Epoch() uint32 { return w.epoch }
+
+// RunID is a random number given to the folder when it was created.
+func (w *Work) RunID() uint64 { return w.runID }
+
+// Notes says in lines for people what opening found and did, such as a torn end of the log cut off.
+func (w *Work) Notes() []string { return slices.Clone(w.notes) }
+
+// Committed returns the IDs of the committed tasks of a stage, sorted. For a shuffle stage they are "part-"
+// and the number of the partition.
+func (w *Work) Committed(stage string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(w.commits[stage]))
+	return slices.DeleteFunc(ids, func(id string) bool { return id == "" })
+}
+
+// OpenCommitted opens a committed file for reading by the name [File.Name] gave. A file of an earlier run
+// is read once and compared with its checksum. If it is missing or differs, the error wraps [ErrFileDamaged],
+// and the next run does the task that wrote it again.
+func (w *Work) OpenCommitted(name string) (*os.File, error) {
+	w.mu.Lock()
+	st, ok := w.files[name]
+	closed := w.closed
+	w.mu.Unlock()
+	if closed {
+		return nil, w.errClosed()
+	}
+	if !ok {
+		return nil, fmt.Errorf("executor: %s is not a committed file of work folder %s", name, w.dir)
+	}
+	f, err := os.Open(w.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, w.revoke(st, err)
+	}
+	if err != nil {
+		return nil, ioError("opening a committed file", err)
+	}
+	if err := w.verify(st, f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func (w *Work) verify(st *openState, f *os.File) error {
+	w.mu.Lock()
+	done := st.verified
+	w.mu.Unlock()
+	if done {
+		return nil
+	}
+	sum := crc32.New(castagnoli)
+	n, err := io.Copy(sum, f)
+	if err != nil {
+		return ioError("reading a committed file", err)
+	}
+	if n != st.info.size {
+		return w.revoke(st, fmt.Errorf("%s has %d bytes, not %d", f.Name(), n, st.info.size))
+	}
+	if sum.Sum32() != st.info.crc {
+		return w.revoke(st, fmt.Errorf("%s has CRC32C %08x, not %08x", f.Name(), sum.Sum32(), st.info.crc))
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return ioError("reading a committed file", err)
+	}
+	w.mu.Lock()
+	st.verified = true
+	w.mu.Unlock()
+	return nil
+}
+
+// revoke takes back the commit that a file belongs to and returns an error that says so.
+func (w *Work) revoke(st *openState, cause error) error {
+	c := st.by
+	w.mu.Lock()
+	w.forget(c)
+	w.mu.Unlock()
+	err := fmt.Errorf("executor: %w: %w; run again to have task %q of stage %q done again",
+		ErrFileDamaged, cause, c.task, c.stage)
+	return errors.Join(err, w.write(appendRevoke(nil, c.stage, c.task), true))
+}
+
+// Close unlocks the folder. It may be called again.
+func (w *Work) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	var errs []error
+	if w.log != nil {
+		errs = append(errs, w.log.Sync(), w.log.Close())
+	}
+	if w.lock != nil {
+		errs = append(errs, w.lock.Release())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return ioError("closing work folder "+w.dir, err)
+	}
+	return nil
+}

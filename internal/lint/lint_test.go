@@ -1,0 +1,248 @@
+// Package lint checks, as Go tests, rules of this repository that no other tool knows.
+package lint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/dovetail-dedup/dovetail"
+
+// mayImport is the import table of the design: which packages of the project a package may import, directly or not.
+// Keys and values are prefixes of paths below the module. Leaves of internal/ are allowed everywhere.
+var mayImport = map[string][]string{
+	"mem":          {},
+	"lsh":          {"mem"},
+	"shuffle":      {"mem"},
+	"executor":     {"mem", "shuffle"},
+	"dedup/corpus": {"mem"},
+	"dedup":        {"lsh", "shuffle", "executor", "mem"},
+	"cuda":         {"mem", "lsh", "shuffle"},
+	"ucx":          {"mem", "lsh", "shuffle"},
+}
+
+// leaves of internal/ import nothing of the project and may be imported by all.
+var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags"}
+
+type listed struct {
+	ImportPath string
+	Dir        string
+	Imports    []string
+	Deps       []string
+	CgoFiles   []string
+	GoFiles    []string
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,Deps,CgoFiles,GoFiles", module+"/...").Output()
+	if err != nil {
+		var e *exec.ExitError
+		if errors.As(err, &e) {
+			t.Fatalf("go list: %s", e.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var pkgs []listed
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); err == io.EOF {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func below(path string) string { return strings.TrimPrefix(strings.TrimPrefix(path, module), "/") }
+
+func hasPrefix(path, prefix string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }
+
+func TestImportTable(t *testing.T) {
+	for _, p := range list(t) {
+		name := below(p.ImportPath)
+		var row string // the longest prefix in the table
+		for k := range mayImport {
+			if hasPrefix(name, k) && len(k) > len(row) {
+				row = k
+			}
+		}
+		if row == "" {
+			continue
+		}
+		for _, dep := range p.Deps {
+			d := below(dep)
+			if d == dep || hasPrefix(d, row) {
+				continue // not of the project, or its own
+			}
+			ok := func(prefix string) bool { return hasPrefix(d, prefix) }
+			if !slices.ContainsFunc(mayImport[row], ok) && !slices.Contains(leaves, d) {
+				t.Errorf("%s imports %s; %s may import only %v", name, d, row, mayImport[row])
+			}
+		}
+	}
+}
+
+func TestLeavesImportNothing(t *testing.T) {
+	for _, p := range list(t) {
+		if !slices.Contains(leaves, below(p.ImportPath)) {
+			continue
+		}
+		for _, d := range p.Deps {
+			if strings.HasPrefix(d, module) {
+				t.Errorf("%s is a leaf and imports %s", below(p.ImportPath), below(d))
+			}
+		}
+	}
+}
+
+// Without build tags nothing needs a C compiler.
+func TestNoCgo(t *testing.T) {
+	for _, p := range list(t) {
+		if len(p.CgoFiles) > 0 {
+			t.Errorf("%s has cgo files in a build without tags: %v", below(p.ImportPath), p.CgoFiles)
+		}
+	}
+}
+
+func TestEveryPackageIsDocumented(t *testing.T) {
+	for _, p := range list(t) {
+		fset := token.NewFileSet()
+		var files []*ast.File
+		for _, f := range p.GoFiles {
+			parsed, err := parser.ParseFile(fset, filepath.Join(p.Dir, f), nil, parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, parsed)
+		}
+		if len(files) == 0 {
+			continue // tests only
+		}
+		d, err := doc.NewFromFiles(fset, files, p.ImportPath)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := below(p.ImportPath)
+		if !strings.HasPrefix(d.Doc, "Package "+d.Name+" ") && !strings.HasPrefix(d.Doc, "Command ") {
+			t.Errorf("%s: its doc should begin with \"Package %s\"", name, d.Name)
+		}
+		for _, missing := range undocumented(d) {
+			t.Errorf("%s: exported %s has no doc", name, missing)
+		}
+	}
+}
+
+// undocumented lists exported names without a comment. Names that only fulfil an interface of the standard
+// library need none.
+func undocumented(d *doc.Package) []string {
+	var out []string
+	check := func(name, text string) {
+		if ast.IsExported(name) && strings.TrimSpace(text) == "" {
+			out = append(out, name)
+		}
+	}
+	known := []string{"String", "Error", "Unwrap", "Is", "MarshalJSON", "UnmarshalJSON"}
+	for _, f := range d.Funcs {
+		check(f.Name, f.Doc)
+	}
+	for _, t := range d.Types {
+		check(t.Name, t.Doc)
+		for _, f := range append(t.Funcs, t.Methods...) {
+			if !slices.Contains(known, f.Name) {
+				check(f.Name, f.Doc)
+			}
+		}
+	}
+	return out
+}
+
+var forbidden = []struct {
+	re   *regexp.Regexp
+	only *regexp.Regexp // files it is about; nil for all
+	why  string
+}{
+	{regexp.MustCompile(`\bos\.Exit\(`), regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|internal)/`), "a package must not end the process"},
+	{regexp.MustCompile(`\bpanic\("(TODO|todo|not implemented|unimplemented)`), nil, "unfinished"},
+	{regexp.MustCompile(`\b(TODO|FIXME|XXX)\b`), nil, "unfinished; write it down in docs instead"},
+	{regexp.MustCompile(`\btime\.Sleep\(`), regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|internal)/`), "wait for an event instead"},
+}
+
+// eachSource calls f for every line of every Go file that is not a test.
+func eachSource(t *testing.T, f func(path string, n int, line string)) {
+	t.Helper()
+	root := "../.."
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if n := d.Name(); path != root && (strings.HasPrefix(n, ".") || n == "testdata" || n == "bin") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		for i, line := range strings.Split(string(data), "\n") {
+			f(filepath.ToSlash(rel), i+1, line)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	eachSource(t, func(path string, n int, line string) {
+		for _, r := range forbidden {
+			if (r.only == nil || r.only.MatchString(path)) && r.re.MatchString(line) {
+				t.Errorf("%s:%d: %s: %s", path, n, strings.TrimSpace(line), r.why)
+			}
+		}
+	})
+}
+
+// Files hold one idea each.
+func TestFileLength(t *testing.T) {
+	const most = 700
+	lines := make(map[string]int)
+	eachSource(t, func(path string, n int, _ string) { lines[path] = n })
+	for path, n := range lines {
+		if n > most {
+			t.Errorf("%s has %d lines, more than %d: split it", path, n, most)
+		}
+	}
+}
+
+func TestFormatted(t *testing.T) {
+	out, err := exec.Command("gofmt", "-l", "../..").CombinedOutput()
+	if err != nil {
+		t.Fatal(fmt.Errorf("%w: %s", err, out))
+	}
+	if len(out) > 0 {
+		t.Errorf("run gofmt -w on\n%s", out)
+	}
+}

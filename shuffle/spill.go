@@ -1,0 +1,295 @@
+package shuffle
+
+import (
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// spiller is the goroutine that spills what nobody else has the time to: chunks in the receive pool, what
+// exceeds SpillMemoryLimit because of receiving, and what becomes spillable while the budget is short. It
+// runs only then. All fields are guarded by Shuffler.mu except kick.
+type spiller struct {
+	running  bool
+	pressure bool    // a reservation wanted more than could be spilled; cleared when the spiller rests
+	pooled   []*item // chunks in the receive pool
+	kick     chan struct{}
+}
+
+const (
+	// spillBatch bounds what one write takes out of memory. Larger would delay those who wait for the first
+	// bytes; smaller would write less sequentially.
+	spillBatch = 16 << 20
+	// spillLeast is the least that is spilled at a time: a write costs the same for less.
+	spillLeast = 256 << 10
+	// watchEvery and watchFor say how often the spiller looks for waiting reservations, and after how long
+	// without one it stops looking. A reservation that found too little to spill is about to wait but may not
+	// be visible yet; nothing else would wake the shuffle for it.
+	watchEvery = 10 * time.Millisecond
+	watchFor   = 100
+)
+
+func (sp *spiller) init() { sp.kick = make(chan struct{}, 1) }
+
+// Spill moves chunks to disk until at least n bytes of memory are free or no more can be, and returns how
+// many bytes it freed. Errors abort the operation.
+func (s *Shuffler) Spill(n int64) int64 { return s.spill(n) }
+
+// pressed is called by the budget when a reservation does not fit.
+func (s *Shuffler) pressed(need int64) int64 {
+	freed := s.spill(need)
+	if freed < need {
+		s.mu.Lock()
+		s.spiller.pressure = true
+		s.startSpiller()
+		s.mu.Unlock()
+	}
+	return freed
+}
+
+// spill moves chunks to disk until need bytes are freed or nothing is left. The lock is not held.
+func (s *Shuffler) spill(need int64) (freed int64) {
+	for freed < need {
+		s.mu.Lock()
+		vs := s.victims(max(need-freed, spillLeast))
+		s.mu.Unlock()
+		if len(vs) == 0 {
+			break
+		}
+		n, err := s.writeOut(vs)
+		freed += n
+		if err != nil {
+			break
+		}
+	}
+	return freed
+}
+
+// victim is an item that is being spilled, with what is needed to do so without the lock.
+type victim struct {
+	item   *item
+	header chunkHeader
+	meta   []byte
+	data   *mem.Buffer // a reference of the spiller's own
+	ref    diskRef
+}
+
+// mark makes a victim of an item in memory. The lock is held.
+func mark(it *item) victim {
+	it.place = spilling
+	return victim{item: it, header: it.chunkHeader, meta: it.meta, data: it.data.Retain()}
+}
+
+// victims chooses what to spill, at least need bytes if there are so many and at most about spillBatch, and
+// marks it. Whoever gets them must call writeOut. The lock is held.
+//
+// The order is from what is needed last to what is needed next: received chunks of the highest partitions
+// first, because programs extract in ascending order; then queued chunks from the tails of the queues; then
+// complete partitions that are next in turn or open. Within a partition large chunks go first: small ones
+// cost more per byte to write and to read back.
+func (s *Shuffler) victims(need int64) (vs []victim) {
+	if s.err != nil || s.closed {
+		return nil
+	}
+	need = min(need, spillBatch)
+	add := func(it *item) bool {
+		// A buffer that others hold too would not be freed.
+		if it.place == inMemory && it.held && it.data.Refs() == 1 {
+			vs = append(vs, mark(it))
+			need -= it.size
+		}
+		return need <= 0
+	}
+	fromPart := func(i int) bool {
+		if s.parts[i].held == 0 {
+			return false
+		}
+		for _, it := range s.m.parts[i].items {
+			if it.size >= spillGather && add(it) {
+				return true
+			}
+		}
+		for _, it := range s.m.parts[i].items {
+			if add(it) {
+				return true
+			}
+		}
+		return false
+	}
+	next := s.nextParts()
+	for i := len(s.parts) - 1; i >= 0; i-- {
+		if !next[i] && fromPart(i) {
+			return vs
+		}
+	}
+	for p := range s.m.peers {
+		q := s.m.peers[p].queue.waiting()
+		for i := len(q) - 1; i >= 0 && s.m.queued > 0; i-- {
+			if add(q[i]) {
+				return vs
+			}
+		}
+	}
+	for i := len(s.parts) - 1; i >= 0; i-- {
+		if next[i] && fromPart(i) {
+			return vs
+		}
+	}
+	return vs
+}
+
+// nextParts returns the local partitions that are being read or are next to be: the open ones and the
+// lowest complete one that nobody has taken.
+func (s *Shuffler) nextParts() map[int]bool {
+	next := make(map[int]bool)
+	found := false
+	for i := range s.parts {
+		if s.parts[i].open {
+			next[i] = true
+		} else if !found && s.m.parts[i].complete && !s.parts[i].taken {
+			next[i], found = true, true
+		}
+	}
+	return next
+}
+
+// writeOut writes marked items to disk and releases their memory. It returns the bytes freed to the budget.
+// An error aborts the operation. The lock is not held.
+func (s *Shuffler) writeOut(vs []victim) (freed int64, err error) {
+	start := time.Now()
+	for i := range vs {
+		if v := &vs[i]; !v.item.summed {
+			v.header.checksum = chunkSum(v.data.Bytes(), v.meta)
+		}
+	}
+	err = s.store.write(vs)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.SpillTime += time.Since(start)
+	for i := range vs {
+		v := &vs[i]
+		switch it := v.item; {
+		case it.place == spilling && err != nil:
+			it.place = inMemory
+		case it.place == spilling:
+			if !it.pooled {
+				freed += it.size
+			}
+			s.spilled(v)
+		case err == nil: // it was taken while it was being written
+			s.store.free(v.ref)
+		}
+		v.data.Release()
+	}
+	if err != nil {
+		_ = s.step(event{kind: evAbort, err: err})
+		return freed, err
+	}
+	s.settleOwed(false)
+	s.returnCredit()
+	return freed, nil
+}
+
+// spilled moves an item to its place on disk. The lock is held.
+func (s *Shuffler) spilled(v *victim) {
+	it := v.item
+	s.unhold(it)
+	it.place, it.ref = onDisk, v.ref
+	it.checksum, it.summed = v.header.checksum, true
+	it.data.Release()
+	it.data, it.meta = nil, nil
+	s.stats.Spilled.add(it.size)
+	if int(s.m.cfg.owners[it.part]) != s.comm.rank {
+		s.m.queued -= it.size
+		s.room.fire()
+	}
+	s.leavePool(it)
+}
+
+// startSpiller lets the spiller look for work. The lock is held.
+func (s *Shuffler) startSpiller() {
+	switch {
+	case s.err != nil || s.closed:
+	case s.spiller.running:
+		select {
+		case s.spiller.kick <- struct{}{}:
+		default:
+		}
+	default:
+		s.spiller.running = true
+		s.jobs.Add(1)
+		go s.spillLoop()
+	}
+}
+
+// spillLoop is the spiller.
+func (s *Shuffler) spillLoop() {
+	defer s.jobs.Done()
+	timer := time.NewTimer(watchEvery)
+	defer timer.Stop()
+	for quiet := 0; ; {
+		s.mu.Lock()
+		vs := s.overdue()
+		if len(vs) > 0 {
+			s.mu.Unlock()
+			_, _ = s.writeOut(vs) // an error has aborted the operation
+			quiet = 0
+			continue
+		}
+		s.settleOwed(true)
+		s.returnCredit()
+		if quiet++; s.memoryWanted() {
+			quiet = 0
+		}
+		if s.err != nil || s.closed || !s.spiller.pressure || quiet > watchFor {
+			s.spiller.running, s.spiller.pressure = false, false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		timer.Reset(watchEvery)
+		select {
+		case <-s.spiller.kick:
+		case <-timer.C:
+		case <-s.ctx.Done():
+		}
+	}
+}
+
+// overdue chooses what should be on disk by now, and marks it. The lock is held.
+func (s *Shuffler) overdue() (vs []victim) {
+	if s.err != nil || s.closed {
+		return nil
+	}
+	for _, it := range s.spiller.pooled {
+		switch {
+		case it.place != inMemory || !it.pooled:
+		case s.pool.adopt(it):
+			s.leavePool(it)
+			s.hold(it)
+		default:
+			vs = append(vs, mark(it))
+		}
+	}
+	s.spiller.pooled = s.spiller.pooled[:0]
+	if len(vs) > 0 {
+		return vs
+	}
+	if limit := s.opts.SpillMemoryLimit; limit > 0 && s.held > limit {
+		return s.victims(s.held - limit)
+	}
+	if s.memoryWanted() {
+		return s.victims(spillLeast)
+	}
+	return nil
+}
+
+// memoryWanted reports whether a reservation waits for the budget: only then is nothing left for one of no
+// bytes.
+func (s *Shuffler) memoryWanted() bool {
+	if s.opts.Budget == nil {
+		return false
+	}
+	_, ok := s.opts.Budget.TryReserve(s.opts.Purpose, 0)
+	return !ok
+}
