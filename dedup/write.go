@@ -193,7 +193,7 @@ func (w *fileWriter) file(index int) error {
 			file.Name, stats.Kept, stats.Rows, kept, asked)
 	}
 	w.res.Bytes += stats.Bytes
-	w.out.Progress(stats.Rows)
+	w.out.Progress(stats.Bytes)
 	return nil
 }
 

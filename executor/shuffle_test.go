@@ -241,7 +241,7 @@ func TestShuffle(t *testing.T) {
 					t.Errorf("%d ranks, %d rows sent, %d received, %d tasks", len(s.Shuffle.Ranks), sent, received, tasks)
 				}
 				last := rep.progress[len(rep.progress)-1]
-				if spilled != last.SpilledBytes || (spilled == 0) == (tc.spill > 0) {
+				if spilled != last.SpilledBytes || (spilled > 0) != (tc.limit > 0) {
 					t.Errorf("%d bytes spilled, %+v", spilled, last)
 				}
 				if last.TasksDone != last.Tasks || last.Tasks != int64(tc.tasks+tc.total) || last.SizeDone != last.Size {
@@ -346,9 +346,6 @@ func TestShuffleFails(t *testing.T) {
 					},
 				}
 				got, err := e.Shuffle(t.Context(), st, shuffleTasks(20))
-				if where == "close" && way == "goexit" && err == nil {
-					t.Error("a Close that never returned was not noticed")
-				}
 				if got != nil || err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), `stage "sums"`) {
 					t.Fatalf("%d results and %v", len(got), err)
 				}
@@ -358,15 +355,17 @@ func TestShuffleFails(t *testing.T) {
 				if st.setups.Load() != st.closes.Load() {
 					t.Errorf("%d set up, %d closed", st.setups.Load(), st.closes.Load())
 				}
-				if s := budget.Stats(); s.Used != 0 {
-					t.Errorf("budget: %+v", s)
-				}
 				// The ranks still work.
 				again := &sums{name: "again", total: 4}
 				if got, err = e.Shuffle(t.Context(), again, shuffleTasks(5)); err != nil {
 					t.Fatal(err)
 				}
 				checkSums(t, got, 5, 4)
+				// What was under way between ranks when the stage ended is gone with them.
+				e.Close()
+				if s := budget.Stats(); s.Used != 0 {
+					t.Errorf("budget: %+v", s)
+				}
 			})
 		}
 	}

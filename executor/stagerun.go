@@ -167,7 +167,7 @@ func (r *stageRun) committed(p *pending) {
 // all that went wrong.
 func (r *stageRun) end() error {
 	if r.work != nil {
-		if err := r.work.sync(); err != nil {
+		if err := r.work.seal(); err != nil {
 			r.fail(err)
 		}
 	}

@@ -140,12 +140,11 @@ func (w *Work) openLog(meta []byte) (intents []string, err error) {
 		return nil, ioError("opening the commit log", err)
 	}
 	intern := make(map[string]string)
-	frames := 0
+	first := true
 	visit := func(payload []byte) error {
-		frames++
-		for d := (decoder{b: payload, intern: intern}); len(d.b) > 0; {
-			if err := w.replay(&d, frames, &intents); err != nil {
-				return &framelog.DamagedError{Path: path, Frame: frames - 1, Reason: err.Error()}
+		for d := (decoder{b: payload, intern: intern}); len(d.b) > 0; first = false {
+			if err := w.replay(&d, first, &intents); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -198,15 +197,15 @@ func (w *Work) createLog(path string, meta []byte) error {
 // appendRecord puts the length of a record in front of it.
 func appendRecord(b, record []byte) []byte { return appendString(b, record) }
 
-// replay applies the next record of a frame.
-func (w *Work) replay(frame *decoder, frames int, intents *[]string) error {
+// replay applies the next record of a frame. The first record of a log is its header.
+func (w *Work) replay(frame *decoder, first bool, intents *[]string) error {
 	d := &decoder{b: frame.bytes(), intern: frame.intern}
 	if frame.err != nil {
 		return frame.err
 	}
 	kind := d.byte()
-	if (kind == recHeader) != (frames == 1) {
-		return fmt.Errorf("record of kind %d in frame %d", kind, frames-1)
+	if (kind == recHeader) != first {
+		return fmt.Errorf("record of kind %d where the header is expected, or the other way round", kind)
 	}
 	switch kind {
 	case recHeader:
@@ -355,6 +354,14 @@ func (w *Work) write(record []byte, sync bool) error {
 
 func (w *Work) sync() error {
 	if err := w.log.Sync(); err != nil {
+		return ioError("syncing "+filepath.Join(w.dir, logName), err)
+	}
+	return nil
+}
+
+// seal puts the log on disk and marks that it is.
+func (w *Work) seal() error {
+	if err := w.log.Seal(); err != nil {
 		return ioError("syncing "+filepath.Join(w.dir, logName), err)
 	}
 	return nil
@@ -556,7 +563,7 @@ func (w *Work) Close() error {
 	w.closed = true
 	var errs []error
 	if w.log != nil {
-		errs = append(errs, w.log.Sync(), w.log.Close())
+		errs = append(errs, w.log.Seal(), w.log.Close())
 	}
 	if w.lock != nil {
 		errs = append(errs, w.lock.Release())

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/internal/invariants"
 )
 
 // The tests in this file are about what the sketches are worth, not about bits. They use fixed seeds, so
@@ -18,8 +20,8 @@ func trials(n int) int {
 	if _, err := fmt.Sscan(os.Getenv("DOVETAIL_LSH_TRIALS"), &factor); err == nil {
 		return n * factor
 	}
-	if testing.Short() {
-		return max(n/5, 20)
+	if testing.Short() || invariants.Enabled {
+		return (n + 9) / 10 // under the race detector everything is ten times as slow
 	}
 	return n
 }

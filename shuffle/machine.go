@@ -316,8 +316,8 @@ func (m *machine) drop(it *item, arrived bool) {
 	m.act(action{kind: actDrop, item: it, peer: it.source, arrived: arrived})
 }
 
-// poison ends the operation with a reason found at rank, tells the peers if it was found here, and lets
-// go of every chunk.
+// poison ends the operation with a reason found at rank, tells the peers, and lets go of every chunk. Every
+// rank passes the news on once, so it reaches those whose link to where it happened is the one that broke.
 func (m *machine) poison(rank int, cause error) {
 	if m.err != nil {
 		return
@@ -329,7 +329,7 @@ func (m *machine) poison(rank int, cause error) {
 			m.drop(it, false)
 		}
 		pe.deferred = nil
-		if rank == m.cfg.rank && p != rank && !pe.down {
+		if p != m.cfg.rank && p != rank {
 			m.send(p, outMessage{kind: msgPoison, poison: poison{rank: rank, text: fmt.Sprint(cause)}})
 		}
 	}

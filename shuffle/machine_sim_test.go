@@ -63,7 +63,9 @@ func newWorld(t *testing.T, seed uint64, size, total int, maxChunk, window int64
 	return w
 }
 
-func (w *world) logf(format string, args ...any) { w.trace = append(w.trace, fmt.Sprintf(format, args...)) }
+func (w *world) logf(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf(format, args...))
+}
 
 func (w *world) fatalf(format string, args ...any) {
 	w.t.Helper()
@@ -285,7 +287,7 @@ func (w *world) check() {
 	w.t.Helper()
 	for r, rank := range w.ranks {
 		if rank.err != nil || !rank.done {
-			w.dump(); w.fatalf("rank %d: done %v, error %v", r, rank.done, rank.err)
+			w.fatalf("rank %d: done %v, error %v", r, rank.done, rank.err)
 		}
 		if len(rank.complete) != len(rank.m.parts) {
 			w.fatalf("rank %d completed %d of %d partitions", r, len(rank.complete), len(rank.m.parts))

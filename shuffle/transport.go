@@ -20,7 +20,7 @@ const (
 // The promises of an implementation, which package transporttest checks:
 //
 //   - Messages from one rank to another arrive once, whole, unchanged and in the order posted, or the link
-//     is reported broken by [EventPeerDown]. Nothing is promised between different pairs.
+//     is reported broken by [EventPeerDown], at both ends. Nothing is promised between different pairs.
 //   - Post and Poll never block. Neither waits for a peer, and none needs another rank to call anything.
 //   - Ready allows its owner to sleep: an idle rank costs no processor time.
 //   - Close may be called in any state and again. It releases every buffer that the transport still owns,

@@ -237,6 +237,6 @@ func summary(w io.Writer, r *dedup.Result, output string) error {
 // Go heap, for code and for stacks.
 func limitHeap(limit int64) {
 	if limit > 0 {
-		debug.SetMemoryLimit(limit * 6 / 10)
+		debug.SetMemoryLimit(limit / 2)
 	}
 }

@@ -66,3 +66,14 @@ func (e *TooLargeError) Error() string {
 
 // Unwrap returns mem.ErrNoMemory.
 func (e *TooLargeError) Unwrap() error { return mem.ErrNoMemory }
+
+// firstError returns the first error that is not nil. Closing a file that was only read seldom fails, and if
+// it does after something else went wrong, that is what the user should read, as one line.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

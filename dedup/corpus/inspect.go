@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -44,7 +43,7 @@ func (s *Set) inspectFile(ctx context.Context, i int) (kind IDKind, err error) {
 	if err != nil {
 		return NoIDs, err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	f.Work = f.Size
 	switch {
 	case f.Format == Files:
@@ -115,7 +114,7 @@ func (s *Set) sniffFile(ctx context.Context, i int) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, l.close()) }()
+	defer func() { err = firstError(err, l.close()) }()
 	doc := newJSONDoc(s.Options, AllColumns, NoIDs)
 	docs, names := 0, []string(nil)
 	for docs < sniffDocs {
@@ -177,7 +176,7 @@ func (s *Set) Changed(ctx context.Context, file int) error {
 		return err
 	}
 	sum, err := fingerprint(src, f.Format)
-	if err = errors.Join(err, src.Close()); err != nil {
+	if err = firstError(err, src.Close()); err != nil {
 		return err
 	}
 	if sum != f.Footer {

@@ -56,7 +56,7 @@ func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o Re
 	if err != nil {
 		return nil, err
 	}
-	fail := func(err error) error { return errors.Join(err, src.Close()) }
+	fail := func(err error) error { return firstError(err, src.Close()) }
 	if to == 0 {
 		to = f.Size
 	}
@@ -121,7 +121,7 @@ func lineNeed(n int64) int64 { return max(5*(n+1), lineBuffer) }
 
 func (l *jsonLines) close() error {
 	l.lines.close()
-	return errors.Join(l.free(), l.src.Close())
+	return firstError(l.free(), l.src.Close())
 }
 
 // jsonDoc takes the wanted fields out of lines.
@@ -199,8 +199,10 @@ func hint(line []byte, row int64) string {
 
 // textValue returns the text of the last document; null is true if there is none.
 func (d *jsonDoc) textValue() (text []byte, null bool) {
-	v := d.text.value
-	return v.raw, v.kind != jsonString
+	if v := d.text.value; v.kind == jsonString {
+		return v.raw, false
+	}
+	return nil, true
 }
 
 func (d *jsonDoc) keepValue() (uint64, error) {

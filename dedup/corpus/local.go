@@ -34,7 +34,7 @@ func (local) Open(ctx context.Context, name string) (Object, error) {
 		err = fmt.Errorf("open %s: not a regular file", name)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, firstError(err, f.Close())
 	}
 	return localObject{f, st.Size()}, nil
 }

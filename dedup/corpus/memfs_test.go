@@ -78,7 +78,7 @@ func (m *memFS) Open(ctx context.Context, name string) (Object, error) {
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return memObject{bytes.NewReader(f.data), m, name}, ctx.Err()
+	return memObject{bytes.NewReader(f.data), m, name}, context.Cause(ctx)
 }
 
 func (m *memFS) Stat(ctx context.Context, name string) (Info, error) {

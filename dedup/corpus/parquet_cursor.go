@@ -14,14 +14,33 @@ import (
 )
 
 // chunk is an open column chunk.
-type chunk = file.ColumnChunkReader
+type chunk struct {
+	file.ColumnChunkReader
+	left  int64 // levels still to come, by the footer
+	tries int64 // see more
+}
+
+// more reports whether there are more levels to read; if not, Err says whether that is an error. pyarrow can
+// write pages without a value between others, at which HasNext of the library says that the chunk has ended;
+// asked again, it looks at the next page.
+func (c *chunk) more() bool {
+	for {
+		if c.HasNext() {
+			return true
+		}
+		if c.left <= 0 || c.tries <= 0 || c.Err() != nil {
+			return false
+		}
+		c.tries--
+	}
+}
 
 // readBuffer is how much of a column chunk is read from the file at a time.
 const readBuffer = 256 << 10
 
 // openChunk opens a column of a row group. Its pages are decoded one at a time, and large ones of values that
 // stand one after the other piece by piece where the codec can do that.
-func (p *parquetFile) openChunk(group, column int, a *arena) (chunk, error) {
+func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 	meta, err := p.meta.RowGroup(group).ColumnChunk(column)
 	if err != nil {
 		return nil, err
@@ -36,7 +55,12 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (chunk, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.RowGroup(group).Column(column)
+	c, err := r.RowGroup(group).Column(column)
+	if err != nil {
+		return nil, err
+	}
+	const smallestPage = 8 // its header alone is longer
+	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage}, nil
 }
 
 // maxPage returns the largest size that a page of a chunk may claim to have when it is decompressed: no more
@@ -64,7 +88,7 @@ func maxPage(meta *metadata.ColumnChunkMetaData) int64 {
 
 // cursor walks over the values of a column without repetition, one for each row.
 type cursor[T any] struct {
-	chunk
+	*chunk
 	read   func(n int64, values []T, defs []int16) (int64, int, error)
 	maxDef int16
 	values []T
@@ -81,7 +105,7 @@ const cursorBatch = 512
 var errNoProgress = errors.New("a page has no values")
 
 // newCursor returns a cursor over a chunk whose values are of type T.
-func newCursor[T any](c chunk, read func(int64, []T, []int16, []int16) (int64, int, error)) *cursor[T] {
+func newCursor[T any](c *chunk, read func(int64, []T, []int16, []int16) (int64, int, error)) *cursor[T] {
 	return &cursor[T]{
 		chunk: c, maxDef: c.Descriptor().MaxDefinitionLevel(),
 		values: make([]T, cursorBatch), defs: make([]int16, cursorBatch),
@@ -92,7 +116,7 @@ func newCursor[T any](c chunk, read func(int64, []T, []int16, []int16) (int64, i
 // peek returns the value of the current row; it is good until the next peek after an advance.
 func (c *cursor[T]) peek() (v T, null bool, err error) {
 	if c.level == c.levels {
-		if !c.HasNext() {
+		if !c.more() {
 			if err := c.Err(); err != nil {
 				return v, false, err
 			}
@@ -119,6 +143,7 @@ func (c *cursor[T]) peek() (v T, null bool, err error) {
 				return v, false, fmt.Errorf("a page has %d values where its levels say %d", values, defined)
 			}
 		}
+		c.left -= levels
 		c.levels, c.level, c.value = int(levels), 0, 0
 	}
 	if c.maxDef > 0 && c.defs[c.level] != c.maxDef {
@@ -144,7 +169,7 @@ func (c *cursor[T]) nextValue() (v T, null bool, err error) {
 }
 
 // numbers returns a function that yields the keep key of one row after the other.
-func numbers(c chunk) (func() (uint64, error), error) {
+func numbers(c *chunk) (func() (uint64, error), error) {
 	col := c.Descriptor()
 	scale, err := numberScale(col)
 	if err != nil {
@@ -154,7 +179,7 @@ func numbers(c chunk) (func() (uint64, error), error) {
 	if t, ok := col.LogicalType().(schema.IntLogicalType); ok {
 		unsigned = !t.IsSigned()
 	}
-	switch r := c.(type) {
+	switch r := c.ColumnChunkReader.(type) {
 	case *file.BooleanColumnChunkReader:
 		return keys(newCursor(c, r.ReadBatch), func(b bool) float64 {
 			if b {
@@ -213,12 +238,12 @@ func int96Micros(v parquet.Int96) float64 {
 var errNullID = errors.New("its id is null")
 
 // integers returns a function that yields the integer id of one row after the other.
-func integers(c chunk) (func() (int64, error), error) {
+func integers(c *chunk) (func() (int64, error), error) {
 	unsigned := false
 	if t, ok := c.Descriptor().LogicalType().(schema.IntLogicalType); ok {
 		unsigned = !t.IsSigned()
 	}
-	switch r := c.(type) {
+	switch r := c.ColumnChunkReader.(type) {
 	case *file.Int32ColumnChunkReader:
 		cur := newCursor(c, r.ReadBatch)
 		return func() (int64, error) {

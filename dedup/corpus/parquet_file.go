@@ -153,7 +153,7 @@ func (s *Set) openParquet(ctx context.Context, i int, sp Split, rows rowSelector
 	}
 	p, err := readFooter(src, s.Options)
 	if err != nil {
-		return nil, errors.Join(err, src.Close())
+		return nil, firstError(err, src.Close())
 	}
 	r := &parquetReader{parquetFile: p, file: i, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
 	if r.end == 0 {
@@ -165,7 +165,7 @@ func (s *Set) openParquet(ctx context.Context, i int, sp Split, rows rowSelector
 		err = changed(&s.Files[i], "its row groups are others")
 	}
 	if err != nil {
-		return nil, errors.Join(err, src.Close())
+		return nil, firstError(err, src.Close())
 	}
 	for g := range r.group {
 		r.base += p.meta.RowGroup(g).NumRows()
@@ -244,5 +244,5 @@ func (r *parquetReader) closeGroup() error {
 func (r *parquetReader) largest() int64 { return r.peak }
 
 func (r *parquetReader) close() error {
-	return errors.Join(guarded(r.closeGroup), r.src.Close())
+	return firstError(guarded(r.closeGroup), r.src.Close())
 }

@@ -17,7 +17,7 @@ type groupReader struct {
 	rows  rowSelector
 
 	arena  arena
-	chunks []chunk
+	chunks []*chunk
 	text   *cursor[parquet.ByteArray] // nil if not wanted, or without any value
 	keep   func() (uint64, error)
 	ints   func() (int64, error)
@@ -65,7 +65,7 @@ func (g *groupReader) open(m *batchMaker) error {
 }
 
 // chunk opens a column, which is closed with the group.
-func (g *groupReader) chunk(column int) (chunk, error) {
+func (g *groupReader) chunk(column int) (*chunk, error) {
 	c, err := g.openChunk(g.index, column, &g.arena)
 	if err == nil {
 		g.chunks = append(g.chunks, c)
@@ -73,8 +73,8 @@ func (g *groupReader) chunk(column int) (chunk, error) {
 	return c, err
 }
 
-func byteCursor(c chunk) (*cursor[parquet.ByteArray], error) {
-	r, ok := c.(*file.ByteArrayColumnChunkReader)
+func byteCursor(c *chunk) (*cursor[parquet.ByteArray], error) {
+	r, ok := c.ColumnChunkReader.(*file.ByteArrayColumnChunkReader)
 	if !ok {
 		return nil, fmt.Errorf("column %q is not of bytes", c.Descriptor().Path())
 	}
@@ -173,7 +173,7 @@ func (g *groupReader) others(m *batchMaker, wanted bool) error {
 // checkEnd makes sure that the columns end with the row group.
 func (g *groupReader) checkEnd() error {
 	for _, c := range g.chunks {
-		if c.HasNext() {
+		if c.left > 0 || c.more() {
 			return fmt.Errorf("column %q has more values than the row group has rows", c.Descriptor().Path())
 		}
 		if err := c.Err(); err != nil {
@@ -190,5 +190,5 @@ func (g *groupReader) close() error {
 	}
 	g.chunks = nil
 	g.arena.close()
-	return errors.Join(errs...)
+	return firstError(errs...)
 }

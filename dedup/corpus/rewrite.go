@@ -3,7 +3,6 @@ package corpus
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -113,7 +112,7 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lines.close()) }()
+	defer func() { err = firstError(err, lines.close()) }()
 	out, finish, err := w.compressor(lines.src)
 	if err != nil {
 		return err
@@ -149,7 +148,7 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 func (w *rewriter) compressor(src *source) (io.Writer, func() error, error) {
 	buffered := bufio.NewWriterSize(w.sink.W, 64<<10)
 	finish := func(z io.Closer) func() error {
-		return func() error { return errors.Join(z.Close(), buffered.Flush()) }
+		return func() error { return firstError(z.Close(), buffered.Flush()) }
 	}
 	switch c := w.set.Files[w.file].Compression; c {
 	case Uncompressed:
@@ -192,7 +191,7 @@ func (w *rewriter) wholeFile(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	size := w.set.Files[w.file].Size
 	in := src.section(0, size)
 	if w.sink.Kept == nil {

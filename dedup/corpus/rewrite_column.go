@@ -10,24 +10,24 @@ import (
 
 // copyColumn copies the values of the kept rows of a column chunk. each, if not nil, is called with the bytes of
 // every kept row; the column is then not repeated, and one of bytes or without any value.
-func copyColumn(from file.ColumnChunkReader, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error) error {
-	switch r := from.(type) {
+func copyColumn(from *chunk, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error) error {
+	switch r := from.ColumnChunkReader.(type) {
 	case *file.BooleanColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, kept, r.ReadBatch, nil)
 	case *file.Int32ColumnChunkReader: // a text column of the null type is one of these
-		return copyValues(r, to, kept, r.ReadBatch, each)
+		return copyValues(from, to, kept, r.ReadBatch, each)
 	case *file.Int64ColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, kept, r.ReadBatch, nil)
 	case *file.Int96ColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, kept, r.ReadBatch, nil)
 	case *file.Float32ColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, kept, r.ReadBatch, nil)
 	case *file.Float64ColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, kept, r.ReadBatch, nil)
 	case *file.FixedLenByteArrayColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatchInPage, nil)
+		return copyValues(from, to, kept, r.ReadBatchInPage, nil)
 	case *file.ByteArrayColumnChunkReader:
-		return copyValues(r, to, kept, r.ReadBatchInPage, each)
+		return copyValues(from, to, kept, r.ReadBatchInPage, each)
 	}
 	return fmt.Errorf("unknown physical type %s", from.Type())
 }
@@ -41,7 +41,6 @@ const (
 
 // columnCopy is the state of copyValues: the levels and values to be written next.
 type columnCopy[T any] struct {
-	from   file.ColumnChunkReader
 	write  func(values []T, defs, reps []int16) (int64, error)
 	kept   *rowSet
 	each   func(row int64, value []byte, null bool) error
@@ -54,7 +53,7 @@ type columnCopy[T any] struct {
 	bytes      int
 }
 
-func copyValues[T any](from file.ColumnChunkReader, to file.ColumnChunkWriter, kept *rowSet,
+func copyValues[T any](from *chunk, to file.ColumnChunkWriter, kept *rowSet,
 	read func(int64, []T, []int16, []int16) (int64, int, error), each func(int64, []byte, bool) error,
 ) error {
 	w, ok := to.(interface {
@@ -64,7 +63,7 @@ func copyValues[T any](from file.ColumnChunkReader, to file.ColumnChunkWriter, k
 		return fmt.Errorf("the schema says %s, the column is %s", to.Type(), from.Type())
 	}
 	c := &columnCopy[T]{
-		from: from, write: w.WriteBatch, kept: kept, each: each,
+		write: w.WriteBatch, kept: kept, each: each,
 		maxDef: from.Descriptor().MaxDefinitionLevel(), maxRep: from.Descriptor().MaxRepetitionLevel(),
 	}
 	values := make([]T, copyBatch)
@@ -75,7 +74,7 @@ func copyValues[T any](from file.ColumnChunkReader, to file.ColumnChunkWriter, k
 	if c.maxRep > 0 {
 		reps = make([]int16, copyBatch)
 	}
-	for from.HasNext() {
+	for from.more() {
 		levels, n, err := read(copyBatch, values, defs, reps)
 		if err != nil {
 			return err
@@ -86,6 +85,7 @@ func copyValues[T any](from file.ColumnChunkReader, to file.ColumnChunkWriter, k
 		if levels == 0 {
 			return errNoProgress
 		}
+		from.left -= levels
 		if err := c.take(int(levels), values[:n], defs, reps); err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	in, err := readFooter(src, w.set.Options)
 	if err != nil {
 		return err
@@ -100,7 +100,7 @@ func (w *rewriter) column(in *parquetFile, rg file.SerialRowGroupWriter, written
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, from.Close()) }()
+	defer func() { err = firstError(err, from.Close()) }()
 	to, err := rg.NextColumn()
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ func (s *Set) open(ctx context.Context, i int) (*source, error) {
 	}
 	if n := src.obj.Size(); n != f.Size {
 		err := changed(f, fmt.Sprintf("its size is %d bytes, it was %d", n, f.Size))
-		return nil, errors.Join(err, src.Close())
+		return nil, firstError(err, src.Close())
 	}
 	return src, nil
 }

@@ -3,7 +3,6 @@ package corpus
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 )
@@ -80,7 +79,7 @@ func (s *Set) cutGroups(ctx context.Context, file int, target int64) (splits []S
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	p, err := readFooter(src, s.Options)
 	if err != nil {
 		return nil, err
@@ -102,7 +101,7 @@ func (s *Set) cutLines(ctx context.Context, file int, target int64) (splits []Sp
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	size := s.Files[file].Size
 	buf := make([]byte, 64<<10)
 	from := int64(0)
@@ -179,7 +178,7 @@ func (s *Set) CountLines(ctx context.Context, sp Split) (lines int64, err error)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	end := sp.End
 	if end == 0 {
 		end = s.Files[sp.First].Size

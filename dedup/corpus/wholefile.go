@@ -2,7 +2,6 @@ package corpus
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -43,7 +42,7 @@ func (w *wholeFile) read(ctx context.Context, m *batchMaker, n int) (err error) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, src.Close()) }()
+	defer func() { err = firstError(err, src.Close()) }()
 	if err := m.text.reserve(n); err != nil {
 		return err
 	}

@@ -19,14 +19,14 @@ for how in sorted(os.listdir(sys.argv[1])):
         assert a.schema.equals(b.schema, check_metadata=True), (how, name, a.schema, b.schema)
         rows = [r for r in range(a.num_rows) if KEEP[how](r)]
         # repr, because NaN is not equal to itself
-        assert repr(a.take(rows).to_pylist()) == repr(b.to_pylist()), (how, name)
+        assert repr([x for r, x in enumerate(a.to_pylist()) if r in rows]) == repr(b.to_pylist()), (how, name)
         pa_, pb = pq.ParquetFile(os.path.join(here, name)), pq.ParquetFile(path)
         assert str(pa_.schema) == str(pb.schema).replace(repr(pb.schema).split("\n")[0], repr(pa_.schema).split("\n")[0]), (how, name)
         if b.num_rows:
             x, y = pa_.metadata.row_group(0), pb.metadata.row_group(0)
             for c in range(x.num_columns):
                 assert x.column(c).compression == y.column(c).compression, (how, name, c)
-        n = duckdb.sql(f"select count(*), count(text) from '{path}'").fetchone()
+        n = duckdb.sql(f"select count(*), count(text) from '{path}'").fetchall()[0]
         assert n == (len(rows), len(rows) - b.column("text").null_count), (how, name, n)
         count += 1
 print(count, "files are as they should be")

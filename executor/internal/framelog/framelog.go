@@ -13,7 +13,7 @@
 // A machine that stops can leave any mixture of old and new bytes behind what was last synced, not only a
 // short last frame. The synced field tells such a torn tail from damage: bytes that do not make a frame
 // were lost in a crash unless a later frame says that they were on disk before. A torn tail is cut off, damage is
-// an error.
+// an error. An empty frame says nothing but that; see [Log.Seal].
 package framelog
 
 import (
@@ -67,6 +67,7 @@ type Log struct {
 	mu     sync.Mutex
 	size   int64
 	synced int64
+	sealed int64 // the size when the last frame was empty
 	buf    []byte
 	err    error // the first failed write or sync; nothing is written after it
 }
@@ -83,8 +84,8 @@ func Create(f vfs.File, first []byte) (*Log, error) {
 	return l, l.Sync()
 }
 
-// Open reads the log in f and calls visit with the payload of each frame in order, which visit must not
-// keep. An error of visit ends the reading and is returned. A torn tail is cut off and its length returned.
+// Open reads the log in f and calls visit with the payload of each frame in order but the empty ones, which
+// visit must not keep. A frame for which visit returns an error is damaged. A torn tail is cut off and its length returned.
 func Open(f vfs.File, visit func(payload []byte) error) (l *Log, torn int64, err error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -114,8 +115,10 @@ func Open(f vfs.File, visit func(payload []byte) error) (l *Log, torn int64, err
 			}
 			break
 		}
-		if err := visit(payload); err != nil {
-			return nil, 0, err
+		if len(payload) > 0 || frames == 0 {
+			if err := visit(payload); err != nil {
+				return nil, 0, &DamagedError{Path: f.Name(), Offset: at, Frame: frames, Reason: err.Error()}
+			}
 		}
 		at += headerBytes + int64(len(payload))
 		frames++
@@ -224,6 +227,10 @@ func (l *Log) Append(payload []byte) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.append(payload)
+}
+
+func (l *Log) append(payload []byte) error {
 	if l.err != nil {
 		return l.err
 	}
@@ -267,6 +274,24 @@ func (l *Log) Sync() error {
 		return err
 	}
 	l.synced = max(l.synced, size)
+	return nil
+}
+
+// Seal syncs the log and adds an empty frame that says so. From then on a change of any byte before it is
+// damage, not a torn tail.
+func (l *Log) Seal() error {
+	if err := l.Sync(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sealed == l.size {
+		return nil
+	}
+	if err := l.append(nil); err != nil {
+		return err
+	}
+	l.sealed = l.size
 	return nil
 }
 

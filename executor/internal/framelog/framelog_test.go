@@ -152,6 +152,41 @@ func TestFlipped(t *testing.T) {
 	}
 }
 
+// After Seal a change of any byte is damage, but in the seal itself.
+func TestSeal(t *testing.T) {
+	f := newFile(t, nil)
+	l, err := Create(f, []byte("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]byte{[]byte("first"), []byte("a"), []byte("b")}
+	for _, p := range want[1:] {
+		if err := l.Append(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := l.Size()
+	for range 3 { // only the first adds anything
+		if err := l.Seal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.Size() != size+headerBytes {
+		t.Errorf("the seals have %d bytes", l.Size()-size)
+	}
+	data := content(t, f)
+	if got, _, _, err := read(t, data); err != nil || !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	for at := range data {
+		bad := bytes.Clone(data)
+		bad[at] ^= 0x10
+		if _, _, _, err := read(t, bad); errors.Is(err, ErrDamaged) != (at < int(size)) {
+			t.Errorf("byte %d of %d: %v", at, len(data), err)
+		}
+	}
+}
+
 // A payload that holds a frame is not taken for one.
 func TestFrameInPayload(t *testing.T) {
 	inner, starts := write(t, payloads(3), always)

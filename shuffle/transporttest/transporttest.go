@@ -1,0 +1,183 @@
+// Package transporttest checks an implementation of [shuffle.Transport]: first by itself, against the
+// promises in the interface's documentation, and then with the whole shuffle on top, at 1, 2, 3, 5 and 8
+// ranks, also with faults injected. Every test fails on a buffer or goroutine that is left behind, and on a
+// wait of 30 seconds.
+package transporttest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime/pprof"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/faulty"
+)
+
+// Make makes the endpoints of size ranks, by rank, that know each other. The suite closes them.
+type Make func(t *testing.T, size int) []shuffle.Transport
+
+// Sizes are the numbers of ranks that the suite uses.
+var Sizes = []int{1, 2, 3, 5, 8}
+
+// Run runs the suite. With -short it leaves out the larger cases.
+func Run(t *testing.T, makeTransports Make) {
+	t.Run("transport", func(t *testing.T) { runTransport(t, makeTransports) })
+	t.Run("shuffle", func(t *testing.T) { runShuffle(t, makeTransports) })
+	t.Run("faulty", func(t *testing.T) { runFaulty(t, makeTransports) })
+}
+
+// patience is how long a test waits for anything.
+const patience = 30 * time.Second
+
+// cluster is a set of ranks under test.
+type cluster struct {
+	*testing.T
+	ctx     context.Context
+	alloc   *mem.Checked
+	comms   []*shuffle.Communicator
+	budgets []*mem.Budget // by rank; nil without a limit
+	spill   string
+}
+
+// newCluster starts size ranks. limit is the memory limit of a process: all ranks share one budget if the
+// transport hands buffers over, and have one each if it copies. 0 means none.
+func newCluster(t *testing.T, makeTransports Make, size int, limit int64) *cluster {
+	t.Helper()
+	leakCheck(t)
+	c := &cluster{T: t, alloc: mem.NewChecked(t, mem.Host()), budgets: make([]*mem.Budget, size), spill: t.TempDir()}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	c.ctx = ctx
+	watch := time.AfterFunc(patience, func() {
+		var b bytes.Buffer
+		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+		t.Logf("waited %s; goroutines:\n%s", patience, b.String())
+	})
+	var shared *mem.Budget
+	for r, tr := range makeTransports(t, size) {
+		if tr.Rank() != r || tr.Size() != size {
+			t.Fatalf("endpoint %d says that it is rank %d of %d", r, tr.Rank(), tr.Size())
+		}
+		if shared == nil || tr.Features().Offers {
+			shared = mem.NewBudget(limit)
+		}
+		if limit > 0 {
+			c.budgets[r] = shared
+		}
+		comm, err := shuffle.NewCommunicator(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.comms = append(c.comms, comm)
+	}
+	t.Cleanup(func() {
+		var wg sync.WaitGroup
+		for _, comm := range c.comms {
+			wg.Go(func() { _ = comm.Close() })
+		}
+		wg.Wait()
+		watch.Stop()
+		cancel()
+	})
+	return c
+}
+
+// leakCheck fails the test if it leaves goroutines behind. It must come before other clean-ups.
+func leakCheck(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		if !t.Failed() {
+			goleak.VerifyNone(t, ignore)
+		}
+	})
+}
+
+// open starts an operation on one rank, with the cluster's memory and folders where o has none.
+func (c *cluster) open(r int, o shuffle.Options) *shuffle.Shuffler {
+	c.Helper()
+	s, err := c.tryOpen(r, o)
+	if err != nil {
+		c.Errorf("rank %d: %v", r, err)
+		return nil
+	}
+	return s
+}
+
+func (c *cluster) tryOpen(r int, o shuffle.Options) (*shuffle.Shuffler, error) {
+	o.Comm = c.comms[r]
+	if o.Alloc == nil {
+		o.Alloc = c.alloc
+	}
+	if o.Budget == nil {
+		o.Budget = c.budgets[r]
+	}
+	if o.SpillDir == "" {
+		o.SpillDir = c.spill
+	}
+	return shuffle.New(o)
+}
+
+// each runs f on every rank at once and waits for all.
+func (c *cluster) each(f func(r int)) {
+	c.Helper()
+	var wg sync.WaitGroup
+	for r := range c.comms {
+		wg.Go(func() { f(r) })
+	}
+	wg.Wait()
+}
+
+// shuffleAll runs one operation on all ranks: f inserts, then everything is finished and awaited, and check
+// sees the shuffler. The shufflers are closed.
+func (c *cluster) shuffleAll(o shuffle.Options, insert, check func(r int, s *shuffle.Shuffler)) {
+	c.Helper()
+	c.each(func(r int) {
+		s := c.open(r, o)
+		if s == nil {
+			return
+		}
+		defer s.Close()
+		if insert != nil {
+			insert(r, s)
+		}
+		c.ok(r, s.InsertFinished(c.ctx))
+		if !c.ok(r, s.Wait(c.ctx)) {
+			return
+		}
+		if check != nil {
+			check(r, s)
+		}
+	})
+}
+
+func (c *cluster) ok(r int, err error) bool {
+	c.Helper()
+	if err != nil {
+		c.Errorf("rank %d: %v", r, err)
+	}
+	return err == nil
+}
+
+// withFaults wraps what makeTransports makes.
+func withFaults(makeTransports Make, spec string, seed uint64) Make {
+	return func(t *testing.T, size int) []shuffle.Transport {
+		t.Helper()
+		ts, err := faulty.Wrap(makeTransports(t, size), spec, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ts
+	}
+}
+
+func forSizes(t *testing.T, sizes []int, f func(t *testing.T, size int)) {
+	for _, size := range sizes {
+		t.Run(fmt.Sprintf("ranks=%d", size), func(t *testing.T) { f(t, size) })
+	}
+}
