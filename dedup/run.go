@@ -91,8 +91,13 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
 	}
+	nothing := r.work.Committed("sign") == 0
 	err = errors.Join(err, r.work.Close())
 	if err != nil {
+		if nothing {
+			// There is nothing to go on from, and the next try may well have other options.
+			err = errors.Join(err, r.discard())
+		}
 		return nil, err
 	}
 	if !o.KeepWork {

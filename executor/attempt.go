@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -63,15 +64,19 @@ func (m Meter) Reserve(ctx context.Context, p mem.Purpose, n int64) (*mem.Reserv
 func (m Meter) Count(name string, n int64) {
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
-	m.m.counts = addCounter(m.m.counts, counter{name, n})
+	if !m.m.ended {
+		m.m.counts = addCounter(m.m.counts, counter{name, n})
+	}
 }
 
 // Progress says that units more (documents, rows, whatever the stage counts) are done.
 func (m Meter) Progress(units int64) {
 	m.m.mu.Lock()
-	m.m.units += units
-	m.m.mu.Unlock()
-	m.m.run.units.Add(units)
+	defer m.m.mu.Unlock()
+	if !m.m.ended {
+		m.m.units += units
+		m.m.run.units.Add(units)
+	}
 }
 
 func (m Meter) errorf(format string, args ...any) error {
@@ -176,7 +181,7 @@ func (a *Attempt) create(f *File) (*File, error) {
 		return nil, ioError("creating "+f.name, err)
 	}
 	f.file, f.fs = file, m.run.e.fs
-	f.w = bufioWriters.Get().(*fileBuffer)
+	f.w = writers.Get().(*bufio.Writer)
 	f.w.Reset(file)
 	m.files = append(m.files, f)
 	return f, nil

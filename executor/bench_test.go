@@ -87,8 +87,8 @@ func BenchmarkOpenWork(b *testing.B) {
 	w.Close()
 	b.ResetTimer()
 	w = newWork(b, dir)
-	if len(w.Committed("stage")) != b.N {
-		b.Fatal(len(w.Committed("stage")))
+	if w.Committed("stage") != b.N {
+		b.Fatal(w.Committed("stage"))
 	}
 }
 

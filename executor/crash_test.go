@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,7 +113,7 @@ func crashJob(fsys vfs.FS, dir, out string, tasks []Task) ([]string, RunStats, e
 // However often the power fails, whatever the disk then holds: the log is not damaged, what is committed is
 // intact, and the run ends with the results of an undisturbed one.
 func TestPowerLoss(t *testing.T) {
-	const dir, out = "/work/job", "/out"
+	const dir, out = "/jobs/one", "/out"
 	tasks := makeTasks(15)
 	start := func() *crashfs.FS {
 		fsys := crashfs.New()
@@ -173,6 +174,29 @@ func TestPowerLoss(t *testing.T) {
 	t.Logf("seed %d: %d crashes", base, crashes)
 }
 
+// killWhenGrown kills p when the file at path has grown by n bytes, unless it has ended.
+func killWhenGrown(p *os.Process, path string, n int64, ended chan struct{}) {
+	size := func() int64 {
+		st, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return st.Size()
+	}
+	start := size()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-time.After(100 * time.Microsecond):
+			if size() >= start+n {
+				p.Kill()
+				return
+			}
+		}
+	}
+}
+
 // crashEnv holds the work folder and the output folder of a child process.
 const crashEnv = "EXECUTOR_TEST_CRASH"
 
@@ -218,10 +242,16 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		ended := make(chan struct{})
+		var killer sync.WaitGroup
 		if round < kills {
-			time.AfterFunc(time.Duration(rng.Int64N(int64(70*time.Millisecond))), func() { cmd.Process.Kill() })
+			// Not after a random time, which on a busy machine would often be before anything was done.
+			grown := rng.Int64N(25000)
+			killer.Go(func() { killWhenGrown(cmd.Process, filepath.Join(dir, "log"), grown, ended) })
 		}
 		err := cmd.Wait()
+		close(ended)
+		killer.Wait()
 		if exit := (*exec.ExitError)(nil); err != nil && !(errors.As(err, &exit) && !exit.Exited()) {
 			t.Fatalf("round %d: %v: %s", round, err, &stderr)
 		}

@@ -20,7 +20,7 @@ type Env struct {
 	Work *Work
 	// WorkDir is the path of the work folder; empty without one.
 	WorkDir string
-	// SpillDir is a folder for scratch files, which the actor removes. What a killed run leaves there
-	// is removed by the next.
+	// SpillDir is a folder for scratch files, which the actor removes. If it lies in the work folder, what
+	// a killed run leaves there is removed by the next.
 	SpillDir string
 }

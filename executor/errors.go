@@ -37,13 +37,14 @@ type TaskError struct {
 
 // Error is one line: stage, task and the cause.
 func (e *TaskError) Error() string {
-	return fmt.Sprintf("executor: stage %q, task %q: %s", e.Stage, e.Task, strings.TrimPrefix(e.Err.Error(), "executor: "))
+	cause := strings.TrimPrefix(e.Err.Error(), "executor: ")
+	return fmt.Sprintf("executor: stage %q, task %q: %s", e.Stage, e.Task, cause)
 }
 
 // Unwrap returns the cause.
 func (e *TaskError) Unwrap() error { return e.Err }
 
-// PanicError is a panic in a stage or an actor. It says where in [PanicError.Detail].
+// PanicError is a panic in a stage or an actor. [PanicError.Detail] has the stack.
 type PanicError struct {
 	Stage string
 	Task  string // empty outside a task

@@ -40,7 +40,9 @@ func New(cfg Config) (*Executor, error) {
 		return nil, err
 	}
 	cfg.EnsureDefaults()
-	e := &Executor{cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool)}
+	e := &Executor{
+		cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool),
+	}
 	if w := cfg.Work; w != nil {
 		e.fs, e.runID, e.epoch = w.fs, w.runID, w.epoch
 		if e.spill == "" {

@@ -15,7 +15,7 @@ import (
 type File struct {
 	fs     vfs.FS
 	file   vfs.File
-	w      *fileBuffer // nil once closed
+	w      *bufio.Writer // nil once closed
 	name   string
 	path   string // where it ends
 	temp   string // where it is until then
@@ -26,9 +26,7 @@ type File struct {
 	err    error
 }
 
-type fileBuffer = bufio.Writer
-
-var bufioWriters = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
 
 // Write appends p. The first error of any Write is also returned by Close and fails the attempt.
 func (f *File) Write(p []byte) (int, error) {
@@ -66,7 +64,7 @@ func (f *File) Close() error {
 
 func (f *File) recycle() {
 	f.w.Reset(nil)
-	bufioWriters.Put(f.w)
+	writers.Put(f.w)
 	f.w = nil
 }
 

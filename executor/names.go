@@ -56,7 +56,7 @@ func attemptFile(task string, epoch, attempt uint32, name string) string {
 // tempName is where a file is until its attempt commits. No committed file starts with a dot.
 func tempName(file string) string { return "." + file }
 
-var attemptFilePattern = regexp.MustCompile(`^\.?[A-Za-z0-9_-][A-Za-z0-9._-]*@[0-9]+\.[0-9]+\.[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
+var attemptFilePattern = regexp.MustCompile(`^\.?[\w-][\w.-]*@[0-9]+\.[0-9]+\.[\w-][\w.-]*$`)
 
 // isAttemptFile reports whether a file in a stage's folder was made by an attempt.
 func isAttemptFile(name string) bool { return attemptFilePattern.MatchString(name) }

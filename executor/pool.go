@@ -33,7 +33,10 @@ func runActors[A io.Closer](r *stageRun, call string, envs []*Env, setup func(co
 	setups.Wait()
 	close(gate)
 	if !r.failed() {
-		ready()
+		// In a goroutine of its own: a source of tasks that ends its goroutine must not end the wait below.
+		var fed sync.WaitGroup
+		fed.Go(ready)
+		fed.Wait()
 	}
 	ends.Wait()
 }
@@ -89,8 +92,8 @@ type pool struct {
 }
 
 // run starts n actors, hands them the batches that feed gives to its argument, and returns when all have been
-// processed and committed, or the stage has failed. feed runs in the calling goroutine, and should return
-// when its argument returns false. sink gets the results of each task, from one goroutine.
+// processed and committed, or the stage has failed. feed should return when its argument returns false. sink
+// gets the results of each task, from one goroutine.
 func (p *pool) run(n int, feed func(give func([]item) bool), sink func(seq int, results []Task)) {
 	p.commits = newCommitter(p.stageRun, sink)
 	// Unbuffered: a batch is taken from its source only when an actor is free for it.
@@ -114,7 +117,8 @@ func (p *pool) run(n int, feed func(give func([]item) bool), sink func(seq int, 
 				select {
 				case batch, ok := <-p.jobs:
 					p.waitNS.Add(int64(time.Since(start)))
-					if !ok {
+					// select takes either of two that are ready, and the stage may have ended as well.
+					if !ok || p.failed() {
 						return
 					}
 					p.process(env, a, batch)
@@ -215,7 +219,7 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, do func([]*At
 			}
 		}
 	}
-	r.computeNS.Add(int64(spent))
+	r.computeNS.Add(int64(max(spent, 0))) // several goroutines of one actor may have waited
 	return results, at, err
 }
 

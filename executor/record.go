@@ -15,7 +15,7 @@ import (
 //	header   version, run id (8 bytes), meta
 //	epoch    number, text: who opened the folder and when
 //	intent   path of a temporary file outside the folder that is about to be made
-//	revoke   stage, task
+//	revoke   stage, task, epoch, attempt
 //	commit   stage, task, epoch, attempt, input hash (16 bytes), files, results, counters
 //	           file:    flags (1 = placed), name, size, CRC32C (4 bytes)
 //	           result:  id, data, size (zigzag)
@@ -93,8 +93,9 @@ func appendEpoch(b []byte, n uint32, who string) []byte {
 
 func appendIntent(b []byte, path string) []byte { return appendString(append(b, recIntent), path) }
 
-func appendRevoke(b []byte, stage, task string) []byte {
-	return appendString(appendString(append(b, recRevoke), stage), task)
+func appendRevoke(b []byte, c *commit) []byte {
+	b = appendString(appendString(append(b, recRevoke), c.stage), c.task)
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(c.epoch)), uint64(c.attempt))
 }
 
 func appendCommit(b []byte, c *commit) []byte {

@@ -8,8 +8,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/dovetail-dedup/dovetail/executor/internal/vfs/crashfs"
 	"pgregory.net/rapid"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/vfs/crashfs"
 )
 
 func TestCommitRoundTrip(t *testing.T) {
@@ -61,7 +62,7 @@ func TestCommitRoundTrip(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	f.Add(appendRecord(nil, appendHeader(nil, 7, []byte("meta"))), true)
 	f.Add(appendRecord(nil, appendEpoch(nil, 3, "who")), false)
-	f.Add(appendRecord(appendRecord(nil, appendIntent(nil, "/a")), appendRevoke(nil, "s", "t")), false)
+	f.Add(appendRecord(appendRecord(nil, appendIntent(nil, "/a")), appendRevoke(nil, &commit{stage: "s", task: "t"})), false)
 	f.Add(appendRecord(nil, appendCommit(nil, &commit{
 		stage: "s", task: "t", files: []fileInfo{{name: "f", size: 3}}, results: []Task{{ID: "r", Data: []byte("d")}},
 		counters: []counter{{"c", -1}},
@@ -85,25 +86,25 @@ func logImage(t testing.TB) (log []byte, fresh func(log []byte) *crashfs.FS, com
 		t.Fatal(err)
 	}
 	for range 2 { // two epochs
-		if _, _, err := crashJob(fsys, "/work", "/out", makeTasks(4)); err != nil {
+		if _, _, err := crashJob(fsys, "/job", "/out", makeTasks(4)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	log, err := readFile(fsys, "/work/log")
+	log, err := readFile(fsys, "/job/log")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := openWork(fsys, "/work", nil)
+	w, err := openWork(fsys, "/job", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.Close()
 	return log, func(log []byte) *crashfs.FS {
 		fsys := crashfs.New()
-		if err := fsys.MkdirAll("/work", 0); err != nil {
+		if err := fsys.MkdirAll("/job", 0); err != nil {
 			t.Fatal(err)
 		}
-		f, err := fsys.OpenFile("/work/log", os.O_WRONLY|os.O_CREATE, 0)
+		f, err := fsys.OpenFile("/job/log", os.O_WRONLY|os.O_CREATE, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +135,7 @@ func FuzzLog(f *testing.F) {
 			at := rng.IntN(len(bad) + 1)
 			bad = slices.Concat(bad[:at], insert[:min(len(insert), 100)], bad[at:])
 		}
-		w, err := openWork(fresh(bad), "/work", nil)
+		w, err := openWork(fresh(bad), "/job", nil)
 		if err != nil {
 			if !errors.Is(err, ErrLogDamaged) {
 				t.Fatal(err)

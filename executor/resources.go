@@ -27,19 +27,19 @@ func (r Resources) Validate() error {
 	var errs []error
 	bad := func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) }
 	if bad(r.CPUs) {
-		errs = append(errs, fmt.Errorf("CPUs is %v, want a number", r.CPUs))
+		errs = append(errs, fmt.Errorf("field CPUs is %v, want a number", r.CPUs))
 	}
 	if bad(r.GPUs) || r.GPUs < 0 {
-		errs = append(errs, fmt.Errorf("GPUs is %v, want 0 or more", r.GPUs))
+		errs = append(errs, fmt.Errorf("field GPUs is %v, want 0 or more", r.GPUs))
 	}
 	if bad(r.GPUMemoryGB) || r.GPUMemoryGB < 0 {
-		errs = append(errs, fmt.Errorf("GPUMemoryGB is %v, want 0 or more", r.GPUMemoryGB))
+		errs = append(errs, fmt.Errorf("field GPUMemoryGB is %v, want 0 or more", r.GPUMemoryGB))
 	}
 	if r.GPUs > 0 && r.GPUMemoryGB > 0 {
-		errs = append(errs, fmt.Errorf("GPUs is %v and GPUMemoryGB %v, set one of them", r.GPUs, r.GPUMemoryGB))
+		errs = append(errs, fmt.Errorf("fields GPUs and GPUMemoryGB are %v and %v, set one of them", r.GPUs, r.GPUMemoryGB))
 	}
 	if r.Memory < 0 {
-		errs = append(errs, fmt.Errorf("Memory is %d, want 0 or more", r.Memory))
+		errs = append(errs, fmt.Errorf("field Memory is %d, want 0 or more", r.Memory))
 	}
 	return errors.Join(errs...)
 }

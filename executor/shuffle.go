@@ -92,8 +92,7 @@ func (s *shuffleRun) reuseInserts() {
 }
 
 func (s *shuffleRun) run(tasks []Task) error {
-	size := batchSize(s.stage)
-	n, err := s.actorCount(s.stage, max((len(tasks)+size-1)/size, s.parts.total), false)
+	n, err := s.actorCount(s.stage, max(len(tasks), s.parts.total), false)
 	if err != nil {
 		return err
 	}
@@ -172,7 +171,7 @@ func (s *shuffleRun) insertAll(env *Env, a ShuffleActor) {
 		select {
 		case it, ok := <-s.jobs:
 			s.waitNS.Add(int64(time.Since(start)))
-			if !ok {
+			if !ok || s.failed() {
 				return
 			}
 			s.insert(env, a, it)

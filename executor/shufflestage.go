@@ -9,7 +9,7 @@ import (
 )
 
 // ShuffleStage is a stage whose tasks insert rows on one side and whose partitions are made into results
-// on the other. It may also implement [BatchSizer], [WorkerCounter], [InputValidator] and [NodeSetup].
+// on the other. It may also implement [WorkerCounter], [InputValidator] and [NodeSetup].
 type ShuffleStage interface {
 	// Name and Resources are as in [Stage].
 	Name() string
@@ -56,8 +56,8 @@ func (w *PartWriter) Alloc(ctx context.Context, n int) (*mem.Buffer, error) {
 	return w.shuffler.Alloc(ctx, n)
 }
 
-// Insert hands over one chunk, whose data must be charged to the budget. It takes ownership of c.Data on every path and blocks while the shuffle has
-// no room for it.
+// Insert hands over one chunk, whose data must be charged to the budget. It takes ownership of c.Data on
+// every path and blocks while the shuffle has no room for it.
 func (w *PartWriter) Insert(ctx context.Context, c shuffle.Chunk) error {
 	if !w.parts.has(c.Partition) {
 		c.Data.Release()

@@ -113,7 +113,7 @@ func (r *stageRun) note(line string) {
 // fail ends the stage with err, unless it is ending already: what goes wrong after that follows from it.
 func (r *stageRun) fail(err error) {
 	r.mu.Lock()
-	if r.first == nil && r.ctx.Err() == nil {
+	if r.first == nil && r.ctx.Err() == nil && r.parent.Err() == nil {
 		r.first = err
 	}
 	r.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -152,6 +153,20 @@ func TestStreamErrors(t *testing.T) {
 	st = &stage{name: "source-panics"}
 	panics := func(yield func(Task, error) bool) { panic("source") }
 	if _, err := collect(e.Stream(t.Context(), st, panics)); !errors.Is(err, ErrPanic) || !strings.Contains(err.Error(), "source of tasks") {
+		t.Errorf("source: %v", err)
+	}
+	st.check(t)
+
+	st = &stage{name: "source-exits"}
+	exits := func(yield func(Task, error) bool) {
+		for _, task := range makeTasks(20) {
+			if !yield(task, nil) {
+				return
+			}
+		}
+		runtime.Goexit()
+	}
+	if _, err := collect(e.Stream(t.Context(), st, exits)); !errors.Is(err, ErrPanic) {
 		t.Errorf("source: %v", err)
 	}
 	st.check(t)

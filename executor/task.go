@@ -35,10 +35,10 @@ type Stage interface {
 // Actor does the work of a stage, one call at a time. A panic in any of its methods fails the task or the
 // stage with a [PanicError]; it does not end the process (a panic in a goroutine the actor started does).
 type Actor interface {
-	// Process does task and returns the tasks it leads to, which must depend on task alone: not on the
-	// actor, on what it did before, or on the attempt. Everything out gave is committed when Process returns nil
-	// and discarded when it returns an error. It should return soon after ctx ends. The executor takes over
-	// the slice returned and the Data of its tasks.
+	// Process does task and returns the tasks it leads to, which must depend on task alone (but for names of
+	// files made through out): not on the actor, on what it did before, or on the attempt. Everything out
+	// gave is committed when Process returns nil and discarded when it returns an error. It should return soon
+	// after ctx ends. The executor takes over the slice returned and the Data of its tasks.
 	Process(ctx context.Context, task Task, out *Attempt) ([]Task, error)
 	// Close tears the actor down. It is called exactly once, also after a failure, and always after the last
 	// Process has returned.
@@ -68,8 +68,8 @@ type WorkerCounter interface {
 
 // InputValidator is implemented by stages that can tell a wrong task before work begins.
 type InputValidator interface {
-	// ValidateInput returns what is wrong with task, or nil. [Executor.Execute] and [Executor.Shuffle] ask about
-	// every task before the first is started.
+	// ValidateInput returns what is wrong with task, or nil. [Executor.Execute] and [Executor.Shuffle] ask
+	// about every task before the first is started.
 	ValidateInput(task Task) error
 }
 

@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
-	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,13 +36,6 @@ type Work struct {
 	files   map[string]*openState         // by name
 	made    map[string]bool               // stage folders that are known to exist and to be on disk
 	closed  bool
-}
-
-// openState is what OpenCommitted knows of a file.
-type openState struct {
-	info     fileInfo
-	by       *commit
-	verified bool
 }
 
 const (
@@ -217,16 +208,17 @@ func (w *Work) replay(frame *decoder, first bool, intents *[]string) error {
 		}
 		w.meta = slices.Clone(d.bytes())
 	case recEpoch:
-		w.epoch = uint32(d.uvarint(1<<32 - 2))
+		w.epoch = uint32(d.uvarint(math.MaxUint32 - 1))
 		d.bytes()
 		// The run that wrote this removed what earlier ones had left.
 		*intents = (*intents)[:0]
 	case recIntent:
 		*intents = append(*intents, d.string())
 	case recRevoke:
-		stage, task := d.name(), d.string()
-		if d.err == nil {
-			w.forget(w.commits[stage][task])
+		c := w.commits[d.name()][d.string()]
+		epoch, attempt := uint32(d.uvarint(math.MaxUint32)), uint32(d.uvarint(math.MaxUint32))
+		if d.err == nil && c != nil && c.epoch == epoch && c.attempt == attempt {
+			w.forget(c)
 		}
 	case recCommit:
 		if c := d.commit(); d.err == nil {
@@ -413,54 +405,6 @@ func (w *Work) commitAll(cs []*commit, durable bool) error {
 	return nil
 }
 
-// removeReplaced deletes the files of a commit that another has replaced. What cannot be deleted now is
-// deleted when the folder is opened next.
-func (w *Work) removeReplaced(old *commit) {
-	if old == nil {
-		return
-	}
-	for _, f := range old.files {
-		w.mu.Lock()
-		_, used := w.files[f.name]
-		w.mu.Unlock()
-		if !used && !f.placed {
-			_ = w.fs.Remove(w.path(f.name))
-		}
-	}
-}
-
-// lookup returns the commit of a task with the given input whose files exist with their sizes, or nil and,
-// if there is a commit that cannot be used, why.
-func (w *Work) lookup(stage, task string, input inputHash) (c *commit, note string) {
-	w.mu.Lock()
-	c = w.commits[stage][task]
-	w.mu.Unlock()
-	if c == nil {
-		return nil, ""
-	}
-	if c.input != input {
-		return nil, fmt.Sprintf("task %q of stage %q runs again: it is given other work than in the run that finished it",
-			task, stage)
-	}
-	for _, f := range c.files {
-		st, err := w.fs.Stat(w.path(f.name))
-		if err == nil && st.Size() != f.size {
-			err = fmt.Errorf("%s has %d bytes, not %d", w.path(f.name), st.Size(), f.size)
-		}
-		if err != nil {
-			return nil, fmt.Sprintf("task %q of stage %q runs again: %v", task, stage, err)
-		}
-	}
-	return c, ""
-}
-
-func (w *Work) path(name string) string {
-	if filepath.IsAbs(name) {
-		return name
-	}
-	return filepath.Join(w.dir, filepath.FromSlash(name))
-}
-
 // Dir returns the absolute path of the folder.
 func (w *Work) Dir() string { return w.dir }
 
@@ -479,82 +423,11 @@ func (w *Work) RunID() uint64 { return w.runID }
 // Notes says in lines for people what opening found and did, such as a torn end of the log cut off.
 func (w *Work) Notes() []string { return slices.Clone(w.notes) }
 
-// Committed returns the IDs of the committed tasks of a stage, sorted. For a shuffle stage they are "part-"
-// and the number of the partition.
-func (w *Work) Committed(stage string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	ids := slices.Sorted(maps.Keys(w.commits[stage]))
-	return slices.DeleteFunc(ids, func(id string) bool { return id == "" })
-}
-
-// OpenCommitted opens a committed file for reading by the name [File.Name] gave. A file of an earlier run
-// is read once and compared with its checksum. If it is missing or differs, the error wraps [ErrFileDamaged],
-// and the next run does the task that wrote it again.
-func (w *Work) OpenCommitted(name string) (*os.File, error) {
-	w.mu.Lock()
-	st, ok := w.files[name]
-	closed := w.closed
-	w.mu.Unlock()
-	if closed {
-		return nil, w.errClosed()
-	}
-	if !ok {
-		return nil, fmt.Errorf("executor: %s is not a committed file of work folder %s", name, w.dir)
-	}
-	f, err := os.Open(w.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, w.revoke(st, err)
-	}
-	if err != nil {
-		return nil, ioError("opening a committed file", err)
-	}
-	if err := w.verify(st, f); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-func (w *Work) verify(st *openState, f *os.File) error {
-	w.mu.Lock()
-	done := st.verified
-	w.mu.Unlock()
-	if done {
+// Close puts the log on disk and unlocks the folder. It may be called again, and on nil.
+func (w *Work) Close() error {
+	if w == nil {
 		return nil
 	}
-	sum := crc32.New(castagnoli)
-	n, err := io.Copy(sum, f)
-	if err != nil {
-		return ioError("reading a committed file", err)
-	}
-	if n != st.info.size {
-		return w.revoke(st, fmt.Errorf("%s has %d bytes, not %d", f.Name(), n, st.info.size))
-	}
-	if sum.Sum32() != st.info.crc {
-		return w.revoke(st, fmt.Errorf("%s has CRC32C %08x, not %08x", f.Name(), sum.Sum32(), st.info.crc))
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return ioError("reading a committed file", err)
-	}
-	w.mu.Lock()
-	st.verified = true
-	w.mu.Unlock()
-	return nil
-}
-
-// revoke takes back the commit that a file belongs to and returns an error that says so.
-func (w *Work) revoke(st *openState, cause error) error {
-	c := st.by
-	w.mu.Lock()
-	w.forget(c)
-	w.mu.Unlock()
-	err := fmt.Errorf("executor: %w: %w; run again to have task %q of stage %q done again",
-		ErrFileDamaged, cause, c.task, c.stage)
-	return errors.Join(err, w.write(appendRevoke(nil, c.stage, c.task), true))
-}
-
-// Close unlocks the folder. It may be called again.
-func (w *Work) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {

@@ -28,6 +28,9 @@ func affineMin32Go(least, a, b, hashes []uint32) {
 
 // affineMin64Go reduces only the values that lower a minimum: a handful of a thousand.
 func affineMin64Go(least, a, b, hashes []uint64) {
+	if len(hashes) == 0 {
+		return
+	}
 	a, b = a[:len(least)], b[:len(least)]
 	for j, m := range least {
 		m = min(m, mersenne61) // above every reduced value, and m+8 does not wrap

@@ -117,6 +117,9 @@ func TestBlocks(t *testing.T) {
 		{Curator32, 4, 1, 24, 1}, {Curator64, 4, 1, 24, 1}, {Curator32, 2, 1, 600, 1},
 	} {
 		for _, blocks := range []int{1, 2, 3} {
+			if slow() && (p.NumBands > 1000 || blocks > 2) {
+				continue
+			}
 			for extra := -1; extra <= 1; extra++ {
 				windows := blocks*max(blockWindows, 4*p.CharNgrams) + extra
 				if p.Sketch != Fast {

@@ -20,11 +20,15 @@ func trials(n int) int {
 	if _, err := fmt.Sscan(os.Getenv("DOVETAIL_LSH_TRIALS"), &factor); err == nil {
 		return n * factor
 	}
-	if testing.Short() || invariants.Enabled {
-		return (n + 9) / 10 // under the race detector everything is ten times as slow
+	if slow() {
+		return (n + 9) / 10
 	}
 	return n
 }
+
+// slow reports whether tests that only repeat should do less: under the race detector everything takes ten
+// times as long.
+func slow() bool { return testing.Short() || invariants.Enabled }
 
 const tolerance = 4.5
 

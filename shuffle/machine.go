@@ -202,6 +202,7 @@ type item struct {
 	place   place
 	summed  bool // checksum is valid
 	pooled  bool // data lies in memory set aside for receiving, not yet charged
+	owed    bool // credit is due to the source once the data has left that memory
 	held    bool // data is counted in Shuffler.held
 	loading bool // being read back; whoever reads frees ref
 	ref     diskRef

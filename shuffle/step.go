@@ -82,9 +82,10 @@ func (s *Shuffler) markDone() {
 func (s *Shuffler) keep(it *item) {
 	fromPeer := it.source != s.comm.rank
 	if it.pooled {
+		it.owed = true
 		s.spiller.pooled = append(s.spiller.pooled, it)
 		s.startSpiller()
-		return // credit is due when it has left the pool
+		return
 	}
 	s.hold(it)
 	if !fromPeer {
@@ -139,10 +140,11 @@ func (s *Shuffler) free(it *item) {
 	}
 }
 
-// leavePool returns the credit of an item that was received into the pool and is not there any more.
+// leavePool returns the credit that is owed for an item because it was in the receive pool.
 func (s *Shuffler) leavePool(it *item) {
-	if it.pooled {
-		it.pooled = false
+	it.pooled = false
+	if it.owed {
+		it.owed = false
 		s.placed[it.source] += it.cost()
 	}
 }

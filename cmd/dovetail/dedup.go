@@ -157,7 +157,10 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 		if !set("bands-per-iteration") {
 			f.opts.Exec.BandsPerIteration = min(f.opts.Exec.BandsPerIteration, max(1, s.NumBands))
 		}
-		errs = append(errs, s.Validate(), f.opts.Exec.Validate(s.NumBands))
+		if err := s.Validate(); err != nil {
+			return err
+		}
+		return f.opts.Exec.Validate(s.NumBands)
 	}
 	return errors.Join(errs...)
 }

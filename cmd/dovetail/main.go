@@ -15,7 +15,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -97,15 +99,14 @@ func exitCode(err error) int {
 	return 1
 }
 
-// oneLine puts an error that may consist of several on one line, without package names in front.
+// inside is what errors say about the inside of the program: packages, and which task of which stage it was.
+var inside = regexp.MustCompile(`(^|: )((dedup|corpus|executor|shuffle|lsh|mem): |stage "[^"]*", task "[^"]*": )+`)
+
+// oneLine puts an error that may consist of several on one line, in the words of whoever started the program.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.Lines(err.Error()) {
-		line = strings.TrimSpace(line)
-		for _, p := range []string{"dedup: ", "corpus: ", "executor: ", "lsh: "} {
-			line = strings.TrimPrefix(line, p)
-		}
-		if line != "" {
+		if line = inside.ReplaceAllString(strings.TrimSpace(line), "$1"); line != "" && !slices.Contains(parts, line) {
 			parts = append(parts, line)
 		}
 	}

@@ -38,10 +38,13 @@ func TestParquetBounds(t *testing.T) {
 	const docs, size = 300, 40_000 // 12 MB
 	rnd := rand.New(rand.NewPCG(13, 14))
 	texts := make([]string, docs)
+	long := prose(rnd, 2<<20)
 	for i := range texts {
-		texts[i] = prose(rnd, size/2+rnd.IntN(size))
+		n := size/2 + rnd.IntN(size)
+		at := rnd.IntN(len(long) - n)
+		texts[i] = long[at : at+n]
 	}
-	texts[150] = prose(rnd, 2<<20)
+	texts[docs/2] = long
 	total := int64(0)
 	for _, s := range texts {
 		total += int64(len(s))
@@ -83,7 +86,9 @@ func TestParquetBounds(t *testing.T) {
 				c.codec, c.perPage, len(got), m.held.Load(), m.peak.Load(), bound)
 		}
 		t.Logf("%s, %d texts to a page: %d bytes of text, a peak of %d", c.codec, c.perPage, total, m.peak.Load())
-		checkLimit(t, s, m.peak.Load())
+		if c.version == parquet.DataPageV1 {
+			checkLimit(t, s, m.peak.Load())
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
+
+	"github.com/dovetail-dedup/dovetail/mem"
 )
 
 // parquet copies the kept rows of each row group, column by column.
@@ -39,19 +41,10 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	}
 	row := int64(0)
 	for g := range in.meta.NumRowGroups() {
-		n := in.meta.RowGroup(g).NumRows()
-		kept := newRowSet(n)
-		for i := range n {
-			if w.want(row + i) {
-				kept.add(i)
-			}
+		if err := w.rowGroup(in, out, arena, g, row); err != nil {
+			return err
 		}
-		if kept.count > 0 {
-			if err := w.rowGroup(in, out, arena, g, row, kept); err != nil {
-				return err
-			}
-		}
-		row += n
+		row += in.meta.RowGroup(g).NumRows()
 	}
 	return w.fault(src, arena, 0, guarded(out.Close))
 }
@@ -75,10 +68,24 @@ type sinkError struct{ err error }
 
 func (e sinkError) Error() string { return e.err.Error() }
 
-// rowGroup copies the kept rows of a row group, whose first row is number row of the file. This is where a
-// group of which every row is kept could be copied as bytes.
-func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group int, row int64, kept *rowSet) error {
-	err := guarded(func() error {
+// rowGroup copies the kept rows of a row group, whose first row is number row of the file, if there are any.
+// This is where a group of which every row is kept could be copied as bytes.
+func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group int, row int64) error {
+	n := in.meta.RowGroup(group).NumRows()
+	kept, err := newRowSet(w.sink.Alloc, n)
+	if err != nil {
+		return err
+	}
+	defer kept.bits.Release()
+	for i := range n {
+		if w.want(row + i) {
+			kept.add(i)
+		}
+	}
+	if kept.count == 0 {
+		return nil
+	}
+	err = guarded(func() error {
 		rg, err := out.AppendRowGroupChecked()
 		if err != nil {
 			return err
@@ -168,14 +175,18 @@ func valueEncoding(chunk *metadata.ColumnChunkMetaData) parquet.Encoding {
 	return parquet.Encodings.Plain
 }
 
-// rowSet is a set of row numbers of a row group.
+// rowSet is a set of row numbers of a row group, a bit for each. How many rows there are is what the file says, so
+// its memory is asked for like that of a page.
 type rowSet struct {
-	bits  []uint64
+	bits  *mem.Buffer
 	rows  int64
 	count int64
 }
 
-func newRowSet(n int64) *rowSet { return &rowSet{bits: make([]uint64, (n+63)/64), rows: n} }
+func newRowSet(a mem.Allocator, n int64) (*rowSet, error) {
+	bits, err := mem.AllocZeroed(a, int((n+7)/8))
+	return &rowSet{bits: bits, rows: n}, err
+}
 
-func (s *rowSet) add(i int64)      { s.bits[i>>6] |= 1 << (i & 63); s.count++ }
-func (s *rowSet) has(i int64) bool { return s.bits[i>>6]&(1<<(i&63)) != 0 }
+func (s *rowSet) add(i int64)      { s.bits.Bytes()[i>>3] |= 1 << (i & 7); s.count++ }
+func (s *rowSet) has(i int64) bool { return s.bits.Bytes()[i>>3]&(1<<(i&7)) != 0 }

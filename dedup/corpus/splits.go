@@ -20,7 +20,7 @@ type Split struct {
 	// line and end after one; 0, 0 means all.
 	Offset int64 `json:"offset,omitempty"`
 	End    int64 `json:"end,omitempty"`
-	// Row is the number of the first line of a range of bytes.
+	// Row is the number of the first row or line of the split in file First.
 	Row int64 `json:"row,omitempty"`
 	// Size is about how many bytes of text and other wanted columns the split holds, for scheduling.
 	Size int64 `json:"size"`
@@ -84,13 +84,16 @@ func (s *Set) cutGroups(ctx context.Context, file int, target int64) (splits []S
 	if err != nil {
 		return nil, err
 	}
+	row := int64(0)
 	for g := range p.meta.NumRowGroups() {
 		n := p.groupWork(g)
+		first := row
+		row += p.meta.RowGroup(g).NumRows()
 		if k := len(splits) - 1; k >= 0 && splits[k].Size+n <= target {
 			splits[k].EndGroup, splits[k].Size = g+1, splits[k].Size+n
 			continue
 		}
-		splits = append(splits, Split{First: file, Last: file, FirstGroup: g, EndGroup: g + 1, Size: n})
+		splits = append(splits, Split{First: file, Last: file, FirstGroup: g, EndGroup: g + 1, Row: first, Size: n})
 	}
 	return splits, nil
 }

@@ -199,8 +199,13 @@ func (e *endpoint) arrive(ev *shuffle.Event) {
 	if _, hit := e.hit(duplicate, n); hit {
 		twin := &held{Event: h.Event}
 		twin.Header, twin.Payload = slices.Clone(h.Header), slices.Clone(h.Payload)
-		for _, b := range twin.Payload {
-			b.Retain()
+		for i, b := range twin.Payload {
+			if e.Features().Offers {
+				// The memory is the receiver's, which counts with one message in it.
+				twin.Payload[i] = mem.NewHostBuffer(b.Tier(), slices.Clone(b.Bytes()), nil)
+			} else {
+				b.Retain()
+			}
 		}
 		e.pending = append(e.pending, twin)
 	}

@@ -11,8 +11,8 @@
 // The file starts with the eight bytes "dovelog1"; the first frame follows.
 //
 // A machine that stops can leave any mixture of old and new bytes behind what was last synced, not only a
-// short last frame. The synced field tells such a torn tail from damage: bytes that do not make a frame
-// were lost in a crash unless a later frame says that they were on disk before. A torn tail is cut off, damage is
+// short last frame. The synced field tells such a torn tail from damage: bytes that do not make a frame were
+// lost in a crash unless a later frame says that they were on disk before. A torn tail is cut off, damage is
 // an error. An empty frame says nothing but that; see [Log.Seal].
 package framelog
 
@@ -85,7 +85,8 @@ func Create(f vfs.File, first []byte) (*Log, error) {
 }
 
 // Open reads the log in f and calls visit with the payload of each frame in order but the empty ones, which
-// visit must not keep. A frame for which visit returns an error is damaged. A torn tail is cut off and its length returned.
+// visit must not keep. A frame for which visit returns an error is damaged. A torn tail is cut off and its
+// length returned.
 func Open(f vfs.File, visit func(payload []byte) error) (l *Log, torn int64, err error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -288,10 +289,13 @@ func (l *Log) Seal() error {
 	if l.sealed == l.size {
 		return nil
 	}
+	all := l.synced == l.size // no one has appended meanwhile
 	if err := l.append(nil); err != nil {
 		return err
 	}
-	l.sealed = l.size
+	if all {
+		l.sealed = l.size
+	}
 	return nil
 }
 
