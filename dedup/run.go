@@ -91,7 +91,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
 	}
-	nothing := r.work.Committed("sign") == 0
+	nothing := r.work.Committed("sign") == 0 || errors.Is(err, errUseless)
 	err = errors.Join(err, r.work.Close())
 	if err != nil {
 		if nothing {
@@ -107,6 +107,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	return res, nil
 }
+
+// errUseless is wrapped by errors after which there is no point in going on from what was finished.
+var errUseless = errors.New("nothing to deduplicate")
 
 func prepare(o *Options) (*run, error) {
 	o.Exec.EnsureDefaults()
@@ -243,12 +246,18 @@ func (r *run) sign(ctx context.Context) error {
 	if r.signs, err = decodeAll[signResult](out); err != nil {
 		return err
 	}
+	null := int64(0)
 	for _, s := range r.signs {
 		r.steps.Documents += s.Docs
 		r.steps.Empty += s.Empty
+		null += s.Null
 		r.steps.TextBytes += s.TextBytes
 		r.steps.LongestBytes = max(r.steps.LongestBytes, s.MaxDoc)
 		r.steps.read = r.steps.read.Add(s.Rows)
+	}
+	if n := r.steps.Documents; n > 0 && null == n {
+		return fmt.Errorf("%w: none of %d documents has a text in %q; name the field that holds it with --text-field",
+			errUseless, n, r.spec.TextField)
 	}
 	return nil
 }

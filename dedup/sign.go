@@ -35,7 +35,8 @@ type signResult struct {
 	Split     int          `json:"split"`
 	File      string       `json:"file"`
 	Docs      int64        `json:"docs"`
-	Empty     int64        `json:"empty"`
+	Empty     int64        `json:"empty"` // null or without text
+	Null      int64        `json:"null"`
 	TextBytes int64        `json:"text_bytes"`
 	MaxDoc    int64        `json:"max_doc"` // bytes of the longest text
 	First     uint64       `json:"first"`   // smallest ordinal, if there are documents
@@ -169,6 +170,9 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))
 		if len(t) == 0 {
 			res.Empty++
+		}
+		if b.Text.IsNull(i) {
+			res.Null++
 		}
 	}
 	if res.Docs == 0 && rows > 0 {

@@ -15,7 +15,8 @@ import (
 // A method may return before its work is done. The fence says when the result may be read by the processor;
 // until then the caller keeps its references to every buffer passed. Calls on the same Kernels see the
 // results of earlier calls without waiting for their fences. A method that returns an error has started
-// nothing and returns a nil fence; what goes wrong later is the error of the fence.
+// nothing and returns a nil fence; what goes wrong later is the error of the fence. Unless an implementation
+// says otherwise, its methods are called by one goroutine at a time.
 type Kernels interface {
 	// Params returns the parameters that the kernels were made for.
 	Params() Params
@@ -23,7 +24,7 @@ type Kernels interface {
 	Tier() mem.Tier
 	// Sign writes the signature of every text to out: Params().SignatureBytes(texts.Rows) bytes, row after
 	// row, each NumHashes slots of SlotBytes bytes in the machine's byte order. Slots of null and of empty
-	// texts are 0.
+	// texts are 0; a null is what texts.Valid says is one, whatever its bytes.
 	Sign(ctx context.Context, texts *mem.Strings, out *mem.Buffer) (mem.Fence, error)
 	// BandKeys writes the band keys of a column of signatures to out: Params().BandKeyBytes(rows) bytes, one
 	// uint64 for each row and band, band after band: the key of band b of row i is value b*rows+i.

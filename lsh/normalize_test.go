@@ -18,6 +18,7 @@ func TestNormalize(t *testing.T) {
 		{"whitespace", "  a \t\n b\u00a0\u3000\u2028c\v\f\r", "a b c"},
 		{"whitespace", " \t ", ""},
 		{"whitespace", "a b", "a b"},
+		{"whitespace", "a  b c   d", "a b c d"},
 		{"punct", "a.b-c_d (e) «f» 、g。 $+<=>^`|~", "abcd e f g $+<=>^`|~"},
 		{"nfc", "e\u0301 \u212b", "\u00e9 \u00c5"},
 		{"nfc", "\ufb01 \u2460", "\ufb01 \u2460"},

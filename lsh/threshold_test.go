@@ -51,7 +51,7 @@ func TestParseThreshold(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", ".", "0", "0.0", "0/5", "-0.5", "+0.5", "1.1", "5/4", "1/0", "0.8.1", "1/2/3", "8e-1", "0x1", "NaN", " 0.8", "0,8", "80%", "/", "1/", "/2",
-		"0.1234567890123456789", "1/1234567890123456789", "0." + strings.Repeat("0", 100), "１/２", "0.٨",
+		"0.1234567890123456789", "0.0000000000000000001", "1/1234567890123456789", "0." + strings.Repeat("0", 100), "１/２", "0.٨",
 	} {
 		if th, err := ParseThreshold(s); !errors.Is(err, ErrThreshold) {
 			t.Errorf("%q is read as %s, error %v", s, th, err)

@@ -2,6 +2,7 @@ package lsh
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -153,6 +154,9 @@ func TestSort(t *testing.T) {
 		"descending":        func(i int) uint64 { return -uint64(i) },
 		"mostly one":        func(int) uint64 { return r.Uint64() * (r.Uint64N(50) / 49) },
 		"crowded beginning": func(int) uint64 { return r.Uint64() >> (r.Uint64N(64)) },
+	}
+	for _, bit := range []uint64{1, 7, 8, 40, 47, 48, 55, 56, 63} {
+		kinds[fmt.Sprintf("bit %d and below", bit)] = func(int) uint64 { return r.Uint64N(2)<<bit | r.Uint64N(1<<20)&(1<<bit-1) }
 	}
 	w := mustWindows(t, 24)
 	for name, kind := range kinds {

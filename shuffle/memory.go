@@ -155,22 +155,18 @@ func (p *receivePoolMemory) take(n int64) *mem.Buffer {
 // received says whether a chunk that has arrived lies in the pool, after trying to charge it to the budget.
 func (p *receivePoolMemory) received(it *item) {
 	if p != nil {
-		it.pooled = true
 		it.pooled = !p.adopt(it)
 	}
 }
 
-// adopt charges a chunk in the pool to the budget, if there is room for it, so that its memory leaves the
-// pool. It reports whether the chunk is out of the pool.
+// adopt charges a received chunk to the budget, if there is room for it, so that its memory leaves the
+// pool. It reports whether it did.
 func (p *receivePoolMemory) adopt(it *item) bool {
 	var res *mem.Reservation
 	if p.budget != nil {
 		var ok bool
 		if res, ok = p.budget.TryReserve(p.purpose, it.size); !ok {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			m := p.live[it.data]
-			return m == nil || m.adopted // then it came a second time and will be dropped
+			return false
 		}
 		defer res.Release()
 	}
@@ -180,21 +176,20 @@ func (p *receivePoolMemory) adopt(it *item) bool {
 // charge moves a chunk out of the pool at the expense of a reservation of at least its size, or of nothing
 // if there is no budget.
 func (p *receivePoolMemory) charge(it *item, res *mem.Reservation) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m := p.live[it.data]
-	if m == nil || m.adopted {
-		return nil
-	}
+	inner := it.data
 	if res != nil {
-		b, err := res.Alloc(existing{it.data}, int(it.size))
+		b, err := res.Alloc(existing{inner}, int(it.size))
 		if err != nil {
 			return err
 		}
 		it.data = b
 	}
-	m.adopted = true
-	p.room += it.size
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.live[inner]; m != nil && !m.adopted {
+		m.adopted = true
+		p.room += it.size
+	}
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 // runs only then. All fields are guarded by Shuffler.mu except kick.
 type spiller struct {
 	running  bool
-	pressure bool    // a reservation wanted more than could be spilled; cleared when the spiller rests
+	pressure bool    // a reservation did not fit; cleared when the spiller rests
 	pooled   []*item // chunks in the receive pool
 	kick     chan struct{}
 }
@@ -24,7 +24,7 @@ const (
 	spillLeast = 256 << 10
 	// watchEvery and watchFor say how often the spiller looks for waiting reservations, and after how long
 	// without one it stops looking. A reservation that found too little to spill is about to wait but may not
-	// be visible yet; nothing else would wake the shuffle for it.
+	// be visible yet, and nothing else would wake the shuffle for it.
 	watchEvery = 10 * time.Millisecond
 	watchFor   = 100
 )
@@ -35,15 +35,14 @@ func (sp *spiller) init() { sp.kick = make(chan struct{}, 1) }
 // many bytes it freed. Errors abort the operation.
 func (s *Shuffler) Spill(n int64) int64 { return s.spill(n) }
 
-// pressed is called by the budget when a reservation does not fit.
+// pressed is called by the budget when a reservation does not fit. What is spilled need not be enough, and
+// need not even be free: a program may hold a buffer too. So the spiller watches for a while.
 func (s *Shuffler) pressed(need int64) int64 {
 	freed := s.spill(need)
-	if freed < need {
-		s.mu.Lock()
-		s.spiller.pressure = true
-		s.startSpiller()
-		s.mu.Unlock()
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spiller.pressure = true
+	s.startSpiller()
 	return freed
 }
 

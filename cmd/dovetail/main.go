@@ -93,7 +93,7 @@ func exitCode(err error) int {
 		}
 	}
 	var u usageError
-	if errors.As(err, &u) {
+	if errors.As(err, &u) || strings.HasPrefix(err.Error(), "unknown command ") {
 		return 2
 	}
 	return 1

@@ -356,17 +356,20 @@ func (d *Device) column(t *testing.T, texts [][]byte) *mem.Strings {
 	return s
 }
 
-// layout returns the three buffers of a column. The first text does not start at 0.
+// layout returns the three buffers of a column. The first text does not start at 0, and a null has bytes, as
+// Arrow allows: what counts is its validity.
 func layout(texts [][]byte) (offsets, data, valid []byte) {
 	data = append(data, "before"...)
 	valid = make([]byte, (len(texts)+7)/8)
 	offsets = binary.NativeEndian.AppendUint64(offsets, uint64(len(data)))
 	for i, text := range texts {
-		data = append(data, text...)
-		offsets = binary.NativeEndian.AppendUint64(offsets, uint64(len(data)))
-		if text != nil {
+		if text == nil {
+			data = append(data, "null"...)
+		} else {
+			data = append(data, text...)
 			valid[i/8] |= 1 << (i % 8)
 		}
+		offsets = binary.NativeEndian.AppendUint64(offsets, uint64(len(data)))
 	}
 	return offsets, append(data, "behind"...), valid
 }

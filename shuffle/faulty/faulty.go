@@ -86,16 +86,17 @@ type endpoint struct {
 	dead     error
 	down     []bool  // peers whose link is broken
 	pending  []*held // events not handed out yet, in the order they came
-	out      []*held // handed out by the last Poll
 	scratch  []shuffle.Event
 }
 
 // held is an event on its way to the caller, with memory of its own.
 type held struct {
 	shuffle.Event
-	due   time.Time // not before, if set
-	loose bool      // later messages of the same peer may overtake it
-	after int64     // a loose one is due when so many messages have arrived
+	due    time.Time // not before, if set
+	loose  bool      // later messages of the same peer may overtake it
+	after  int64     // a loose one is due when so many messages have arrived
+	behind *held     // not before this one was handed out
+	out    bool      // handed out
 }
 
 // forward passes the inner transport's wake-ups on.
@@ -196,18 +197,11 @@ func (e *endpoint) arrive(ev *shuffle.Event) {
 		go e.ends[ev.Peer].severed(e.Rank(), err) // which locks the other end
 		return
 	}
-	if _, hit := e.hit(duplicate, n); hit {
-		twin := &held{Event: h.Event}
-		twin.Header, twin.Payload = slices.Clone(h.Header), slices.Clone(h.Payload)
-		for i, b := range twin.Payload {
-			if e.Features().Offers {
-				// The memory is the receiver's, which counts with one message in it.
-				twin.Payload[i] = mem.NewHostBuffer(b.Tier(), slices.Clone(b.Bytes()), nil)
-			} else {
-				b.Retain()
-			}
-		}
-		e.pending = append(e.pending, twin)
+	_, twice := e.hit(duplicate, n)
+	if twice {
+		e.pending = append(e.pending, h, e.twin(h))
+	} else {
+		e.pending = append(e.pending, h)
 	}
 	if _, hit := e.hit(corrupt, n); hit {
 		e.flip(h)
@@ -221,7 +215,21 @@ func (e *endpoint) arrive(ev *shuffle.Event) {
 		h.due = time.Now().Add(reorderPatient)
 		time.AfterFunc(reorderPatient, e.signal)
 	}
-	e.pending = append(e.pending, h)
+}
+
+// twin returns a repetition of h, to be handed out some time after it.
+func (e *endpoint) twin(h *held) *held {
+	t := &held{Event: h.Event, behind: h, loose: true}
+	t.Header, t.Payload = slices.Clone(h.Header), slices.Clone(h.Payload)
+	for i, b := range t.Payload {
+		if e.Features().Offers {
+			// The memory is the receiver's, which counts with one message in it.
+			t.Payload[i] = mem.NewHostBuffer(b.Tier(), slices.Clone(b.Bytes()), nil)
+		} else {
+			b.Retain()
+		}
+	}
+	return t
 }
 
 // sever breaks the link to a peer as this end sees it. The lock is held.
@@ -258,9 +266,11 @@ func (e *endpoint) handOut(events []shuffle.Event) (n int) {
 	now := time.Now()
 	waits := make([]bool, len(e.down)) // peers with an event that later ones may not overtake
 	rest := e.pending[:0]
-	e.out = e.out[:0]
 	for _, h := range e.pending {
 		due := !now.Before(h.due) || h.loose && e.messages >= h.after
+		if h.behind != nil {
+			due = h.behind.out
+		}
 		gone := h.Kind == shuffle.EventPeerDown && len(rest) > 0 && slices.ContainsFunc(rest, func(o *held) bool { return o.Peer == h.Peer })
 		if n == len(events) || !due || waits[h.Peer] || gone {
 			waits[h.Peer] = waits[h.Peer] || !h.loose
@@ -268,7 +278,7 @@ func (e *endpoint) handOut(events []shuffle.Event) (n int) {
 			continue
 		}
 		events[n] = h.Event
-		e.out = append(e.out, h)
+		h.out = true
 		n++
 	}
 	clear(e.pending[len(rest):])

@@ -1,6 +1,7 @@
 package transporttest
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -104,6 +105,7 @@ func testTinyBudget(t *testing.T, mk Make, size int, o shuffle.Options, slow tim
 			t.Errorf("rank %d: %d bytes were allocated at one time, the limit is %d", r, a.peak, int64(limit))
 		}
 	}
+	fmt.Printf("%+v\n", total)
 	if least := int64(rows*8 - budgets*limit); total.Spilled.Bytes < least {
 		t.Errorf("only %d bytes were spilled, at least %d must have been", total.Spilled.Bytes, least)
 	}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// dovetail runs a command line in this process.
+func dovetail(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(args, &out, &err)
+	return code, out.String(), err.String()
+}
+
+func writeFile(t *testing.T, path, content string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Every mistake gets one line that names it, and an exit code that says whose it is.
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	good := writeFile(t, filepath.Join(dir, "in", "good.jsonl"), "{\"text\":\"a\"}\n")
+	bad := writeFile(t, filepath.Join(dir, "bad", "bad.jsonl"), "{\"text\":\"a\"}\n{\"text\":\n")
+	full := filepath.Dir(writeFile(t, filepath.Join(dir, "full", "precious"), ""))
+	out := filepath.Join(dir, "out")
+	dedup := func(args ...string) []string {
+		return append([]string{"dedup", "--progress", "none", "--input", good, "--output", out}, args...)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		says []string
+	}{
+		{[]string{"dedup"}, 2, []string{"--input", "--output"}},
+		{[]string{"dedub"}, 2, []string{"dedub"}},
+		{dedup("--bogus"), 2, []string{"--bogus", "--help"}},
+		{dedup("--num-bands", "x"), 2, []string{"--num-bands"}},
+		{dedup("--num-bands", "0", "--keep", "best", "--threshold", "2"), 2, []string{"num_bands 0", `--keep "best"`, `"2"`}},
+		{dedup("--threshold", "0.7", "--jaccard-threshold", "0.7"), 2, []string{"--threshold and --jaccard-threshold"}},
+		{dedup("--num-bands", "5", "--jaccard-threshold", "0.7"), 2, []string{"--num-bands and --jaccard-threshold"}},
+		{dedup("--recall", "0.5"), 2, []string{"--recall"}},
+		{dedup("--verify", "none", "--threshold", "0.7"), 2, []string{"--verify none"}},
+		{dedup("--format", "files", "--text-field", "t"), 2, []string{"--text-field", "--format files"}},
+		{dedup("--format", "files", "--keep", "field:q"), 2, []string{"--keep field:q", "--format files"}},
+		{dedup("--keep", "field:"), 2, []string{"name the column"}},
+		{dedup("--memory-limit", "much"), 2, []string{`"much"`, "8GiB"}},
+		{dedup("--memory-limit", "1MiB"), 2, []string{"--memory-limit", "128 MiB"}},
+		{dedup("--bands-per-iteration", "21"), 2, []string{"--bands-per-iteration 21", "20"}},
+		{dedup("--progress", "loud"), 2, []string{`"loud"`}},
+		{dedup("--text-field", "body"), 1, []string{`"body"`, "--text-field"}},
+		{[]string{"dedup", "--progress", "none", "--input", filepath.Join(dir, "nowhere"), "--output", out}, 1, []string{"nowhere"}},
+		{[]string{"dedup", "--progress", "none", "--input", bad, "--output", out}, 1, []string{"bad.jsonl:2"}},
+		{[]string{"dedup", "--progress", "none", "--input", good, "--output", full}, 1, []string{full, "something else"}},
+		{[]string{"dedup", "--progress", "none", "--input", good, "--output", filepath.Dir(good)}, 1, []string{"outside of the input"}},
+	} {
+		code, _, stderr := dovetail(c.args...)
+		if code != c.code || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "dovetail: ") {
+			t.Errorf("%q: exit code %d, want %d, with one line: %q", c.args, code, c.code, stderr)
+		}
+		for _, s := range c.says {
+			if !strings.Contains(stderr, s) {
+				t.Errorf("%q: %q does not say %q", c.args, stderr, s)
+			}
+		}
+		if _, err := os.Stat(out); err == nil {
+			t.Errorf("%q left an output", c.args)
+		}
+	}
+	if left, _ := filepath.Glob(out + "*"); len(left) > 0 {
+		t.Errorf("mistakes left %v", left)
+	}
+}
+
+func TestDedup(t *testing.T) {
+	dir := t.TempDir()
+	a := writeFile(t, filepath.Join(dir, "in", "a.jsonl"), "{\"text\":\"one\",\"n\":1}\n{\"text\":\"two\"}\n")
+	b := writeFile(t, filepath.Join(dir, "in", "b.jsonl"), "{\"text\":\"one\",\"n\":2}\n{\"text\":\"three\"}")
+	out := filepath.Join(dir, "out")
+	code, stdout, stderr := dovetail("dedup", "--input", a, b, "--output", out, "--jaccard-threshold", "0.9")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	for _, want := range []string{"4 documents", "1 removed (25.0 %)", "kept       3 documents", "digest"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("%q does not say %q", stdout, want)
+		}
+	}
+	if !strings.Contains(stderr, "similarity 0.9 is compared with probability") {
+		t.Errorf("the chances are not told: %q", stderr)
+	}
+	for name, want := range map[string]string{"a.jsonl": "{\"text\":\"one\",\"n\":1}\n{\"text\":\"two\"}\n", "b.jsonl": "{\"text\":\"three\"}"} {
+		got, err := os.ReadFile(filepath.Join(out, "kept", name))
+		if err != nil || strings.TrimSuffix(string(got), "\n") != strings.TrimSuffix(want, "\n") {
+			t.Errorf("%s: %q, want %q (%v)", name, got, want, err)
+		}
+	}
+	if code, stdout, _ = dovetail("dedup", "--input", b, a, "--output", out, "--jaccard-threshold", "0.9"); code != 0 || !strings.Contains(stdout, "already done") {
+		t.Errorf("the same again: %d %q", code, stdout)
+	}
+}
+
+func TestProgressJSON(t *testing.T) {
+	dir := t.TempDir()
+	in := writeFile(t, filepath.Join(dir, "in", "a.jsonl"), "{\"text\":\"one\"}\n{\"text\":\"one\"}\n")
+	code, stdout, stderr := dovetail("dedup", "-i", in, "-o", filepath.Join(dir, "out"), "--progress", "json")
+	if code != 0 || stdout != "" {
+		t.Fatalf("%d %q %q", code, stdout, stderr)
+	}
+	events := make(map[string]int)
+	for line := range strings.Lines(stderr) {
+		var e event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		events[e.Event]++
+	}
+	if events["stage_started"] < 5 || events["stage_started"] != events["stage_finished"] {
+		t.Errorf("%v", events)
+	}
+}
+
+func TestInfoAndHelp(t *testing.T) {
+	for _, c := range []struct{ args, say string }{
+		{"info", "sketches"}, {"--help", "dedup"}, {"dedup --help", "--memory-limit"}, {"--version", "dovetail version"},
+	} {
+		code, stdout, stderr := dovetail(strings.Fields(c.args)...)
+		if code != 0 || !strings.Contains(stdout, c.say) {
+			t.Errorf("%s: %d %q %q", c.args, code, stdout, stderr)
+		}
+	}
+}
