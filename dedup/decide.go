@@ -108,8 +108,14 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	for i, r := range want.refs {
 		ords[i] = r.ord
 	}
+	// Its leaders and the text in one piece, the records of its partition, and a chunk: three copies.
+	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], 3)
+	if err != nil {
+		return err
+	}
+	defer turn.done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: a.plan.maxDoc, Columns: corpus.ColumnText, Select: ords,
+		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, Columns: corpus.ColumnText, Select: ords,
 	})
 	if err != nil {
 		return err
@@ -124,7 +130,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 			break
 		}
 		if err != nil {
-			return a.tooLarge(err)
+			return err
 		}
 		for i, ord := range b.Ord {
 			if at == len(ords) || ords[at] != ord || textHash(b.Text.At(i), b.Text.IsNull(i)) != want.hashes[at] {
@@ -244,7 +250,7 @@ func (a *decideActor) load(ctx context.Context, part *shuffle.Partition) (_ *tex
 			}
 			text := blob[16*n:]
 			if s.file == nil {
-				l.text.mem = text
+				l.text = textPlace{mem: text, n: len(text)}
 			} else {
 				if _, err := s.file.Write(text); err != nil {
 					return nil, nil, fmt.Errorf("dedup: scratch file of texts: %w", err)
@@ -276,6 +282,18 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	w, err := newRowFile(out, "verdicts", verdictColumns)
 	if err != nil {
 		return nil, err
+	}
+	// The windows of two documents at a time, with their texts, beyond what the cache may hold.
+	longest := 0
+	for _, l := range all {
+		longest = max(longest, l.text.n)
+	}
+	turn := largeTurn{r: a.run}
+	defer turn.done()
+	if need := 2 * (lsh.MaxDistinctBytes(int64(longest)) + int64(longest)); a.plan.budget > 0 && need > a.plan.share/2 {
+		if err := turn.take(ctx, out.Meter, need, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)); err != nil {
+			return nil, err
+		}
 	}
 	a.decider.tests = 0
 	var members []candidate

@@ -56,6 +56,7 @@ type run struct {
 	ex      *executor.Executor
 	budget  *mem.Budget
 	staging string
+	large   chan struct{} // holds a token while someone holds more than a share of memory
 
 	signs   []signResult
 	members []rowResult
@@ -141,7 +142,7 @@ func prepare(o *Options) (*run, error) {
 	}
 	r := &run{
 		Options: *o, normalizes: norm != 0, params: o.Spec.Params(),
-		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst},
+		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
@@ -179,16 +180,6 @@ func (r *run) changed(ord uint64) error {
 	file, row := corpus.SplitOrdinal(ord)
 	return fmt.Errorf("dedup: %s: row %d is not what it was when it was first read: the file changed during the run, "+
 		"or a disk, memory or a link is faulty; start again with --restart", r.set.Files[file].Name, row)
-}
-
-// tooLarge turns the reader's error about a huge document into one that says which limit would do.
-func (r *run) tooLarge(err error) error {
-	var t *corpus.TooLargeError
-	if !errors.As(err, &t) {
-		return err
-	}
-	return fmt.Errorf("dedup: %s: the document in row %d needs %d MiB to be read; the smallest --memory-limit that works is %dMiB",
-		t.Name, t.Row, t.Need>>20+1, limitFor(t.Need))
 }
 
 // pipeline runs the stages.
@@ -447,6 +438,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		size := int64(0)
 		for at < len(r.splits) && r.splits[at].First <= in.Last {
 			in.Last = r.splits[at].Last
+			in.Splits = append(in.Splits, at)
 			in.Signs = append(in.Signs, r.signs[at].File)
 			in.Removals = append(in.Removals, removals[at])
 			size += r.splits[at].Size

@@ -39,6 +39,7 @@ type signResult struct {
 	Null      int64        `json:"null"`
 	TextBytes int64        `json:"text_bytes"`
 	MaxDoc    int64        `json:"max_doc"` // bytes of the longest text
+	Need      int64        `json:"need"`    // memory that reading the largest document took
 	First     uint64       `json:"first"`   // smallest ordinal, if there are documents
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
 }
@@ -97,46 +98,61 @@ func (r *run) signColumns() []colfile.Column {
 
 func bandColumn(b int) string { return "band_" + strconv.Itoa(b) }
 
-func (a *signActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) (_ []executor.Task, err error) {
+func (a *signActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
 	var split int
 	if err := json.Unmarshal(task.Data, &split); err != nil {
 		return nil, fmt.Errorf("dedup: task %s: %w", task.ID, err)
 	}
-	reader, err := a.set.Open(a.splits[split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: a.plan.maxDoc,
+	var res signResult
+	var file *executor.File
+	err := a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
+		if file != nil {
+			if err := out.Remove(file); err != nil {
+				return err
+			}
+		}
+		if file, err = out.Create("sign"); err != nil {
+			return err
+		}
+		res = signResult{Split: split, File: file.Name()}
+		return a.split(ctx, out, maxBytes, file, &res)
 	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	file, err := out.Create("sign")
+	out.Count("documents", res.Docs)
+	out.Count("text_bytes", res.TextBytes)
+	return oneResult(task, res)
+}
+
+// split signs the documents of one split.
+func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, file *executor.File, res *signResult) (err error) {
+	reader, err := a.set.Open(a.splits[res.Split], corpus.ReadOptions{
+		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: maxBytes,
+	})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer func() { err = errors.Join(err, reader.Close()) }()
 	w := colfile.NewWriter(file, a.signColumns())
-	res := signResult{Split: split, File: file.Name()}
 	for {
 		b, err := reader.Next(ctx)
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, a.tooLarge(err)
+			return err
 		}
 		n := b.Text.Data.Len()
-		err = a.batch(ctx, b, w, &res)
+		err = a.batch(ctx, b, w, res)
 		b.Release()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		out.Progress(int64(n))
 	}
-	if err := errors.Join(w.Finish(), file.Close()); err != nil {
-		return nil, err
-	}
-	out.Count("documents", res.Docs)
-	out.Count("text_bytes", res.TextBytes)
-	return oneResult(task, res)
+	res.Need = reader.Largest()
+	return errors.Join(w.Finish(), file.Close())
 }
 
 // batch signs one batch of documents and appends it to the sign file.

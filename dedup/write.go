@@ -24,6 +24,7 @@ type writeInput struct {
 	Index    int      `json:"index"`
 	First    int      `json:"first"`
 	Last     int      `json:"last"`
+	Splits   []int    `json:"splits"`
 	Signs    []string `json:"signs"`
 	Removals []string `json:"removals"`
 }
@@ -65,6 +66,17 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	if err := json.Unmarshal(task.Data, &in); err != nil {
 		return nil, fmt.Errorf("dedup: task %s: %w", task.ID, err)
 	}
+	largest := &a.signs[in.Splits[0]]
+	for _, split := range in.Splits {
+		if s := &a.signs[split]; s.Need > largest.Need {
+			largest = s
+		}
+	}
+	turn, err := a.readTurn(ctx, out.Meter, largest, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer turn.done()
 	w := &fileWriter{writeActor: a, ctx: ctx, out: out, in: in}
 	defer w.close()
 	if err := w.open(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -162,6 +163,21 @@ func (a *Attempt) Place(final string) (*File, error) {
 		}
 	}
 	return a.create(&File{name: path, path: path, temp: temp, placed: true})
+}
+
+// Remove deletes a file that this attempt made and does not want to commit, closed or not. Its name can be
+// created again.
+func (a *Attempt) Remove(f *File) error {
+	m := a.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := slices.Index(m.files, f)
+	if i < 0 {
+		return a.errorf("removing file %s: this attempt did not make it", f.name)
+	}
+	m.files = slices.Delete(m.files, i, i+1)
+	f.discard()
+	return nil
 }
 
 func (a *Attempt) create(f *File) (*File, error) {

@@ -276,3 +276,63 @@ func TestCommitBackPressure(t *testing.T) {
 		w.Close()
 	}
 }
+
+type removeStage struct{ t *testing.T }
+
+func (removeStage) Name() string         { return "remove" }
+func (removeStage) Resources() Resources { return Resources{} }
+func (s removeStage) NewActor(context.Context, *Env) (Actor, error) {
+	return removeActor(s), nil
+}
+
+type removeActor struct{ t *testing.T }
+
+func (removeActor) Close() error { return nil }
+
+func (a removeActor) Process(_ context.Context, task Task, out *Attempt) ([]Task, error) {
+	first, err := out.Create("file")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := first.Write([]byte("not this")); err != nil {
+		return nil, err
+	}
+	if err := out.Remove(first); err != nil {
+		return nil, err
+	}
+	if err := out.Remove(first); err == nil {
+		a.t.Error("a file was removed twice")
+	}
+	again, err := out.Create("file")
+	if err != nil {
+		return nil, err
+	}
+	_, err = again.Write([]byte("this"))
+	return []Task{{Data: []byte(again.Name())}}, errors.Join(err, again.Close())
+}
+
+// A file that was removed is not committed, and its name is free.
+func TestRemove(t *testing.T) {
+	dir := t.TempDir()
+	w, err := OpenWork(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	e, err := New(Config{Work: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	out, err := e.Execute(t.Context(), []Stage{removeStage{t}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(string(out[0].Data))))
+	if err != nil || string(data) != "this" {
+		t.Errorf("%q %v", data, err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "remove", "*")); len(left) != 1 {
+		t.Errorf("left %v", left)
+	}
+}

@@ -2,88 +2,75 @@ package lsh
 
 import "math/bits"
 
-// fastTables is the scratch of fastWindows: an array for each length of run that a window is made of.
+// fastTables is the scratch of fastWindows: arrays for the runs that a window is made of.
 type fastTables struct {
-	runs [][]uint32
+	runs [maxFastRun + 1][]uint32
 }
 
-// fastWindowsGo computes the runs of 4, 8, 16 ... code points at every position of a block, each level from
-// the one below, and joins them to windows. Every run is so computed once and shared by all windows that
+// maxFastRun is the binary logarithm of the longest run.
+const maxFastRun = 12
+
+var _ [MaxCharNgrams >> maxFastRun >> 1]struct{} // no longer run fits a window
+
+// fastWindowsGo computes the runs of 2, 4, 8, 16 ... code points at every position of a block, each level
+// from one below, and joins them to windows. Every run is so computed once and shared by all windows that
 // contain it. A rolling hash would share more and be slower: it is one long chain of dependent steps.
 func fastWindowsGo(dst, points []uint32, width int, c *FastConstants, t *fastTables) {
 	add := c.Final + uint32(width)*fastLen
-	if width < 4 {
-		fastShort(dst, points, width)
-		fastEnd(dst, add)
-		return
+	top := bits.Len(uint(width)) - 1
+	var runs [maxFastRun + 1][]uint32 // by the logarithm of their length, where windows need them
+	runs[0] = points
+	if top == 1 || width&2 != 0 {
+		runs[1] = t.array(1, len(points)-1)
+		fastPairs(runs[1], points)
 	}
-	top := 1 << (bits.Len(uint(width)) - 1)
-	level := 0
-	run := t.level(level, len(points))[:len(points)-3]
-	fastQuads(run, points, c.Quad)
-	runs := [16][]uint32{2: run} // by the binary logarithm of their length
-	for size := 4; size < top; size *= 2 {
-		next := run[:len(run)-size]
-		if width&size != 0 {
-			// Windows need these runs again, so the next level goes elsewhere.
-			level++
-			next = t.level(level, len(next))
-		}
-		multiplier := fastLevel[(bits.Len(uint(size))-3)%len(fastLevel)]
-		if rest := width - 2*size; 2*size == top && rest == size {
-			// The commonest shape, 24 and 12: join, fold and finish in one go.
-			fastFoldJoinEnd(dst, run, size, multiplier, add)
+	if top >= 2 {
+		runs[2] = t.array(2, len(points)-3)
+		fastQuads(runs[2], points, c.Quad)
+	}
+	for i := 3; i <= top; i++ {
+		below, size := runs[i-1], 1<<(i-1)
+		multiplier := fastLevel[(i-3)%len(fastLevel)]
+		if width == 3*size {
+			// The commonest shape, 24 and 12 among them: two joins and the end in one go.
+			fastFoldFoldEnd(dst, below, size, multiplier, add)
 			return
 		}
-		fastFolds(next, run, run[size:], multiplier)
-		run = next
-		runs[bits.Len(uint(2*size))-1] = run
-	}
-	copy(dst, run)
-	at := top
-	for log := bits.Len(uint(top)) - 2; log >= 0; log-- {
-		if width&(1<<log) == 0 {
-			continue
+		runs[i] = below[:len(below)-size]
+		if width&size != 0 {
+			runs[i] = t.array(i, len(runs[i])) // windows need the level below again
 		}
-		switch log {
-		case 0:
-			fastFolds(dst, dst, points[at:], fastJoin)
-		case 1:
-			fastJoinPairs(dst, points[at:])
-		default:
-			fastFolds(dst, dst, runs[log][at:], fastJoin)
-		}
-		at += 1 << log
+		fastFolds(runs[i], below, below[size:], multiplier)
 	}
-	fastEnd(dst, add)
+	left, at := runs[top], 1<<top
+	if at == width {
+		fastEnd(dst, left, add)
+	}
+	for at < width {
+		i := bits.Len(uint(width-at)) - 1
+		right := runs[i][at:]
+		if at += 1 << i; at == width {
+			fastFoldEnd(dst, left, right, add)
+		} else {
+			fastFolds(dst, left, right, fastJoin)
+			left = dst
+		}
+	}
 }
 
-// level returns array i with room for n values.
-func (t *fastTables) level(i, n int) []uint32 {
-	if i == len(t.runs) {
-		t.runs = append(t.runs, nil)
-	}
+// array returns array i with room for n values.
+func (t *fastTables) array(i, n int) []uint32 {
 	if len(t.runs[i]) < n {
 		t.runs[i] = make([]uint32, n)
 	}
 	return t.runs[i][:n]
 }
 
-// fastShort hashes windows of 1 to 3 code points.
-func fastShort(dst, points []uint32, width int) {
-	switch width {
-	case 1:
-		copy(dst, points)
-	case 2:
-		next := points[1:][:len(dst)]
-		for i := range dst {
-			dst[i] = points[i]*fastPoint + next[i]
-		}
-	case 3:
-		next, third := points[1:][:len(dst)], points[2:][:len(dst)]
-		for i := range dst {
-			dst[i] = fastFold(points[i]*fastPoint+next[i], third[i], fastJoin)
-		}
+// fastPairs sets dst[i] to the run of two code points that starts at points[i].
+func fastPairs(dst, points []uint32) {
+	next := points[1:][:len(dst)]
+	for i := range dst {
+		dst[i] = points[i]*fastPoint + next[i]
 	}
 }
 
@@ -114,33 +101,37 @@ func fastFolds(dst, left, right []uint32, multiplier uint32) {
 	}
 }
 
-// fastJoinPairs joins dst[i] with the run of two code points at points[i].
-func fastJoinPairs(dst, points []uint32) {
-	points, next := points[:len(dst)], points[1:][:len(dst)]
+// fastFinish gives a window its last mixing.
+func fastFinish(h, add uint32) uint32 {
+	h += add
+	h = (h ^ h>>16) * fastEnd1
+	h = (h ^ h>>15) * fastEnd2
+	return h ^ h>>16
+}
+
+// fastEnd finishes windows of one run.
+func fastEnd(dst, run []uint32, add uint32) {
+	run = run[:len(dst)]
 	for i := range dst {
-		dst[i] = fastFold(dst[i], points[i]*fastPoint+next[i], fastJoin)
+		dst[i] = fastFinish(run[i], add)
 	}
 }
 
-// fastFoldJoinEnd finishes windows of three runs of the given size.
-func fastFoldJoinEnd(dst, run []uint32, size int, multiplier, add uint32) {
+// fastFoldEnd joins the last run to windows and finishes them. dst may be left.
+func fastFoldEnd(dst, left, right []uint32, add uint32) {
+	left, right = left[:len(dst)], right[:len(dst)]
+	for i := range dst {
+		dst[i] = fastFinish(fastFold(left[i], right[i], fastJoin), add)
+	}
+}
+
+// fastFoldFoldEnd makes windows of three runs of one size.
+func fastFoldFoldEnd(dst, run []uint32, size int, multiplier, add uint32) {
 	second, third := run[size:][:len(dst)], run[2*size:][:len(dst)]
 	run = run[:len(dst)]
 	for i := range dst {
-		h := fastFold(fastFold(run[i], second[i], multiplier), third[i], fastJoin) + add
-		h = (h ^ h>>16) * fastEnd1
-		h = (h ^ h>>15) * fastEnd2
-		dst[i] = h ^ h>>16
-	}
-}
-
-// fastEnd gives windows their last mixing.
-func fastEnd(dst []uint32, add uint32) {
-	for i, h := range dst {
-		h += add
-		h = (h ^ h>>16) * fastEnd1
-		h = (h ^ h>>15) * fastEnd2
-		dst[i] = h ^ h>>16
+		h := fastFold(run[i], second[i], multiplier)
+		dst[i] = fastFinish(fastFold(h, third[i], fastJoin), add)
 	}
 }
 

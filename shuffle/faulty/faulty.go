@@ -219,7 +219,9 @@ func (e *endpoint) arrive(ev *shuffle.Event) {
 
 // twin returns a repetition of h, to be handed out some time after it.
 func (e *endpoint) twin(h *held) *held {
-	t := &held{Event: h.Event, behind: h, loose: true}
+	t := &held{Event: h.Event, behind: h, loose: true, after: e.messages + 1 + e.rng.Int64N(8)}
+	t.due = time.Now().Add(2 * reorderPatient)
+	time.AfterFunc(2*reorderPatient, e.signal)
 	t.Header, t.Payload = slices.Clone(h.Header), slices.Clone(h.Payload)
 	for i, b := range t.Payload {
 		if e.Features().Offers {
@@ -268,8 +270,8 @@ func (e *endpoint) handOut(events []shuffle.Event) (n int) {
 	rest := e.pending[:0]
 	for _, h := range e.pending {
 		due := !now.Before(h.due) || h.loose && e.messages >= h.after
-		if h.behind != nil {
-			due = h.behind.out
+		if h.behind != nil && !h.behind.out {
+			due = false
 		}
 		gone := h.Kind == shuffle.EventPeerDown && len(rest) > 0 && slices.ContainsFunc(rest, func(o *held) bool { return o.Peer == h.Peer })
 		if n == len(events) || !due || waits[h.Peer] || gone {

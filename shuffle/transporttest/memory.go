@@ -1,7 +1,6 @@
 package transporttest
 
 import (
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -37,27 +36,27 @@ func (p *peakAlloc) Alloc(n int) (*mem.Buffer, error) {
 
 func runMemory(t *testing.T, mk Make) {
 	t.Run("tiny budget", func(t *testing.T) {
-		forSizes(t, Sizes, func(t *testing.T, size int) { testTinyBudget(t, mk, size, shuffle.Options{TotalParts: 3 * size}, 0) })
+		forSizes(t, Sizes, func(t *testing.T, size int) { testTinyBudget(t, mk, size, shuffle.Options{TotalParts: 3 * size}, 6, 0) })
 	})
 	t.Run("slow consumer", func(t *testing.T) {
-		testTinyBudget(t, mk, 3, shuffle.Options{TotalParts: 6}, 2*time.Millisecond)
+		testTinyBudget(t, mk, 3, shuffle.Options{TotalParts: 6}, 2, 2*time.Millisecond)
 	})
 	t.Run("skew", func(t *testing.T) {
 		// Nine tenths of the bytes are in one partition, of one rank.
 		forSizes(t, []int{2, 5}, func(t *testing.T, size int) {
 			testTinyBudget(t, mk, size, shuffle.Options{
 				TotalParts: 10, Owner: func(part, _, size int) int { return max(0, part-10+size) % size },
-			}, 0)
+			}, 3, 0)
 		})
 	})
 	t.Run("one at a time", func(t *testing.T) { testStreamMemory(t, mk) })
 	t.Run("two operations", func(t *testing.T) { testTwoOperations(t, mk) })
 }
 
-// Ranks move six times the memory limit of 1 MiB in chunks of up to 256 KiB, reading partitions as
+// Ranks move many times the memory limit of 1 MiB in chunks of up to 256 KiB, reading partitions as
 // streams: it ends, nothing is lost, and the bytes allocated never exceed the limit. See the proof in
 // shuffle/memory.go.
-func testTinyBudget(t *testing.T, mk Make, size int, o shuffle.Options, slow time.Duration) {
+func testTinyBudget(t *testing.T, mk Make, size int, o shuffle.Options, times int, slow time.Duration) {
 	const limit, chunkRows = 1 << 20, 256 << 10 / 8
 	c := newCluster(t, mk, size, limit)
 	allocs := make([]*peakAlloc, size)
@@ -71,11 +70,12 @@ func testTinyBudget(t *testing.T, mk Make, size int, o shuffle.Options, slow tim
 	budgets := 1
 	if c.budgets[0] != c.budgets[size-1] {
 		budgets = size
+		times = min(times, 2)
 	}
-	rows := 6 * limit / 8 * budgets
 	if testing.Short() {
-		rows /= 3
+		times = min(times, 2)
 	}
+	rows := times * limit / 8 * budgets
 	d := &table{rows: rows, parts: o.TotalParts, ranks: size, tasks: 2, chunk: chunkRows}
 	var mu sync.Mutex
 	var total shuffle.Statistics
@@ -105,7 +105,6 @@ func testTinyBudget(t *testing.T, mk Make, size int, o shuffle.Options, slow tim
 			t.Errorf("rank %d: %d bytes were allocated at one time, the limit is %d", r, a.peak, int64(limit))
 		}
 	}
-	fmt.Printf("%+v\n", total)
 	if least := int64(rows*8 - budgets*limit); total.Spilled.Bytes < least {
 		t.Errorf("only %d bytes were spilled, at least %d must have been", total.Spilled.Bytes, least)
 	}

@@ -156,7 +156,7 @@ func testReuse(t *testing.T, c *cluster) {
 		c.each(func(r int) {
 			for round := range 6 {
 				if r == round%len(c.comms) {
-					time.Sleep(20 * time.Millisecond)
+					time.Sleep(5 * time.Millisecond)
 				}
 				d := &table{base: uint64(round) << 32, rows: 500, parts: parts, ranks: len(c.comms), chunk: 10}
 				s := c.open(r, shuffle.Options{Op: 7, TotalParts: parts})
