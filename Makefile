@@ -35,5 +35,20 @@ lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt
 	$(GO) test ./internal/lint
 	$(GO) run $(STATICCHECK) ./...
 
+FUZZTIME := 3s
+fuzz-smoke: ## every fuzz target for a moment
+	@set -e; for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; \
+	  done; \
+	done
+
+bench-smoke: ## every benchmark once, so that none rots
+	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
+
+soak: build ## the long checks: a million documents under memory limits, kill -9, long random tests
+	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak
+	$(GO) test -timeout 60m -count 1 ./...
+
 clean:
 	rm -rf bin $(OUT)

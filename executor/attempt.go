@@ -113,6 +113,41 @@ func (m *meter) end() error {
 	return nil
 }
 
+// maxUnsynced is how many files of one attempt wait for the commit with their descriptors open. A task may make
+// thousands, and many systems allow a process 1024.
+const maxUnsynced = 64
+
+// syncMany syncs closed files if too many are open. The lock is held.
+func (m *meter) syncMany() error {
+	open := 0
+	for _, f := range m.files {
+		if f.closed && f.file != nil {
+			open++
+		}
+	}
+	if open < maxUnsynced {
+		return nil
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, syncers)
+	for _, f := range m.files {
+		if f.closed && f.file != nil && f.err == nil {
+			slots <- struct{}{}
+			wg.Go(func() {
+				f.err = f.sync()
+				<-slots
+			})
+		}
+	}
+	wg.Wait()
+	for _, f := range m.files {
+		if f.err != nil {
+			return f.err
+		}
+	}
+	return nil
+}
+
 // discard undoes what the attempt has done. It is called after end. What cannot be removed now is removed
 // when the work folder is opened next.
 func (m *meter) discard() {
@@ -186,6 +221,9 @@ func (a *Attempt) create(f *File) (*File, error) {
 	defer m.mu.Unlock()
 	if m.ended {
 		return nil, a.errorf("creating file %s: the attempt has ended", f.name)
+	}
+	if err := m.syncMany(); err != nil {
+		return nil, err
 	}
 	// O_EXCL: a second file of this name, in this attempt or of a task whose ID differs only in case where
 	// the file system does not tell cases apart, must not overwrite the first.

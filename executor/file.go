@@ -83,8 +83,11 @@ func (f *File) ioError(doing string, err error) error {
 	return ioError(fmt.Sprintf("%s %s (which becomes %s)", doing, f.temp, f.path), err)
 }
 
-// sync puts the content on disk and closes the descriptor.
+// sync puts the content on disk and closes the descriptor, if that has not been done.
 func (f *File) sync() error {
+	if f.file == nil {
+		return nil
+	}
 	err := f.file.Sync()
 	if cerr := f.file.Close(); err == nil {
 		err = cerr

@@ -336,3 +336,49 @@ func TestRemove(t *testing.T) {
 		t.Errorf("left %v", left)
 	}
 }
+
+type manyFilesStage struct{}
+
+func (manyFilesStage) Name() string         { return "many" }
+func (manyFilesStage) Resources() Resources { return Resources{} }
+func (s manyFilesStage) NewActor(context.Context, *Env) (Actor, error) {
+	return manyFilesActor{}, nil
+}
+
+type manyFilesActor struct{}
+
+func (manyFilesActor) Close() error { return nil }
+
+func (manyFilesActor) Process(_ context.Context, task Task, out *Attempt) ([]Task, error) {
+	for i := range 300 {
+		f, err := out.Create(fmt.Sprintf("file-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err == nil && len(fds) > 250 {
+			return nil, fmt.Errorf("%d descriptors are open after %d files", len(fds), i)
+		}
+	}
+	return nil, nil
+}
+
+// An attempt that makes many files does not hold as many descriptors.
+func TestManyFilesFewDescriptors(t *testing.T) {
+	w, err := OpenWork(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	e, err := New(Config{Work: w, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if _, err := e.Execute(t.Context(), []Stage{manyFilesStage{}}, nil); err != nil {
+		t.Error(err)
+	}
+}

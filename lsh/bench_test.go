@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/mem"
 )
 
 // goSource returns about limit bytes of the Go distribution's own source, cut into documents of about size
@@ -135,6 +137,62 @@ func BenchmarkIntersection(b *testing.B) {
 		Intersection(x, y)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(x)+len(y)), "ns/element")
+}
+
+func BenchmarkBandKeys(b *testing.B) {
+	for _, sketch := range Sketches() {
+		b.Run(string(sketch), func(b *testing.B) {
+			p := DefaultParams()
+			p.Sketch = sketch
+			c := mustCPU(b, p, availableLoops()[0])
+			const rows = 4096
+			signatures, err := mem.AllocZeroed(mem.Host(), p.SignatureBytes(rows))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer signatures.Release()
+			keys, err := mem.AllocZeroed(mem.Host(), p.BandKeyBytes(rows))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer keys.Release()
+			b.SetBytes(int64(signatures.Len()))
+			for b.Loop() {
+				if _, err := c.BandKeys(context.Background(), signatures, rows, keys); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkContentHash(b *testing.B) {
+	docs := goSource(b, 1<<20, 2500)
+	b.SetBytes(2500)
+	n := 0
+	for b.Loop() {
+		ContentHash(docs[n%len(docs)])
+		n++
+	}
+}
+
+func BenchmarkNormalize(b *testing.B) {
+	docs := goSource(b, 1<<20, 2500)
+	for _, what := range []string{"lower", "nfc", "lower,punct,whitespace"} {
+		b.Run(what, func(b *testing.B) {
+			flags, err := ParseNormalization(what)
+			if err != nil {
+				b.Fatal(err)
+			}
+			normalizer := NewNormalizer(flags)
+			b.SetBytes(2500)
+			n := 0
+			for b.Loop() {
+				normalizer.Apply(docs[n%len(docs)])
+				n++
+			}
+		})
+	}
 }
 
 func byteCount(n int) string {

@@ -9,7 +9,7 @@ import (
 
 // CPU computes signatures and band keys on the processor. Every call runs on the calling goroutine and is
 // done when it returns. A CPU is safe for concurrent use: goroutines that call at the same time take scratch
-// memory of their own, about 100 KiB at the default parameters however large the documents are, from a
+// memory of their own, about 60 KiB at the default parameters however large the documents are, from a
 // pool that they share.
 type CPU struct {
 	params  Params

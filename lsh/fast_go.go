@@ -10,7 +10,7 @@ type fastTables struct {
 // maxFastRun is the binary logarithm of the longest run.
 const maxFastRun = 12
 
-var _ [MaxCharNgrams >> maxFastRun >> 1]struct{} // no longer run fits a window
+var _ [2<<maxFastRun - 1 - MaxCharNgrams]struct{} // no window has a longer one
 
 // fastWindowsGo computes the runs of 2, 4, 8, 16 ... code points at every position of a block, each level
 // from one below, and joins them to windows. Every run is so computed once and shared by all windows that

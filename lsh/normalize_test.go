@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"unicode/utf8"
 	"unsafe"
@@ -47,6 +48,15 @@ func TestNormalize(t *testing.T) {
 		if string(in) != c.in {
 			t.Errorf("%s changed its input %q to %q", c.what, c.in, in)
 		}
+	}
+}
+
+// TestStreamSafe pins a property of the library that FORMAT.md mentions.
+func TestStreamSafe(t *testing.T) {
+	text := []byte("q" + strings.Repeat("\u0301\u0316", 20) + "x")
+	got := NewNormalizer(NormalizeNFC).Apply(text)
+	if n := bytes.Count(got, []byte("\u034f")); n != 1 {
+		t.Errorf("%d grapheme joiners among 40 combining marks, want 1", n)
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 type Sketch string
 
 const (
-	// Fast is the project's own sketch: about as good as 1.2 times as many slots of classic MinHash and
-	// several times faster. FORMAT.md defines it.
+	// Fast is the project's own sketch: many times faster than classic MinHash, and with a variance that is
+	// never above it. FORMAT.md defines it.
 	Fast Sketch = "fast"
 	// Curator32 is the signature that NeMo Curator 1.x makes by default with cuDF: 32-bit slots.
 	Curator32 Sketch = "curator32"

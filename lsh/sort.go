@@ -4,7 +4,9 @@ import "math/bits"
 
 const (
 	// scratchWords bounds the scratch memory of a sort; more is first cut into pieces in place.
-	scratchWords = 16 << 10
+	scratchWords = 32 << 10
+	// maxDigits is the binary logarithm of the most buckets.
+	maxDigits = 13
 	// smallSort is the size below which insertion sort wins, and the largest bucket left to it.
 	smallSort = 32
 )
@@ -26,18 +28,25 @@ func (w *Windows) sortBits(a []uint64, low int) {
 		insertionSort(a)
 		return
 	}
+	if allEqual(a) { // a window that a text repeats
+		return
+	}
 	if len(w.scratch) < len(a) {
 		w.scratch = make([]uint64, min(scratchWords, 2*len(a)))
 	}
-	digits := min(bits.Len(uint(len(a)-1)), 11, low)
+	digits := min(bits.Len(uint(len(a)-1)), maxDigits, low)
 	shift := low - digits
-	var ends [1 << 11]int32
 	mask := uint64(1)<<digits - 1
+	if w.ends == nil {
+		w.ends = make([]int32, 1<<maxDigits)
+	}
+	ends := w.ends[:1<<digits]
+	clear(ends)
 	for _, x := range a {
 		ends[x>>shift&mask]++
 	}
 	sum, most := int32(0), int32(0)
-	for i, n := range ends[:1<<digits] {
+	for i, n := range ends {
 		most = max(most, n)
 		ends[i] = sum
 		sum += n
@@ -53,12 +62,13 @@ func (w *Windows) sortBits(a []uint64, low int) {
 		insertionSort(a)
 		return
 	}
-	start := int32(0)
-	for _, end := range ends[:1<<digits] {
-		if end-start > 1 {
-			w.sortBits(a[start:end], shift)
+	for len(a) > 0 {
+		end := 1
+		for end < len(a) && (a[end]^a[0])>>shift&mask == 0 {
+			end++
 		}
-		start = end
+		w.sortBits(a[:end], shift)
+		a = a[end:]
 	}
 }
 
@@ -120,4 +130,13 @@ func insertionSort(a []uint64) {
 		}
 		a[j] = x
 	}
+}
+
+func allEqual(a []uint64) bool {
+	for _, x := range a {
+		if x != a[0] {
+			return false
+		}
+	}
+	return true
 }

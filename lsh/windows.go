@@ -12,10 +12,11 @@ import (
 // hash, with seed 0, of its bytes: two different windows of two documents of n windows each are taken for one
 // with probability below 2n²/2^64, about 10^-11 for 10,000 windows, and then the counts are off by one.
 //
-// A Windows keeps scratch memory, at most 128 KiB, from one text to the next. It serves one goroutine.
+// A Windows keeps scratch memory, at most 288 KiB, from one text to the next. It serves one goroutine.
 type Windows struct {
 	width   int
-	scratch []uint64
+	scratch []uint64 // of sort
+	ends    []int32  // likewise
 }
 
 // NewWindows returns a Windows for windows of charNgrams code points.

@@ -191,6 +191,14 @@ func TestContentHash(t *testing.T) {
 	if got, want := WindowHash(nil), uint64(0x2d06800538d394c2); got != want {
 		t.Errorf("XXH3-64 of nothing is %#x, want %#x", got, want)
 	}
+	for text, want := range map[string]Hash128{
+		"":  {0x41c8dac850fc7cff, 0x557dde39dfd72ebc},
+		"a": {0xdb7e540d9a06ff56, 0xfa8b006eb1d11e64},
+	} {
+		if got := ContentHash([]byte(text)); got != want {
+			t.Errorf("content hash of %q is %#x, want %#x", text, got, want)
+		}
+	}
 	if a, b := ContentHash([]byte("a")), ContentHash([]byte("b")); a == b || a.Hi == b.Hi || a.Lo == b.Lo {
 		t.Errorf("hashes of a and b are %x and %x", a, b)
 	}

@@ -74,7 +74,7 @@ var outgoingPool = sync.Pool{New: func() any { return new(outgoing) }}
 func (o *outgoing) recycle() {
 	clear(o.payload)
 	o.op, o.header, o.payload = nil, o.header[:0], o.payload[:0]
-	if cap(o.header) <= 16<<10 {
+	if cap(o.header) <= 2*fullHeader {
 		outgoingPool.Put(o)
 	}
 }

@@ -1,9 +1,11 @@
 package shuffle
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +15,8 @@ type Inserter struct {
 	s       *Shuffler
 	task    uint64
 	attempt uint32
-	err     error // Begin failed
+	err     error                  // Begin failed
+	meta    atomic.Pointer[[]byte] // of the last chunk: most have the same
 }
 
 // Begin starts an attempt of a task. Task ids are the program's, below 2^63, unique over all ranks;
@@ -48,6 +51,10 @@ func (in *Inserter) Insert(ctx context.Context, c Chunk) error {
 		return err
 	}
 	it.task, it.attempt = in.task, in.attempt
+	it.meta = in.copyMeta(c.Meta)
+	if int(s.m.cfg.owners[it.part]) != s.comm.rank {
+		it.sum()
+	}
 	s.mu.Lock()
 	if err = in.err; err == nil {
 		err = s.insert(ctx, it)
@@ -103,18 +110,25 @@ func (s *Shuffler) newItem(c *Chunk) (*item, error) {
 	if err != nil || size == 0 && len(c.Meta) == 0 && c.Rows == 0 {
 		return nil, err
 	}
+	// The caller fills in the task, the meta and the checksum.
 	it := &item{
 		chunkHeader: chunkHeader{
 			opKey: s.key, source: s.comm.rank, part: c.Partition, rows: c.Rows, hash: c.Hash,
 			size: int64(size), metaLen: len(c.Meta),
 		},
-		meta: slices.Clone(c.Meta),
 		data: c.Data,
 	}
-	if int(s.m.cfg.owners[c.Partition]) != s.comm.rank {
-		it.sum()
-	}
 	return it, nil
+}
+
+// copyMeta returns a copy of a chunk's meta, or an earlier one with the same bytes.
+func (in *Inserter) copyMeta(meta []byte) []byte {
+	if last := in.meta.Load(); last != nil && bytes.Equal(*last, meta) {
+		return *last
+	}
+	kept := slices.Clone(meta)
+	in.meta.Store(&kept)
+	return kept
 }
 
 // sum computes the checksum of an item in memory.

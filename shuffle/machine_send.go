@@ -10,6 +10,10 @@ import (
 // the link busy; what is not under way can still be spilled.
 const maxUnderWay = 8
 
+// fullHeader is the length at which the header of a data message is full. It fits several largest metas and
+// keeps the buffers that communicators and transports reuse small.
+const fullHeader = 16 << 10
+
 // peer is the state of the traffic with one rank.
 type peer struct {
 	owns bool // it owns partitions
@@ -403,7 +407,7 @@ func (m *machine) fit(pe *peer, room uint64) (n int, full bool) {
 		cost += it.cost()
 		size += it.size
 		header += ChunkHeaderSize + it.metaLen
-		if n > 0 && (cost > room || it.place == onDisk || size > m.cfg.coalesce || header > MaxHeader || n == MaxPieces) {
+		if n > 0 && (cost > room || it.place == onDisk || size > m.cfg.coalesce || header > fullHeader || n == MaxPieces) {
 			return n, true
 		}
 		n++

@@ -162,7 +162,8 @@ type chunkHeader struct {
 
 // appendChunkHeader appends the encoded header to b.
 func appendChunkHeader(b []byte, h *chunkHeader) []byte {
-	var a [ChunkHeaderSize]byte
+	b = append(b, zeroHeader[:]...)
+	a := b[len(b)-ChunkHeaderSize:]
 	le := binary.LittleEndian
 	le.PutUint32(a[0:], chunkMagic)
 	a[4] = wireVersion
@@ -182,8 +183,10 @@ func appendChunkHeader(b []byte, h *chunkHeader) []byte {
 	le.PutUint32(a[88:], uint32(h.metaLen))
 	le.PutUint32(a[92:], h.checksum)
 	le.PutUint32(a[100:], crc32.Checksum(a[:100], castagnoli))
-	return append(b, a[:]...)
+	return b
 }
+
+var zeroHeader [ChunkHeaderSize]byte
 
 // decodeChunkHeader reads the header at the start of b. Lengths are bounded but not compared with what
 // follows, which the caller does.

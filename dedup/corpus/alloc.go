@@ -9,10 +9,10 @@ import (
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
-// arena is the Arrow allocator of the column chunks of a row group that are being read, or written. What the library leaves
-// behind (its delta decoders do) is freed with the arena, and a request that exceeds the limit or that the
-// inner allocator refuses ends the work by a panic with a refused, which guarded turns into its error:
-// Arrow's interface has no way to return one.
+// arena is the Arrow allocator of the column chunks of a row group that are being read, or of a file that
+// is being written. What the library leaves behind (its delta decoders do) is freed with the arena. A
+// request that exceeds the limit or that the inner allocator refuses ends the work by a panic with a
+// refused, which guarded turns into its error: Arrow's interface has no way to return one.
 type arena struct {
 	inner mem.Allocator
 	limit int64 // 0 = none

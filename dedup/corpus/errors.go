@@ -61,7 +61,8 @@ type TooLargeError struct {
 
 // Error names the document and what it needs.
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("corpus: %s: row %d needs %d bytes to be read, the limit is %d", e.Name, e.Row, e.Need, e.Limit)
+	return fmt.Sprintf("corpus: %s: row %d needs %d bytes to be read, the limit is %d",
+		e.Name, e.Row, e.Need, e.Limit)
 }
 
 // Unwrap returns mem.ErrNoMemory.

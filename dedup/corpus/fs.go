@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// FS is where files are: the local disk ([Local]), memory ([MemFS]), or an object store. Names are
+// FS is where files are: the local disk ([Local]) or, for instance, an object store. Names are
 // slash-separated and mean what the file system wants them to mean; "" is never passed. Writing is not its
 // business: [Set.Rewrite] takes an io.Writer, because whoever writes also decides when a file becomes
 // visible. Implementations are safe for concurrent use.

@@ -147,7 +147,8 @@ func (s *Set) sniffFile(ctx context.Context, i int) (done bool, err error) {
 		}
 	}
 	if docs > 0 {
-		s.Warnings = append(s.Warnings, fmt.Sprintf("field %q is in none of the first %d documents of %s; the first has %q",
+		s.Warnings = append(s.Warnings, fmt.Sprintf(
+			"field %q is in none of the first %d documents of %s; the first has %q",
 			s.Options.TextField, docs, l.src.name, names))
 	}
 	return docs > 0, nil

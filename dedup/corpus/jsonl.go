@@ -61,13 +61,16 @@ func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o Re
 		to = f.Size
 	}
 	if f.Compression != Uncompressed && f.Size == 0 {
-		return nil, fail(src.fault(ErrCorrupt, place{}, fmt.Errorf("it is empty, which no .%s file is", f.Compression)))
+		err := fmt.Errorf("it is empty, which no .%s file is", f.Compression)
+		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
 	r, free, err := decompress(f.Compression, src.section(from, to))
 	if err != nil {
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
-	return &jsonLines{src: src, free: free, row: row, lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes}}, nil
+	return &jsonLines{
+		src: src, free: free, row: row, lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
+	}, nil
 }
 
 // next returns the next line with its \n, and its number from 0.
@@ -267,7 +270,9 @@ type jsonReader struct {
 	peak    int64
 }
 
-func (s *Set) openJSONL(ctx context.Context, file int, sp Split, rows rowSelector, o ReadOptions) (docReader, error) {
+func (s *Set) openJSONL(
+	ctx context.Context, file int, sp Split, rows rowSelector, o ReadOptions,
+) (docReader, error) {
 	l, err := s.openLines(ctx, file, sp.Offset, sp.End, sp.Row, o)
 	if err != nil {
 		return nil, err

@@ -54,19 +54,23 @@ func findColumn(sc *schema.Schema, name, role string, suits func(*schema.Column)
 	if at < 0 {
 		for i := range sc.Root().NumFields() {
 			if f := sc.Root().Field(i); f.Name() == name {
-				return 0, fmt.Errorf("column %q has type %s and cannot be %s; the columns are %s", name, nodeType(f), role, columnList(sc))
+				return 0, unsuitable(sc, name, "has type "+nodeType(f), role)
 			}
 		}
 		return 0, fmt.Errorf("no column %q; the columns are %s", name, columnList(sc))
 	}
 	col := sc.Column(at)
 	if col.MaxRepetitionLevel() > 0 {
-		return 0, fmt.Errorf("column %q is inside a list or map and cannot be %s; the columns are %s", name, role, columnList(sc))
+		return 0, unsuitable(sc, name, "is inside a list or map", role)
 	}
 	if !suits(col) && !isNull(col) {
-		return 0, fmt.Errorf("column %q has type %s and cannot be %s; the columns are %s", name, leafType(col), role, columnList(sc))
+		return 0, unsuitable(sc, name, "has type "+leafType(col), role)
 	}
 	return at, nil
+}
+
+func unsuitable(sc *schema.Schema, name, why, role string) error {
+	return fmt.Errorf("column %q %s and cannot be %s; the columns are %s", name, why, role, columnList(sc))
 }
 
 // columnList lists the columns at the top level with their types.
@@ -176,8 +180,8 @@ func numberScale(c *schema.Column) (float64, error) {
 	fits := false
 	scale := 1.0
 	switch c.PhysicalType() {
-	case parquet.Types.Boolean, parquet.Types.Int32, parquet.Types.Int64, parquet.Types.Float, parquet.Types.Double,
-		parquet.Types.Int96:
+	case parquet.Types.Boolean, parquet.Types.Int32, parquet.Types.Int64, parquet.Types.Int96,
+		parquet.Types.Float, parquet.Types.Double:
 		fits = true
 	}
 	switch t := c.LogicalType().(type) {

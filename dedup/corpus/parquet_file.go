@@ -76,7 +76,8 @@ func (p *parquetFile) parseFooter() error {
 		}
 		rows += n
 		if rg.NumColumns() != p.meta.Schema.NumColumns() {
-			return fmt.Errorf("row group %d has %d columns, the schema has %d", g, rg.NumColumns(), p.meta.Schema.NumColumns())
+			return fmt.Errorf("row group %d has %d columns, the schema has %d",
+				g, rg.NumColumns(), p.meta.Schema.NumColumns())
 		}
 		for c := range rg.NumColumns() {
 			if err := p.checkChunk(rg, c); err != nil {
@@ -146,7 +147,9 @@ type parquetReader struct {
 	peak  int64
 }
 
-func (s *Set) openParquet(ctx context.Context, i int, sp Split, rows rowSelector, o ReadOptions) (docReader, error) {
+func (s *Set) openParquet(
+	ctx context.Context, i int, sp Split, rows rowSelector, o ReadOptions,
+) (docReader, error) {
 	src, err := s.open(ctx, i)
 	if err != nil {
 		return nil, err
@@ -174,7 +177,8 @@ func (s *Set) openParquet(ctx context.Context, i int, sp Split, rows rowSelector
 }
 
 func idKindError(s *Set, kind IDKind) error {
-	return fmt.Errorf("column %q holds ids of type %s, that of other files %s; make them one type", s.Options.IDField, kind, s.IDKind)
+	return fmt.Errorf("column %q holds ids of type %s, that of other files %s; make them one type",
+		s.Options.IDField, kind, s.IDKind)
 }
 
 func (r *parquetReader) fill(ctx context.Context, m *batchMaker) (end bool, err error) {

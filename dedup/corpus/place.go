@@ -48,8 +48,12 @@ func (r *resolver) place(s *Set) error {
 			Size: f.info.Size, ModTime: f.info.ModTime, Mode: f.info.Mode.Perm(),
 		})
 	}
-	slices.SortFunc(s.Files, func(a, b File) int { return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Name, b.Name)) })
-	slices.SortFunc(s.Aliases, func(a, b Alias) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Of, b.Of)) })
+	slices.SortFunc(s.Files, func(a, b File) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(s.Aliases, func(a, b Alias) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Of, b.Of))
+	})
 	s.Aliases = slices.Compact(s.Aliases)
 	for i := range s.Files {
 		s.Files[i].Index = i
@@ -93,7 +97,8 @@ func checkPaths(files []File) error {
 	for i := range files {
 		f := &files[i]
 		if j, ok := at[f.Path]; ok {
-			return inputError("%s and %s would both become %s; rename one, or give a folder that holds both as the input",
+			return inputError(
+				"%s and %s would both become %s; rename one, or give a folder that holds both as the input",
 				files[j].Name, f.Name, f.Path)
 		}
 		at[f.Path] = i

@@ -75,7 +75,8 @@ func (s *Set) Open(sp Split, o ReadOptions) (*Reader, error) {
 	if sp.First < 0 || sp.Last < sp.First || sp.Last >= len(s.Files) {
 		return nil, fmt.Errorf("corpus: split of the files %d to %d, the set has %d", sp.First, sp.Last, len(s.Files))
 	}
-	if sp.Offset < 0 || sp.Offset > sp.End || sp.End > s.Files[sp.First].Size || sp.FirstGroup < 0 || sp.FirstGroup > sp.EndGroup {
+	if sp.Offset < 0 || sp.Offset > sp.End || sp.End > s.Files[sp.First].Size ||
+		sp.FirstGroup < 0 || sp.FirstGroup > sp.EndGroup {
 		return nil, fmt.Errorf("corpus: %s: split with a range that the file does not have", s.Files[sp.First].Name)
 	}
 	if o.BatchBytes < 0 || o.BatchRows < 0 || o.MaxBytes < 0 {

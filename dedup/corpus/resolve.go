@@ -18,8 +18,8 @@ import (
 // A folder gives the files below it whose names have an extension of the format, or all regular files for
 // [Files]. Names that start with "." are passed over, and unless the format is Files names that start with "_";
 // a glob finds them if it says so. A file named outright, or matched by a glob, is read in the format of the
-// options whatever its name. Links are followed, but not by Files, which passes over everything below an input that is
-// not a regular file or folder. A folder that is reached twice is entered once.
+// options whatever its name. Links are followed, but not by Files, which passes over everything below an
+// input that is not a regular file or folder. A folder that is reached twice is entered once.
 //
 // File.Path is relative to the input: with one folder, or one glob, to that folder or to the part of the glob
 // before the first wildcard; with explicit files to the longest folder they share. With several of these it
@@ -68,7 +68,7 @@ func checkOptions(o *Options) error {
 	case "", Parquet, JSONL:
 	case Files:
 		if o.IDField != "" || o.KeepField != "" {
-			return inputError("files that are one document each have no fields to take an id or a value from; leave them out")
+			return inputError("files that are a document each have no fields for an id or a value; leave them out")
 		}
 	default:
 		return inputError("unknown format %q; the formats are %s, %s and %s", o.Format, Parquet, JSONL, Files)
@@ -229,7 +229,9 @@ func (r *resolver) addFolder(in string) error {
 	case r.o.Format != "":
 		return inputError("%s has no %s files in it, only others such as %s", in, r.o.Format, w.example)
 	}
-	return inputError("%s has no Parquet or JSON Lines files in it, only others such as %s; --format %s takes each file as a document",
+	return inputError(
+		"%s has no Parquet or JSON Lines files in it, only others such as %s; "+
+			"--format %s takes each file as a document",
 		in, w.example, Files)
 }
 

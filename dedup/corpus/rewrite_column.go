@@ -8,9 +8,11 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 )
 
-// copyColumn copies the values of the kept rows of a column chunk. each, if not nil, is called with the bytes of
-// every kept row; the column is then not repeated, and one of bytes or without any value.
-func copyColumn(from *chunk, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error) error {
+// copyColumn copies the values of the kept rows of a column chunk. each, if not nil, is called with the bytes
+// of every kept row; the column is then not repeated, and one of bytes or without any value.
+func copyColumn(
+	from *chunk, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error,
+) error {
 	switch r := from.ColumnChunkReader.(type) {
 	case *file.BooleanColumnChunkReader:
 		return copyValues(from, to, kept, r.ReadBatch, nil)

@@ -39,13 +39,13 @@ func SplitOrdinal(ord uint64) (file int, row int64) {
 	return int(ord >> 32), int64(ord & (MaxRows - 1))
 }
 
-// Options say what the files are and which of their fields matter. They decide results; all but Workers belong into
-// the identity of a run.
+// Options say what the files are and which of their fields matter. They decide results; all but Workers
+// belong to the identity of a run.
 type Options struct {
 	// Format is the format of all inputs; empty means: by the names of the files, which must agree.
 	Format Format `json:"format,omitempty"`
-	// TextField is the column or JSON field with the text; empty means "text". For [Files] it is ignored. A name
-	// with dots is that of a nested field, unless there is a field with the whole name at the top level.
+	// TextField is the column or JSON field with the text; empty means "text". For [Files] it is ignored. A
+	// name with dots is that of a nested field, unless there is a field with the whole name at the top level.
 	TextField string `json:"text_field,omitempty"`
 	// IDField is the column or JSON field with the user's document id; empty means there is none.
 	IDField string `json:"id_field,omitempty"`

@@ -99,8 +99,8 @@ func (w *walk) visit(parent folder, e Info) error {
 		return nil
 	}
 	at := folder{
-		name: path.Join(parent.name, e.Name), rel: path.Join(parent.rel, e.Name), canon: path.Join(parent.canon, e.Name),
-		linked: parent.linked, matched: parent.matched, depth: parent.depth + 1,
+		name: path.Join(parent.name, e.Name), rel: path.Join(parent.rel, e.Name),
+		canon: path.Join(parent.canon, e.Name), linked: parent.linked, matched: parent.matched, depth: parent.depth + 1,
 	}
 	if !at.matched && w.pattern != "" {
 		at.matched = doublestar.MatchUnvalidated(w.pattern, at.rel)

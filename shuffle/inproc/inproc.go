@@ -81,7 +81,7 @@ type slot struct {
 }
 
 // keepHeader bounds the memory that a slot keeps for its next header.
-const keepHeader = 4 << 10
+const keepHeader = 32 << 10
 
 // ring is a queue of slots. Slots that were popped stay untouched until recycle.
 type ring struct {

@@ -39,7 +39,7 @@ func runFaulty(t *testing.T, mk Make) {
 			{"corrupt@1=#4", shuffle.ErrCorrupt, "to rank 1"},
 			{"corrupt=#1", nil, ""}, // a bit of the first hello
 			{"drop=#8", shuffle.ErrPeerDown, "link from rank"},
-			{"drop@0=#2", shuffle.ErrPeerDown, "to rank 0"},
+			{"drop@0=#2", shuffle.ErrPeerDown, "at rank 0"},
 			{"failpost@1=#3", nil, ""},
 			{"kill@1=#6", nil, ""},
 			{"kill@0=#1", nil, ""},

@@ -86,7 +86,7 @@ func (n *node) turn() bool {
 		case shuffle.EventOffer:
 			op := shuffle.Op{Kind: shuffle.OpAccept, Peer: ev.Peer, Cookie: ev.Cookie}
 			for left := ev.Size; left > 0; {
-				part := min(left, 1000) // other pieces than the sender's
+				part := min(left, 10_000) // other pieces than the sender's
 				left -= part
 				op.Payload = append(op.Payload, n.buffer(int(part)))
 			}
@@ -121,9 +121,7 @@ func (n *node) send(to int, number uint64, sizes ...int) {
 	op := shuffle.Op{Kind: shuffle.OpSend, Peer: to, Cookie: number<<8 | uint64(to), Header: rawHeader(number)}
 	for i, size := range sizes {
 		b := n.buffer(size)
-		for j := range b.Bytes() {
-			b.Bytes()[j] = byte(int(number) + 31*i + j)
-		}
+		copy(b.Bytes(), rawPiece(number, i, size))
 		op.Payload = append(op.Payload, b)
 	}
 	n.peerOf[op.Cookie] = to
@@ -141,11 +139,25 @@ func rawHeader(number uint64) []byte {
 
 func rawPayload(number uint64, sizes ...int) (b []byte) {
 	for i, size := range sizes {
-		for j := range size {
-			b = append(b, byte(int(number)+31*i+j))
-		}
+		b = append(b, rawPiece(number, i, size)...)
 	}
 	return b
+}
+
+// rawPattern is what payloads are cut from.
+var rawPattern = func() []byte {
+	b := make([]byte, 1<<18)
+	rng := rand.New(rand.NewPCG(5, 6))
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}()
+
+// rawPiece returns the i-th piece of the payload of a message.
+func rawPiece(number uint64, i, size int) []byte {
+	off := int(number*7+uint64(i)*31) % 1000
+	return rawPattern[off : off+size]
 }
 
 // until turns all nodes until cond holds, sleeping on Ready when there is nothing to do.
