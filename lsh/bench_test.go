@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,8 +28,11 @@ func goSource(tb testing.TB, limit, size int) [][]byte {
 
 var goTreeOnce = sync.OnceValues(func() ([]byte, error) {
 	var all bytes.Buffer
-	root := filepath.Join(runtime.GOROOT(), "src")
-	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(filepath.Join(strings.TrimSpace(string(root)), "src"), func(path string, d os.DirEntry, err error) error {
 		if err != nil || all.Len() > 24<<20 || d.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err
 		}

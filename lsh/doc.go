@@ -18,9 +18,9 @@
 //
 // Text is bytes, meant to be UTF-8 but not trusted to be. It is cut into code points exactly as
 // [unicode/utf8.DecodeRune] does: where the bytes are no valid encoding, one byte is one code point of its
-// own, distinct from every valid code point and from the other 127 such bytes. So every text has windows,
-// equal bytes give equal windows, and different bytes give different windows. A text shorter than
-// CharNgrams code points has one window, the whole text; an empty text has none.
+// own, distinct from every valid code point and from the other 127 such bytes. So no text is refused, and two
+// windows are equal if and only if their bytes are. A text shorter than CharNgrams code points has one
+// window, the whole text; an empty text has none.
 //
 // # Implementations
 //

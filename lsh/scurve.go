@@ -22,7 +22,7 @@ func (p Params) CandidateProbability(j float64) float64 {
 }
 
 // ExpectedThreshold returns (1/b)^(1/r), the similarity around which the S-curve rises: a pair that similar
-// is caught with probability about 1-1/e.
+// is caught with probability about 1-1/e. It is for display; nothing is chosen by it.
 func ExpectedThreshold(bands, rows int) float64 {
 	return math.Pow(1/float64(bands), 1/float64(rows))
 }
