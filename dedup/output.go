@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -315,7 +314,7 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	if err = errors.Join(err, writeSynced(filepath.Join(r.staging, resultName), append(data, '\n'))); err != nil {
 		return nil, err
 	}
-	if err := syncFolders(r.staging); err != nil {
+	if err := syncTree(r.staging); err != nil {
 		return nil, err
 	}
 	// An empty folder of that name may exist; rename replaces it.
@@ -332,22 +331,6 @@ func writeSynced(path string, data []byte) error {
 	}
 	_, err = f.Write(data)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// syncFolders makes the names of all files below dir permanent. Their contents are: tasks synced them.
-func syncFolders(dir string) error {
-	var dirs []string
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, path)
-		}
-		return err
-	})
-	slices.Reverse(dirs)
-	for _, d := range dirs {
-		err = errors.Join(err, syncFolder(d))
-	}
-	return err
 }
 
 func syncFolder(dir string) error {

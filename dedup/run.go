@@ -192,11 +192,6 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	for i := range r.set.Files {
-		if err := r.set.Changed(ctx, i); err != nil {
-			return nil, err
-		}
-	}
 	if err := r.sign(ctx); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
@@ -31,6 +32,8 @@ type meter struct {
 	held   []*mem.Reservation
 	files  []*File
 	ended  bool
+
+	barrier vfs.Barrier // syncs the files that are behind it; nil if there are none
 }
 
 // Task returns the task at hand. For [ShuffleActor].Extract it is a task named after the partition.
@@ -113,39 +116,26 @@ func (m *meter) end() error {
 	return nil
 }
 
-// maxUnsynced is how many files of one attempt wait for the commit with their descriptors open. A task may make
-// thousands, and many systems allow a process 1024.
-const maxUnsynced = 64
+// maxSingly is how many files of one attempt are synced one by one, each with its descriptor open until then.
+// A task may make thousands more: those are closed at once and synced together by a barrier where the file
+// system has one, and otherwise synced when they are closed.
+const maxSingly = 32
 
-// syncMany syncs closed files if too many are open. The lock is held.
-func (m *meter) syncMany() error {
-	open := 0
-	for _, f := range m.files {
-		if f.closed && f.file != nil {
-			open++
+// many prepares a file of an attempt that has many. The lock is held.
+func (m *meter) many(f *File) {
+	if len(m.files) < maxSingly {
+		return
+	}
+	f.early = true
+	dir := filepath.Dir(f.temp)
+	if m.barrier == nil {
+		b, err := m.run.e.fs.OpenBarrier(dir)
+		if err != nil {
+			return
 		}
+		m.barrier = b
 	}
-	if open < maxUnsynced {
-		return nil
-	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, syncers)
-	for _, f := range m.files {
-		if f.closed && f.file != nil && f.err == nil {
-			slots <- struct{}{}
-			wg.Go(func() {
-				f.err = f.sync()
-				<-slots
-			})
-		}
-	}
-	wg.Wait()
-	for _, f := range m.files {
-		if f.err != nil {
-			return f.err
-		}
-	}
-	return nil
+	f.behind = m.barrier.Covers(dir)
 }
 
 // discard undoes what the attempt has done. It is called after end. What cannot be removed now is removed
@@ -155,6 +145,37 @@ func (m *meter) discard() {
 	for _, f := range m.files {
 		f.discard()
 	}
+	_ = m.closeBarrier()
+}
+
+// syncAll puts the files on disk.
+func (m *meter) syncAll() error {
+	for _, f := range m.files {
+		if err := f.sync(); err != nil {
+			return err
+		}
+	}
+	return m.syncBarrier()
+}
+
+// syncBarrier puts on disk what is behind the barrier, if there is one.
+func (m *meter) syncBarrier() error {
+	if m.barrier == nil {
+		return nil
+	}
+	if err := m.barrier.Sync(); err != nil {
+		return ioError(fmt.Sprintf("syncing %d files", len(m.files)), err)
+	}
+	return nil
+}
+
+func (m *meter) closeBarrier() error {
+	if m.barrier == nil {
+		return nil
+	}
+	err := m.barrier.Close()
+	m.barrier = nil
+	return err
 }
 
 // Attempt is one try of one task, which may create files. Its methods are safe for concurrent use.
@@ -222,9 +243,7 @@ func (a *Attempt) create(f *File) (*File, error) {
 	if m.ended {
 		return nil, a.errorf("creating file %s: the attempt has ended", f.name)
 	}
-	if err := m.syncMany(); err != nil {
-		return nil, err
-	}
+	m.many(f)
 	// O_EXCL: a second file of this name, in this attempt or of a task whose ID differs only in case where
 	// the file system does not tell cases apart, must not overwrite the first.
 	file, err := m.run.e.fs.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)

@@ -134,8 +134,16 @@ func (c *committer) settle(group []*pending) {
 		for _, f := range p.a.m.files {
 			if p.err == nil {
 				p.err = f.rename()
-				dirs[filepath.Dir(f.path)] = p
+				if !f.behind {
+					dirs[filepath.Dir(f.path)] = p
+				}
 			}
+		}
+		if p.err == nil {
+			p.err = p.a.m.syncBarrier()
+		}
+		if err := p.a.m.closeBarrier(); err != nil && p.err == nil {
+			p.err = ioError("closing a barrier", err)
 		}
 	}
 	for dir, p := range dirs {
@@ -172,11 +180,7 @@ func (c *committer) syncFiles(group []*pending) (files int) {
 		files += len(p.a.m.files)
 		slots <- struct{}{}
 		wg.Go(func() {
-			for _, f := range p.a.m.files {
-				if p.err == nil {
-					p.err = f.sync()
-				}
-			}
+			p.err = p.a.m.syncAll()
 			<-slots
 		})
 	}

@@ -130,7 +130,7 @@ func TestPowerLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	ops := fsys.Ops()
-	base, seeds := rand.Uint64(), 150
+	base, seeds := rand.Uint64(), 100
 	if testing.Short() {
 		seeds = 30
 	}
@@ -221,7 +221,7 @@ func crashChild() {
 // A process killed at random moments and started again loses nothing that was committed, repeats nothing of
 // it, and leaves nothing else behind.
 func TestKill(t *testing.T) {
-	kills := 12
+	kills := 8
 	if testing.Short() {
 		kills = 4
 	}

@@ -24,6 +24,9 @@ type File struct {
 	crc    uint32
 	closed bool
 	err    error
+
+	early  bool // its descriptor is closed by Close, not by the commit
+	behind bool // a barrier syncs it
 }
 
 var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
@@ -58,7 +61,10 @@ func (f *File) Close() error {
 	}
 	f.recycle()
 	// The descriptor stays open until the file is synced: an error of writing it back is certain to be
-	// reported only to descriptors that were open at the time.
+	// reported only to descriptors that were open at the time. A barrier is such a descriptor.
+	if f.early && f.err == nil {
+		f.err = f.sync()
+	}
 	return f.err
 }
 
@@ -88,7 +94,10 @@ func (f *File) sync() error {
 	if f.file == nil {
 		return nil
 	}
-	err := f.file.Sync()
+	var err error
+	if !f.behind {
+		err = f.file.Sync()
+	}
 	if cerr := f.file.Close(); err == nil {
 		err = cerr
 	}

@@ -259,12 +259,13 @@ func TestCommitBackPressure(t *testing.T) {
 		go func() {
 			before := int32(-1)
 			for same := 0; same < 10; same++ {
-				if n := done.Load(); n != before {
+				// Half of what is allowed is certain to be reached, however busy the machine is.
+				if n := done.Load(); n != before || int(n) < tc.most/2 {
 					before, same = n, 0
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
-			if int(before) > tc.most || int(before) < tc.most/2 {
+			if int(before) > tc.most {
 				t.Errorf("%d tasks were done before the first was committed, want at most %d", before, tc.most)
 			}
 			close(fsys.gate)

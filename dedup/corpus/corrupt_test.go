@@ -63,7 +63,7 @@ func checkFault(t testing.TB, err error, name string) {
 }
 
 func TestParquetDamaged(t *testing.T) {
-	rounds := 30
+	rounds := 15
 	if testing.Short() {
 		rounds = 5
 	}

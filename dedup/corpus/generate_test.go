@@ -20,7 +20,10 @@ func writeColumns(t testing.TB, root *schema.GroupNode, props []parquet.WriterPr
 	var buf bytes.Buffer
 	w := file.NewParquetWriter(&buf, root, file.WithWriterProps(parquet.NewWriterProperties(props...)))
 	for g := range groups {
-		rg := w.AppendRowGroup()
+		rg, err := w.AppendRowGroupChecked()
+		if err != nil {
+			t.Fatal(err)
+		}
 		for range root.NumFields() {
 			c, err := rg.NextColumn()
 			if err == nil {

@@ -381,7 +381,7 @@ func TestRewriteSinkErrors(t *testing.T) {
 
 // Lists that run over many pages and batches survive.
 func TestRewriteParquetManyLevels(t *testing.T) {
-	data := makeLists(t, rand.New(rand.NewPCG(1, 2)), 3000)
+	data := makeLists(t, rand.New(rand.NewPCG(1, 2)), 1000)
 	fsys := newMemFS(nil)
 	fsys.put("lists.parquet", data)
 	s := mustResolve(t, fsys, Options{}, "lists.parquet")

@@ -18,6 +18,17 @@ type FS interface {
 	ReadDir(path string) ([]fs.DirEntry, error)
 	// SyncDir puts the names in a folder on disk. Systems on which a folder cannot be synced do nothing.
 	SyncDir(path string) error
+	// OpenBarrier opens a [Barrier] on the file system of a folder. It fails where there is no such thing.
+	OpenBarrier(dir string) (Barrier, error)
+}
+
+// Barrier puts everything on disk that was written to one file system since it was opened, in one go. Syncing
+// thousands of small files one by one takes as many turns of the disk.
+type Barrier interface {
+	// Covers reports whether a folder is on the same file system.
+	Covers(dir string) bool
+	Sync() error
+	io.Closer
 }
 
 // File is an open file.
@@ -51,3 +62,4 @@ func (osFS) Remove(path string) error                     { return os.Remove(pat
 func (osFS) Stat(path string) (fs.FileInfo, error)        { return os.Stat(path) }
 func (osFS) ReadDir(path string) ([]fs.DirEntry, error)   { return os.ReadDir(path) }
 func (osFS) SyncDir(path string) error                    { return syncDir(path) }
+func (osFS) OpenBarrier(dir string) (Barrier, error)      { return openBarrier(dir) }

@@ -320,6 +320,36 @@ func (s *FS) SyncDir(path string) error {
 	return nil
 }
 
+// OpenBarrier opens a barrier on the file system.
+func (s *FS) OpenBarrier(string) (vfs.Barrier, error) { return barrier{s}, nil }
+
+type barrier struct{ s *FS }
+
+func (b barrier) Covers(string) bool { return true }
+func (b barrier) Close() error       { return nil }
+
+// Sync puts everything on disk.
+func (b barrier) Sync() error {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	if err := b.s.op("syncfs", "/"); err != nil {
+		return err
+	}
+	var all func(n *node)
+	all = func(n *node) {
+		if !n.dir {
+			n.onDisk, n.pending = slices.Clone(n.data), nil
+			return
+		}
+		n.saved, n.renames = maps.Clone(n.names), nil
+		for _, c := range n.names {
+			all(c)
+		}
+	}
+	all(b.s.root)
+	return nil
+}
+
 type info struct {
 	name string
 	dir  bool

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package vfs
+
+import "errors"
+
+func openBarrier(string) (Barrier, error) { return nil, errors.ErrUnsupported }

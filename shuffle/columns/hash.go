@@ -1,0 +1,182 @@
+package columns
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+)
+
+// HashRows returns the 32-bit hash of every row's key columns, as libcudf's murmurhash3_x86_32 of a table
+// and its hash_partition compute it. For one value it is MurmurHash3_x86_32 (Austin Appleby, 2011) with the
+// seed, over the value's little-endian bytes: one byte for a bool, the storage integer of a date, time or
+// decimal, the bytes of a string. All NaNs hash alike and so do both zeros. A null hashes to 2^32-1. Further
+// columns are combined by boost's hash_combine, h ^ (x + 0x9e3779b9 + (h<<6) + (h>>2)), where x is hashed
+// with the same seed. A dictionary hashes like its values.
+//
+// This is libcudf from release 26.10 on. Releases before combined the seed with the hash of the first
+// column too, so their partitions are others; to get those, combine the same way outside.
+//
+// Keys of nested types are refused with [ErrUnsupported].
+func HashRows(batch arrow.RecordBatch, keys []int, seed uint32) ([]uint32, error) {
+	hashes := make([]uint32, batch.NumRows())
+	for i, key := range keys {
+		if key < 0 || key >= int(batch.NumCols()) {
+			return nil, fmt.Errorf("columns: key column %d of %d", key, batch.NumCols())
+		}
+		name := batch.ColumnName(key)
+		value, err := valueHash(name, batch.Column(key), seed)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			for row := range hashes {
+				hashes[row] = value(row)
+			}
+			continue
+		}
+		for row, h := range hashes {
+			hashes[row] = h ^ (value(row) + 0x9e3779b9 + h<<6 + h>>2)
+		}
+	}
+	return hashes, nil
+}
+
+// valueHash returns a function that hashes a row of a column.
+func valueHash(name string, col arrow.Array, seed uint32) (func(row int) uint32, error) {
+	if ext, ok := col.(array.ExtensionArray); ok {
+		return valueHash(name, ext.Storage(), seed)
+	}
+	n, err := newNode(name, col.DataType())
+	if err != nil {
+		return nil, err
+	}
+	value, err := presentHash(n, col, seed)
+	if err != nil || col.NullN() == 0 {
+		return value, err
+	}
+	return func(row int) uint32 {
+		if col.IsNull(row) {
+			return math.MaxUint32
+		}
+		return value(row)
+	}, nil
+}
+
+// presentHash is valueHash for rows that are not null.
+func presentHash(n *node, col arrow.Array, seed uint32) (func(row int) uint32, error) {
+	switch n.shape {
+	case shapeNull:
+		return func(int) uint32 { return math.MaxUint32 }, nil
+	case shapeBool:
+		bits, off := bytesOf(col.Data().Buffers()[1]), col.Data().Offset()
+		zero, one := murmur3([]byte{0}, seed), murmur3([]byte{1}, seed)
+		return func(row int) uint32 {
+			if bit(bits, off+row) {
+				return one
+			}
+			return zero
+		}, nil
+	case shapeFixed:
+		return fixedHash(n, fixedBytes(col, n.width), seed), nil
+	case shapeBinary:
+		b := binaryOf(col, n.width)
+		return func(row int) uint32 { return murmur3(b.at(row), seed) }, nil
+	case shapeDict:
+		d := col.(*array.Dictionary)
+		value, err := valueHash(n.path, d.Dictionary(), seed)
+		if err != nil {
+			return nil, err
+		}
+		return func(row int) uint32 { return value(d.GetValueIndex(row)) }, nil
+	}
+	return nil, fmt.Errorf("columns: key column %s has type %s: %w as a key", n.path, n.dtype, ErrUnsupported)
+}
+
+// fixedHash hashes values of n.width bytes, floats after normalization.
+func fixedHash(n *node, data []byte, seed uint32) func(row int) uint32 {
+	w := n.width
+	switch n.dtype.ID() {
+	case arrow.FLOAT16:
+		return func(row int) uint32 {
+			v := binary.LittleEndian.Uint16(data[2*row:])
+			switch {
+			case v<<1 == 0:
+				v = 0
+			case v&0x7fff > 0x7c00:
+				v = 0x7e00
+			}
+			return murmur3([]byte{byte(v), byte(v >> 8)}, seed)
+		}
+	case arrow.FLOAT32:
+		return func(row int) uint32 {
+			v := binary.LittleEndian.Uint32(data[4*row:])
+			switch {
+			case v<<1 == 0:
+				v = 0
+			case v&0x7fffffff > 0x7f800000:
+				v = 0x7fc00000
+			}
+			return finish3(round3(seed, v), 4)
+		}
+	case arrow.FLOAT64:
+		return func(row int) uint32 {
+			v := binary.LittleEndian.Uint64(data[8*row:])
+			switch {
+			case v<<1 == 0:
+				v = 0
+			case v&^(1<<63) > 0x7ff0000000000000:
+				v = 0x7ff8000000000000
+			}
+			return finish3(round3(round3(seed, uint32(v)), uint32(v>>32)), 8)
+		}
+	}
+	switch w {
+	case 4:
+		return func(row int) uint32 { return finish3(round3(seed, binary.LittleEndian.Uint32(data[4*row:])), 4) }
+	case 8:
+		return func(row int) uint32 {
+			v := binary.LittleEndian.Uint64(data[8*row:])
+			return finish3(round3(round3(seed, uint32(v)), uint32(v>>32)), 8)
+		}
+	}
+	return func(row int) uint32 { return murmur3(data[w*row:w*row+w], seed) }
+}
+
+const (
+	murmurC1 = 0xcc9e2d51
+	murmurC2 = 0x1b873593
+)
+
+// murmur3 is MurmurHash3_x86_32.
+func murmur3(b []byte, seed uint32) uint32 {
+	h, n := seed, len(b)
+	for ; len(b) >= 4; b = b[4:] {
+		h = round3(h, binary.LittleEndian.Uint32(b))
+	}
+	if len(b) > 0 {
+		k := uint32(0)
+		for i := len(b) - 1; i >= 0; i-- {
+			k = k<<8 | uint32(b[i])
+		}
+		h ^= bits.RotateLeft32(k*murmurC1, 15) * murmurC2
+	}
+	return finish3(h, uint32(n))
+}
+
+func round3(h, k uint32) uint32 {
+	h ^= bits.RotateLeft32(k*murmurC1, 15) * murmurC2
+	return bits.RotateLeft32(h, 13)*5 + 0xe6546b64
+}
+
+func finish3(h, n uint32) uint32 {
+	h ^= n
+	h ^= h >> 16
+	h *= 0x85ebca6b
+	h ^= h >> 13
+	h *= 0xc2b2ae35
+	return h ^ h>>16
+}

@@ -1,0 +1,160 @@
+package columns
+
+import (
+	"encoding/binary"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/zeebo/xxh3"
+
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// Hash returns the multiset hash of the rows of a batch: the sum of a 128-bit hash of each row. It depends
+// on the values only, bit for bit, not on their order, on slices and offsets, on what lies under nulls, or on
+// how a dictionary is numbered; so the hash of a batch is the sum over the chunks it is packed into, and the
+// chunks of a partition add up to the hash of its concatenation.
+func (c *Codec) Hash(batch arrow.RecordBatch) (shuffle.Hash, error) {
+	if err := c.check(batch); err != nil {
+		return shuffle.Hash{}, err
+	}
+	var sum shuffle.Hash
+	for _, h := range c.rowHashes(batch) {
+		sum = sum.Add(h)
+	}
+	return sum, nil
+}
+
+// rowHashes hashes every row: the hashes of its columns folded in order.
+func (c *Codec) rowHashes(batch arrow.RecordBatch) []shuffle.Hash {
+	rows := make([]shuffle.Hash, batch.NumRows())
+	for i, n := range c.columns {
+		hs := elementHashes(n, batch.Column(i))
+		for row, h := range rows {
+			rows[row] = fold(h, hs.at(row))
+		}
+	}
+	for i := range rows {
+		rows[i] = fold(rows[i], shuffle.Hash{A: 1, B: 1}) // so that a row of no columns counts
+	}
+	return rows
+}
+
+var nullHash = shuffle.Hash{A: 0x6c62272e07bb0142, B: 0x62b821756295c58d}
+
+// elements holds the hash of every element of an array; nil if all are null by their type, since such an
+// array can be longer than anything in memory.
+type elements []shuffle.Hash
+
+func (hs elements) at(i int) shuffle.Hash {
+	if hs == nil {
+		return nullHash
+	}
+	return hs[i]
+}
+
+// elementHashes hashes every element of an array.
+func elementHashes(n *node, arr arrow.Array) elements {
+	if n.shape == shapeNull {
+		return nil
+	}
+	arr = storage(arr)
+	hs := make(elements, arr.Len())
+	var kids []elements
+	for i, k := range children(n, arr) {
+		kids = append(kids, elementHashes(n.kids[i], k))
+	}
+	switch n.shape {
+	case shapeBool:
+		bits, off := bytesOf(arr.Data().Buffers()[1]), arr.Data().Offset()
+		zero, one := hashInt(0), hashInt(1)
+		for i := range hs {
+			if hs[i] = zero; bit(bits, off+i) {
+				hs[i] = one
+			}
+		}
+	case shapeFixed:
+		hashFixed(hs, fixedBytes(arr, n.width), n.width)
+	case shapeBinary:
+		b := binaryOf(arr, n.width)
+		for i := range hs {
+			hs[i] = hashBytes(b.at(i))
+		}
+	case shapeList, shapeFixedList:
+		for i := range hs {
+			from, to := listSpan(n, arr, i)
+			hs[i] = hashInt(uint64(to - from))
+			for k := from; k < to; k++ {
+				hs[i] = fold(hs[i], kids[0].at(k))
+			}
+		}
+	case shapeStruct:
+		for _, kid := range kids {
+			for i := range hs {
+				hs[i] = fold(hs[i], kid.at(i))
+			}
+		}
+	case shapeDict:
+		d := arr.(*array.Dictionary)
+		for i := range hs {
+			if !d.IsNull(i) {
+				hs[i] = kids[0].at(d.GetValueIndex(i))
+			}
+		}
+	}
+	if arr.NullN() > 0 {
+		valid, off := arr.NullBitmapBytes(), arr.Data().Offset()
+		for i := range hs {
+			if !bit(valid, off+i) {
+				hs[i] = nullHash
+			}
+		}
+	}
+	return hs
+}
+
+func hashFixed(hs elements, data []byte, w int) {
+	le := binary.LittleEndian
+	for i := range hs {
+		switch w {
+		case 1:
+			hs[i] = hashInt(uint64(data[i]))
+		case 2:
+			hs[i] = hashInt(uint64(le.Uint16(data[2*i:])))
+		case 4:
+			hs[i] = hashInt(uint64(le.Uint32(data[4*i:])))
+		case 8:
+			hs[i] = hashInt(le.Uint64(data[8*i:]))
+		default:
+			hs[i] = hashBytes(data[w*i : w*i+w])
+		}
+	}
+}
+
+func hashBytes(b []byte) shuffle.Hash {
+	u := xxh3.Hash128(b)
+	return shuffle.Hash{A: u.Hi, B: u.Lo}
+}
+
+// hashInt mixes a number twice, by the finalizers of MurmurHash3_x64 and of SplitMix64 with different
+// offsets, so that the two halves are independent.
+func hashInt(v uint64) shuffle.Hash {
+	return shuffle.Hash{A: mixA(v + 0x9e3779b97f4a7c15), B: mixB(v + 0xd1b54a32d192ed03)}
+}
+
+// fold appends a hash to that of a sequence.
+func fold(h, next shuffle.Hash) shuffle.Hash {
+	return shuffle.Hash{A: mixA(h.A*0x9fb21c651e98df25 + next.A), B: mixB(h.B*0xa24baed4963ee407 + next.B)}
+}
+
+func mixA(x uint64) uint64 {
+	x = (x ^ x>>33) * 0xff51afd7ed558ccd
+	x = (x ^ x>>33) * 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+func mixB(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
