@@ -74,6 +74,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.set, err = corpus.Resolve(ctx, o.FS, o.Inputs, r.corpusOptions()); err != nil {
 		return nil, err
 	}
+	for _, w := range r.set.Warnings {
+		r.note("note: " + w)
+	}
 	done, err := r.checkOutput()
 	if err != nil {
 		return nil, err

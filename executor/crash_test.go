@@ -55,7 +55,7 @@ func checkCommits(t *testing.T, w *Work) (n int) {
 			}
 		}
 	}
-	for _, stage := range []string{"write", "read"} {
+	for _, stage := range []string{"write", "read", "count"} {
 		entries, err := w.fs.ReadDir(filepath.Join(w.dir, stage))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Error(err)
@@ -69,8 +69,8 @@ func checkCommits(t *testing.T, w *Work) (n int) {
 	return n
 }
 
-// crashJob runs three stages: one makes files, one puts them together and places them in out, one counts them
-// without files of its own.
+// crashJob runs three stages: one makes files, one puts them together and places them in out, one counts them,
+// without files but for one task that makes many.
 func crashJob(fsys vfs.FS, dir, out string, tasks []Task) ([]string, RunStats, error) {
 	w, err := openWork(fsys, dir, nil)
 	if err != nil {
@@ -100,6 +100,21 @@ func crashJob(fsys vfs.FS, dir, out string, tasks []Task) ([]string, RunStats, e
 		return []Task{{Data: fmt.Append(nil, f.Size())}}, f.Close()
 	}
 	count := &stage{name: "count", process: func(_ context.Context, task Task, a *Attempt) ([]Task, error) {
+		for i := range maxSingly + 10 {
+			if task.ID != "t00003" {
+				break
+			}
+			f, err := a.Create(fmt.Sprint("file", i))
+			if err != nil {
+				return nil, err
+			}
+			if _, err := fmt.Fprintln(f, i); err != nil {
+				return nil, err
+			}
+			if err := f.Close(); err != nil {
+				return nil, err
+			}
+		}
 		return []Task{{Data: append([]byte(task.ID+" "), task.Data...)}}, nil
 	}}
 	results, err := e.Execute(context.Background(), []Stage{p.write, p.read, count}, tasks)
