@@ -28,7 +28,7 @@ func (s componentsStage) Name() string                  { return "components" }
 func (s componentsStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
 
 func (s componentsStage) NewActor(context.Context, *executor.Env) (executor.Actor, error) {
-	return componentsActor{s.run}, nil
+	return componentsActor(s), nil
 }
 
 type componentsActor struct{ *run }

@@ -182,7 +182,7 @@ func (s labelStage) Name() string                  { return "labels" }
 func (s labelStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
 
 func (s labelStage) NewActor(context.Context, *executor.Env) (executor.Actor, error) {
-	return labelActor{s.run}, nil
+	return labelActor(s), nil
 }
 
 type labelActor struct{ *run }

@@ -172,7 +172,10 @@ func (t *tableWriter) flush() error {
 		return nil
 	}
 	t.n = 0
-	group := t.w.AppendRowGroup()
+	group, err := t.w.AppendRowGroupChecked()
+	if err != nil {
+		return err
+	}
 	for i := range t.cols {
 		cw, err := group.NextColumn()
 		if err != nil {
