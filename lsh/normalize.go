@@ -15,7 +15,8 @@ import (
 // to the output. The zero value changes nothing.
 //
 // However they are listed, they are applied in the order in which they are declared here, once each.
-// Bytes that are no valid UTF-8 pass through unchanged and count as letters.
+// Bytes that are no valid UTF-8 pass through unchanged and count as letters; where a code point between two of
+// them is dropped, they may form a valid encoding afterwards, which is then left as it is.
 type Normalization uint8
 
 // The changes.

@@ -153,7 +153,12 @@ func FuzzNormalize(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, what uint8) {
 		n := NewNormalizer(Normalization(what & 31))
 		once := bytes.Clone(n.Apply(text))
-		if twice := n.Apply(once); Normalization(what)&(NormalizeNFC|NormalizeNFKC) == 0 && !bytes.Equal(once, twice) {
+		// Composing can make what lower case and punctuation are about, and so can bytes that come together
+		// where a code point between them was dropped.
+		if Normalization(what)&(NormalizeNFC|NormalizeNFKC) != 0 || !utf8.Valid(text) {
+			return
+		}
+		if twice := n.Apply(once); !bytes.Equal(once, twice) {
 			t.Fatalf("%s of %q is %q, and again %q", Normalization(what&31), text, once, twice)
 		}
 	})

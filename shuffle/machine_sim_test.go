@@ -113,6 +113,7 @@ func (w *world) step(r int, ev event) error {
 			}
 		case actComplete:
 			rank.complete = append(rank.complete, a.part)
+			w.checkPart(r, rank.m.local[a.part])
 		case actDone:
 			rank.done = true
 		case actPoisoned:
@@ -293,27 +294,36 @@ func (w *world) check() {
 			w.fatalf("rank %d completed %d of %d partitions", r, len(rank.complete), len(rank.m.parts))
 		}
 		for i := range rank.m.parts {
-			id := rank.m.parts[i].id
-			got := make(map[uint64][]int64)
-			var prev *item
+			w.checkPart(r, i)
 			for _, it := range rank.m.take(i) {
-				if prev != nil && compareItems(prev, it) >= 0 {
-					w.fatalf("partition %d is out of order", id)
-				}
-				if !rank.live[it] {
-					w.fatalf("partition %d has a chunk that was freed", id)
-				}
 				delete(rank.live, it)
-				got[it.task] = append(got[it.task], it.rows)
-				prev = it
-			}
-			if fmt.Sprint(got) != fmt.Sprint(rank.expected[id]) && len(got)+len(rank.expected[id]) > 0 {
-				w.fatalf("partition %d: got %v, want %v", id, got, rank.expected[id])
 			}
 		}
 		if len(rank.live) > 0 {
 			w.fatalf("rank %d still has %d chunks", r, len(rank.live))
 		}
+	}
+}
+
+// checkPart compares what a complete partition holds with what was committed for it. It is called when the
+// partition completes, because a consumer may take it at that moment.
+func (w *world) checkPart(r, i int) {
+	w.t.Helper()
+	rank := w.ranks[r]
+	id := rank.m.parts[i].id
+	got := make(map[uint64][]int64)
+	items := slices.SortedFunc(slices.Values(rank.m.parts[i].items), compareItems)
+	for k, it := range items {
+		if k > 0 && compareItems(items[k-1], it) == 0 {
+			w.fatalf("partition %d has chunk %d of task %d twice", id, it.seq, it.task)
+		}
+		if !rank.live[it] {
+			w.fatalf("partition %d has a chunk that was freed", id)
+		}
+		got[it.task] = append(got[it.task], it.rows)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(rank.expected[id]) && len(got)+len(rank.expected[id]) > 0 {
+		w.fatalf("partition %d: got %v, want %v", id, got, rank.expected[id])
 	}
 }
 

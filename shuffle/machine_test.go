@@ -276,3 +276,22 @@ func TestMachineSendsInOrderAndTogether(t *testing.T) {
 		t.Fatalf("%+v", s.acts)
 	}
 }
+
+// Whoever hears of the end passes it on, except to where it comes from, so that it reaches ranks whose link
+// to that rank is the one that broke.
+func TestMachineFloodsPoison(t *testing.T) {
+	m := newMachine(machineConfig{key: goldenKey, rank: 0, size: 4, owners: []int32{0, 1, 2, 3}, maxChunk: 1000, window: 10_000, coalesce: 500})
+	_, _ = m.Step(event{kind: evStart})
+	acts, _ := m.Step(event{kind: evMessage, peer: 2, msg: &message{
+		prefix: prefix{opKey: goldenKey, kind: msgPoison, source: 2, seq: 1}, poison: poison{rank: 1, text: "the end"},
+	}})
+	var told []int
+	for _, a := range acts {
+		if a.kind == actSend && a.msg.kind == msgPoison && a.msg.poison == (poison{rank: 1, text: "the end"}) {
+			told = append(told, a.peer)
+		}
+	}
+	if fmt.Sprint(told) != "[2 3]" {
+		t.Errorf("ranks %d were told", told)
+	}
+}
