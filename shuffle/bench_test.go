@@ -12,9 +12,9 @@ import (
 	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
 )
 
-// BenchmarkInproc moves chunks from every rank to its neighbour. The rate counts the bytes of all ranks. Compare
-// it with BenchmarkLimit, which does to one core's worth of bytes what must be done to each: a checksum before
-// sending and one after.
+// BenchmarkInproc moves chunks from every rank to its neighbour. The rate counts the bytes of all ranks.
+// Compare it with BenchmarkLimit, which does to one core's worth of bytes what must be done to each: a
+// checksum before sending and one after.
 func BenchmarkInproc(b *testing.B) {
 	for _, ranks := range []int{2, 4} {
 		for _, size := range []int{256, 4 << 10, 64 << 10, 1 << 20} {

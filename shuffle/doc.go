@@ -8,12 +8,12 @@
 //
 // # Tasks, attempts, and what counts
 //
-// Rows are inserted under an attempt of a task ([Shuffler.Begin]). Of all attempts of a task one is committed,
-// and only its rows count, whatever others sent: a task can be tried again on another rank, and a rank that
-// wakes from the dead can do no harm. Committing sends a line per partition with the number of chunks, rows
-// and their multiset [Hash]. Before a partition is complete, every line has been compared with what arrived;
-// a difference stops the operation and names the source and destination rank, the task and the partition.
-// [Shuffler.Insert] without a task uses one of the rank's own.
+// Rows are inserted under an attempt of a task ([Shuffler.Begin]). Of all attempts of a task one is
+// committed, and only its rows count, whatever others sent: a task can be tried again on another rank, and a
+// rank that wakes from the dead can do no harm. Committing sends a line per partition with the number of
+// chunks, rows and their multiset [Hash]. Before a partition is complete, every line has been compared with
+// what arrived; a difference stops the operation and names the source and destination rank, the task and the
+// partition. [Shuffler.Insert] without a task uses one of the rank's own.
 //
 // # Order
 //
@@ -47,8 +47,8 @@
 //	rank that owns no kept: complete once it has finished and its data has left
 //	  partition
 //	wait              kept: repeatable, many waiters; a context instead of a timeout
-//	wait_any, wait_on kept from release 26.04, as a superset; control messages overtake data, so a partition is
-//	                  complete when its own rows are there
+//	wait_any, wait_on kept from release 26.04, as a superset; control messages overtake data, so a
+//	                  partition is complete when its own rows are there
 //	extract           better: waits, complete or an error, deterministic order, never part of a partition; and
 //	                  a stream that needs memory for one chunk
 //	finished()        kept: all arrived and all extracted
@@ -62,6 +62,6 @@
 //	wire header       better: magic, version, little-endian, lengths checked, CRC32C of header and data
 //	receive tier      kept: memory if there is room; better: else disk, never an error
 //	spill on insert   kept: SpillMemoryLimit
-//	spill received    kept: at least as much as asked; better: also what waits to be sent, to disk, large and cold
-//	                  first, outside locks
+//	spill received    kept: at least as much as asked; better: also what waits to be sent, to disk, large
+//	                  and cold first, outside locks
 package shuffle

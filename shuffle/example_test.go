@@ -59,8 +59,8 @@ func countWords(ctx context.Context, t shuffle.Transport, budget *mem.Budget, li
 	}
 	defer s.Close()
 
-	// A task is a unit of work that counts as a whole or not at all. If this attempt failed half-way it would be
-	// aborted, and another attempt, here or on another rank, would insert everything again.
+	// A task is a unit of work that counts as a whole or not at all. If this attempt failed half-way it would
+	// be aborted, and another attempt, here or on another rank, would insert everything again.
 	in := s.Begin(uint64(comm.Rank()), 0)
 	for word := range strings.FieldsSeq(line) {
 		data, err := s.Alloc(ctx, len(word))

@@ -25,8 +25,8 @@ import (
 //
 // Every message carries a number; a number seen before is ignored. Whatever remains commutes: credit and
 // wants are running totals of which the largest counts, chunks are added to sums per (task, attempt,
-// partition), commits and retracts say which sums count, and a late retract or chunk finds the task
-// decided. So a transport that repeats or reorders does no harm. One that loses messages must say so (evLinkDown),
+// partition), commits and retracts say which sums count, and a late retract or chunk finds the task decided.
+// So a transport that repeats or reorders does no harm. One that loses messages must say so (evLinkDown),
 // which poisons the operation on both sides.
 //
 // # When a partition is complete

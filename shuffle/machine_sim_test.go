@@ -121,7 +121,8 @@ func (w *world) step(r int, ev event) error {
 		}
 	}
 	if m := rank.m; m.outstanding > receivePool(m.cfg.window, m.cfg.maxChunk) {
-		w.fatalf("rank %d gave %d bytes of credit, its pool has %d", r, m.outstanding, receivePool(m.cfg.window, m.cfg.maxChunk))
+		w.fatalf("rank %d gave %d bytes of credit, its pool has %d",
+			r, m.outstanding, receivePool(m.cfg.window, m.cfg.maxChunk))
 	}
 	return err
 }
@@ -148,7 +149,8 @@ func (w *world) deliver(i int) {
 	for _, it := range sm.msg.items {
 		msg.items = append(msg.items, &item{chunkHeader: it.chunkHeader})
 	}
-	w.logf("%d -> %d: %s %d, %d chunks, value %d, last %v", sm.from, sm.to, sm.msg.kind, sm.msg.seq, len(msg.items), sm.msg.value, last)
+	w.logf("%d -> %d: %s %d, %d chunks, value %d, last %v",
+		sm.from, sm.to, sm.msg.kind, sm.msg.seq, len(msg.items), sm.msg.value, last)
 	_ = w.step(sm.to, event{kind: evMessage, peer: sm.from, msg: msg})
 }
 
@@ -368,8 +370,9 @@ func TestMachineLosesRank(t *testing.T) {
 			}
 			w.ranks[lost].events, w.ranks[lost].owed, w.ranks[lost].loads = nil, nil, nil
 			cause := errors.New("cable cut")
-			arrived := slices.DeleteFunc(w.wire, func(sm simMessage) bool { return sm.to == lost || sm.from == lost && rng.IntN(2) == 0 })
-			w.wire = arrived
+			w.wire = slices.DeleteFunc(w.wire, func(sm simMessage) bool {
+				return sm.to == lost || sm.from == lost && rng.IntN(2) == 0
+			})
 			for r := range w.ranks {
 				if r != lost {
 					_ = w.step(r, event{kind: evLinkDown, peer: lost, err: cause})

@@ -34,9 +34,10 @@ import (
 // Somebody does: a reservation that does not fit calls pressed before it waits, and what becomes spillable
 // later, because it was under way at that moment, is spilled by the spiller, which runs while there is
 // pressure and watches whether reservations wait (see spiller). Requests are served in the order they came,
-// so a large one is not starved. What remains is programs: one that holds memory which it releases only after others get some
-// can stop itself, as with any lock. Insert is no such trap: it waits for room in the outgoing queue, and
-// the queue shrinks by sending, for which the peer needs no memory, or by being spilled under pressure.
+// so a large one is not starved. What remains is programs: one that holds memory which it releases only after
+// others get some can stop itself, as with any lock. Insert is no such trap: it waits for room in the
+// outgoing queue, and the queue shrinks by sending, for which the peer needs no memory, or by being spilled
+// under pressure.
 //
 // Credit cannot deadlock either. A rank that has data and no credit asks for it; the receiver serves
 // requests in order, and the pool has room for the first once what is under way has been placed: see
@@ -48,7 +49,8 @@ import (
 // asked for, one at a time per receiver. At most four chunks exist in memory. An inserter waits in Alloc;
 // the pressure spills whatever of the four is queued or received; those under way arrive within a few
 // polls and are spilled by the spiller. A rank whose queue was spilled gets its chunk back when the loader's
-// turn comes, sends it in the same step, and the receiver keeps or spills it. TestTinyBudget does this.
+// turn comes, sends it in the same step, and the receiver keeps or spills it. The conformance suite does
+// this: "tiny budget" in transporttest.
 
 // reserve waits for n bytes of the budget. It returns nil without a budget.
 func (s *Shuffler) reserve(ctx context.Context, n int64) (*mem.Reservation, error) {

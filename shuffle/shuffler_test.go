@@ -16,6 +16,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/faulty"
 	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
 )
 
@@ -384,6 +385,46 @@ func TestAbortAtAnyMoment(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A reservation that finds everything under way, and so nothing to spill, is served when that arrives,
+// although nobody presses again.
+func TestPressureWhileUnderWay(t *testing.T) {
+	const limit = 300 << 10
+	budget := mem.NewBudget(limit)
+	ts, err := faulty.Wrap(inproc.New(2, inproc.Options{}), "delay@1=100%:40ms", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alloc := mem.NewChecked(t, mem.Host())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var ss []*shuffle.Shuffler
+	for _, tr := range ts {
+		c, err := shuffle.NewCommunicator(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := shuffle.New(shuffle.Options{Comm: c, TotalParts: 2, Budget: budget, Alloc: alloc, SpillDir: t.TempDir(), MaxChunk: limit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		ss = append(ss, s)
+	}
+	fill(t, ctx, ss[0], 1, 200<<10)
+	for ss[0].Statistics().Sent.Chunks == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	res, err := budget.Reserve(ctx, "program", 200<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Release()
+	if st := ss[1].Statistics(); st.Spilled.Chunks != 1 {
+		t.Errorf("%+v", st)
 	}
 }
 

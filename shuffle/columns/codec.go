@@ -36,7 +36,10 @@ const (
 )
 
 // buffersOf is the number of buffers by shape.
-var buffersOf = [...]int{shapeNull: 0, shapeBool: 2, shapeFixed: 2, shapeBinary: 3, shapeList: 2, shapeFixedList: 1, shapeStruct: 1, shapeDict: 2}
+var buffersOf = [...]int{
+	shapeNull: 0, shapeBool: 2, shapeFixed: 2, shapeBinary: 3,
+	shapeList: 2, shapeFixedList: 1, shapeStruct: 1, shapeDict: 2,
+}
 
 // node is a column or part of one.
 type node struct {

@@ -74,8 +74,8 @@ func rowsOf(t *testing.T, c *Codec, batch arrow.RecordBatch, rows []int32, alloc
 	return all
 }
 
-// Every type makes the round trip, also from slices, with and without nulls, cut into small chunks or not, and
-// the hash of a batch is the sum of its chunks'.
+// Every type makes the round trip, also from slices, with and without nulls, cut into small chunks or not,
+// and the hash of a batch is the sum of its chunks'.
 func TestRoundTrip(t *testing.T) {
 	codec, err := NewCodec(allTypes)
 	if err != nil {

@@ -37,6 +37,6 @@
 // list, or the indices into a dictionary. A dictionary holds only the values that the chunk uses. The bytes
 // of a null are zero.
 //
-// Schemas do not travel, since a rank needs one for a partition without rows too; the fingerprint makes sure that
-// both sides have the same.
+// Schemas do not travel, since a rank needs one for a partition without rows too; the fingerprint makes sure
+// that both sides have the same.
 package columns

@@ -14,8 +14,8 @@
 // holds for every rank, or for one: kill@2=#40. duplicate, reorder and delay are harmless to the shuffle;
 // the others must end it on all ranks, with an error that says where.
 //
-// What happens to the n-th message at a rank depends only on the specification, the seed, the rank and n; which message is the n-th
-// depends on the goroutines' timing.
+// What happens to the n-th message at a rank depends only on the specification, the seed, the rank and n;
+// which message is the n-th depends on the goroutines' timing.
 package faulty
 
 import (
@@ -273,8 +273,8 @@ func (e *endpoint) handOut(events []shuffle.Event) (n int) {
 		if h.behind != nil && !h.behind.out {
 			due = false
 		}
-		gone := h.Kind == shuffle.EventPeerDown && len(rest) > 0 && slices.ContainsFunc(rest, func(o *held) bool { return o.Peer == h.Peer })
-		if n == len(events) || !due || waits[h.Peer] || gone {
+		early := h.Kind == shuffle.EventPeerDown && slices.ContainsFunc(rest, func(o *held) bool { return o.Peer == h.Peer })
+		if n == len(events) || !due || waits[h.Peer] || early {
 			waits[h.Peer] = waits[h.Peer] || !h.loose
 			rest = append(rest, h)
 			continue
