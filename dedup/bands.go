@@ -60,7 +60,7 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 		return err
 	}
 	defer f.Close()
-	w := newRecordWriter(out, a.layout, a.TotalParts())
+	w := a.records(out, a.layout, a.TotalParts())
 	var words []uint64
 	var reps []int // rows of the block that enter the bands
 	for f.next() {

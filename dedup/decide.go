@@ -25,8 +25,17 @@ import (
 // components one after another and writes a verdict file: columns doc, kept, inter, union.
 type decideStage struct {
 	*run
-	parts int
+	parts  int
+	maxDoc int64 // bytes of the longest candidate
 }
+
+// huge reports whether two documents of the stage may be too much for an actor's share. Then every partition moves
+// its texts to a scratch file, so that nobody holds chunks while waiting for memory to compare such documents in:
+// chunks in hand cannot be spilled, and who holds them would wait for itself.
+func (s decideStage) huge() bool { return s.plan.budget > 0 && compareBytes(s.maxDoc) > s.plan.share/2 }
+
+// compareBytes is the memory for the texts and window sets of two documents of n bytes.
+func compareBytes(n int64) int64 { return 2 * (lsh.MaxDistinctBytes(n) + n) }
 
 // decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
 var decideRecords = layout{kind: 't', words: 4, blob: true}
@@ -121,7 +130,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	w := newRecordWriter(out, decideRecords, a.parts)
+	w := a.records(out, decideRecords, a.parts)
 	var blob []byte
 	at := 0
 	for {
@@ -216,7 +225,7 @@ func (a *decideActor) load(ctx context.Context, part *shuffle.Partition) (_ *tex
 			s.close()
 		}
 	}()
-	if part.Bytes() > a.plan.share {
+	if part.Bytes() > a.plan.share || a.huge() {
 		if s.file, err = os.CreateTemp(a.env.SpillDir, "texts-*"); err != nil {
 			return nil, nil, err
 		}
@@ -290,7 +299,7 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	}
 	turn := largeTurn{r: a.run}
 	defer turn.done()
-	if need := 2 * (lsh.MaxDistinctBytes(int64(longest)) + int64(longest)); a.plan.budget > 0 && need > a.plan.share/2 {
+	if need := compareBytes(int64(longest)); a.huge() && need > a.plan.share/2 {
 		if err := turn.take(ctx, out.Meter, need, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)); err != nil {
 			return nil, err
 		}

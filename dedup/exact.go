@@ -55,7 +55,7 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if a.normalizes {
 		hi, lo = "class_hi", "class_lo"
 	}
-	w := newRecordWriter(out, a.layout, a.parts)
+	w := a.records(out, a.layout, a.parts)
 	var words []uint64
 	for f.next() {
 		his, los, size := f.u64(hi), f.u64(lo), f.u64("bytes")
@@ -86,7 +86,7 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	// The first pass finds each class's representative, the second names it to the others. Memory
 	// follows the number of classes in the partition.
-	reps := make(map[lsh.Hash128]ref, part.Rows())
+	reps := make(map[lsh.Hash128]ref, min(part.Rows(), a.plan.share/classBytes))
 	each := func(f func(h lsh.Hash128, r ref) error) error {
 		return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
 			r, _ := a.refs.read(w[2:])
@@ -139,7 +139,7 @@ type membersActor struct {
 func (a *membersActor) Close() error { return nil }
 
 func (a *membersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := newRecordWriter(out, a.layout, len(a.splits))
+	w := a.records(out, a.layout, len(a.splits))
 	err := a.eachRow(task, a.refs.columns("doc", "rep"), func(words []uint64) error {
 		doc, _ := a.refs.read(words)
 		return w.add(ctx, a.splitOf(doc.ord), words...)

@@ -66,8 +66,9 @@ func (e *Exec) Validate(bands int) error {
 	check(e.Workers >= 1 && e.Workers <= 4096, "--workers %d: must be from 1 to 4096", e.Workers)
 	check(e.BandsPerIteration >= 1 && e.BandsPerIteration <= bands,
 		"--bands-per-iteration %d: must be from 1 to the number of bands, %d", e.BandsPerIteration, bands)
-	check(e.MemoryLimit == 0 || e.MemoryLimit >= minMemoryLimit,
-		"--memory-limit %d: the smallest that works is %d MiB", e.MemoryLimit, minMemoryLimit>>20)
+	check(e.MemoryLimit == 0 || e.MemoryLimit >= e.minMemoryLimit(),
+		"--memory-limit %dMiB: the smallest that works is %dMiB with %d workers and %d ranks", e.MemoryLimit>>20,
+		e.minMemoryLimit()>>20, e.Workers, e.Ranks)
 	check(e.SplitBytes >= 0, "split size %d: must not be negative", e.SplitBytes)
 	check(e.BatchBytes >= 0, "batch size %d: must not be negative", e.BatchBytes)
 	return errors.Join(errs...)
@@ -76,9 +77,14 @@ func (e *Exec) Validate(bands int) error {
 const (
 	// baseMemory is what the process takes before it holds any data: code, runtime, file handles.
 	baseMemory = 64 << 20
-	// minMemoryLimit leaves an actor a megabyte or so to work in.
-	minMemoryLimit = 128 << 20
+	// minShare is the least an actor can work in.
+	minShare = 8 << 20
 )
+
+// minMemoryLimit is the least memory limit for the actors there are.
+func (e *Exec) minMemoryLimit() int64 {
+	return baseMemory + 2*minShare*int64(max(e.Ranks, e.Workers, 4))
+}
 
 // plan is how memory is shared out. Half of what there is belongs to the shuffles, which spill; of the other
 // half every actor has an equal share, which bounds what it holds beside the rows of a shuffle. Shares are not

@@ -78,5 +78,8 @@ func (r *run) readTurn(ctx context.Context, m executor.Meter, s *signResult, cop
 	if r.plan.maxDoc == 0 || need <= r.plan.maxDoc {
 		return t, nil
 	}
+	if more := need + s.MaxDoc + chunkBytes; more > r.plan.budget {
+		need = more // the chunk it goes into has to fit beside it
+	}
 	return t, t.take(ctx, m, need, fmt.Sprintf("a document of %d MiB in %s", s.MaxDoc>>20, r.set.Files[r.splits[s.Split].First].Name))
 }

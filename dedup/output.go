@@ -25,13 +25,8 @@ var ErrResume = errors.New("work folder belongs to another run")
 // checkOutput returns the result of a complete run with the same Spec and input, if that is what Output holds,
 // and an error if it holds anything else.
 func (r *run) checkOutput() (*Result, error) {
-	for _, dir := range []string{r.Output, r.Work, r.staging} {
-		for i := range r.set.Files {
-			if within(r.set.Files[i].Name, dir) {
-				return nil, fmt.Errorf("%w: the input %s lies in %s; choose an --output and a --work outside of the input",
-					ErrOutput, r.set.Files[i].Name, dir)
-			}
-		}
+	if err := r.checkApart(); err != nil {
+		return nil, err
 	}
 	entries, err := os.ReadDir(r.Output)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -54,6 +49,37 @@ func (r *run) checkOutput() (*Result, error) {
 	}
 	old.AlreadyDone = true
 	return old, nil
+}
+
+// checkApart refuses folders of which one lies in another: a result in the input would be the input of the next run.
+func (r *run) checkApart() error {
+	for _, dir := range []string{r.Output, r.Work} {
+		for i := range r.set.Files {
+			if within(r.set.Files[i].Name, dir) {
+				return fmt.Errorf("%w: the input %s lies in %s; choose an --output and a --work outside of the input",
+					ErrOutput, r.set.Files[i].Name, dir)
+			}
+		}
+		for _, in := range r.Inputs {
+			abs, err := filepath.Abs(in)
+			if err != nil {
+				return err
+			}
+			if st, err := os.Stat(abs); err == nil && st.IsDir() && within(dir, abs) {
+				return fmt.Errorf("%w: %s lies in the input %s; choose an --output and a --work outside of the input", ErrOutput, dir, in)
+			}
+		}
+	}
+	if within(r.Work, r.Output) || within(r.Output, r.Work) {
+		return fmt.Errorf("%w: --output %s and --work %s lie in one another; choose another --work", ErrOutput, r.Output, r.Work)
+	}
+	return nil
+}
+
+// stagingOf is where a run builds its result, beside the output. The random id of the work folder is in its
+// name, so it belongs to that run alone, whatever else runs or was left there.
+func (r *run) stagingOf(w *executor.Work) string {
+	return fmt.Sprintf("%s.%016x.partial", r.Output, w.RunID())
 }
 
 // checkParent finds out before hours of work that the result could not be put in place.
@@ -155,6 +181,14 @@ func (r *run) openWork(ctx context.Context) error {
 	for _, n := range r.work.Notes() {
 		r.note(n)
 	}
+	r.staging = r.stagingOf(r.work)
+	if others, err := filepath.Glob(r.Output + ".????????????????.partial"); err == nil {
+		for _, o := range others {
+			if o != r.staging {
+				r.note(o + " belongs to another run; if that run is over, it can be removed")
+			}
+		}
+	}
 	if r.work.Resumed() {
 		var old job
 		if err = json.Unmarshal(r.work.Meta(), &old); err != nil || old.Format != jobFormat {
@@ -192,11 +226,17 @@ func (r *run) discard() error {
 			return fmt.Errorf("%w: %s holds %s, which is not a run's; choose another --work", ErrResume, r.Work, e.Name())
 		}
 		w, err := executor.OpenWork(dir, nil)
-		if err != nil && !errors.Is(err, executor.ErrLogDamaged) {
+		if errors.Is(err, executor.ErrLogDamaged) {
+			w, err = nil, nil // which staging folder was its cannot be told any more
+		}
+		if err != nil {
 			return err
 		}
-		if err := os.RemoveAll(dir); err != nil {
-			return errors.Join(err, w.Close())
+		if w != nil {
+			err = os.RemoveAll(r.stagingOf(w))
+		}
+		if err = errors.Join(err, os.RemoveAll(dir)); err != nil {
+			return err
 		}
 		if w != nil {
 			_ = w.Close() // its folder is gone, with the lock
@@ -205,7 +245,7 @@ func (r *run) discard() error {
 	if err := os.Remove(r.Work); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.RemoveAll(r.staging)
+	return nil
 }
 
 // checkOtherWork refuses a work folder in which a run with another Spec was left.
@@ -317,7 +357,10 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	if err := syncTree(r.staging); err != nil {
 		return nil, err
 	}
-	// An empty folder of that name may exist; rename replaces it.
+	// An empty folder of that name may exist, and only an empty one can be removed.
+	if err := os.Remove(r.Output); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: something else was put there while this run went on: %w", ErrOutput, err)
+	}
 	if err := os.Rename(r.staging, r.Output); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOutput, err)
 	}

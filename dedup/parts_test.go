@@ -196,8 +196,8 @@ func (m *memorySink) Insert(_ context.Context, c shuffle.Chunk) error {
 func TestRecords(t *testing.T) {
 	for _, l := range []layout{{'a', 1, false}, {'b', 3, false}, {'c', 2, true}} {
 		sink := &memorySink{alloc: mem.NewChecked(t, mem.Host()), not: 3}
-		w := newRecordWriter(sink, l, 4)
-		w.chunk, w.total = 200, 500
+		w := newRecordWriter(sink, l, 4, 500)
+		w.chunk = 200
 		rng := rand.New(rand.NewPCG(5, 5))
 		var want [4][]string
 		for range 300 {

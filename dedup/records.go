@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"unsafe"
@@ -92,16 +93,17 @@ type recordBuffer struct {
 	hash    shuffle.Hash
 }
 
-const (
-	chunkBytes  = 256 << 10
-	bufferBytes = 4 << 20
-)
+// chunkBytes is the size of chunks where there are few partitions; with many they are smaller.
+const chunkBytes = 256 << 10
 
-func newRecordWriter(out chunkSink, l layout, parts int) *recordWriter {
-	w := &recordWriter{
-		out: out, layout: l, parts: make([]recordBuffer, parts), skip: make([]bool, parts),
-		chunk: chunkBytes, total: bufferBytes,
-	}
+// records returns a writer whose buffers take a part of an actor's share of memory.
+func (r *run) records(out chunkSink, l layout, parts int) *recordWriter {
+	return newRecordWriter(out, l, parts, int(min(4<<20, r.plan.share/4)))
+}
+
+func newRecordWriter(out chunkSink, l layout, parts, total int) *recordWriter {
+	w := &recordWriter{out: out, layout: l, parts: make([]recordBuffer, parts), skip: make([]bool, parts), total: total}
+	w.chunk = min(chunkBytes, max(4<<10, total/parts))
 	for p := range w.skip {
 		w.skip[p] = !out.Wanted(p)
 	}
@@ -119,6 +121,9 @@ func (w *recordWriter) addBlob(ctx context.Context, part int, blob []byte, words
 		return nil
 	}
 	b := &w.parts[part]
+	if len(b.blob)+len(blob) > math.MaxUint32 {
+		return fmt.Errorf("dedup: a document of %d bytes: at most 4 GiB can be compared", len(blob))
+	}
 	h := recordHash(words, blob, w.layout.blob)
 	b.hash = b.hash.Add(h)
 	b.words = append(b.words, words...)
@@ -175,10 +180,12 @@ func (w *recordWriter) flushPart(ctx context.Context, part int) error {
 	}
 	c := shuffle.Chunk{Partition: part, Rows: int64(rows), Hash: b.hash, Meta: w.layout.meta(), Data: buf}
 	w.held -= size
-	if cap(b.blob) > 4*chunkBytes {
-		b.blob = nil // one huge document should not be held for the rest of the task
-	}
 	b.words, b.offsets, b.blob, b.hash = b.words[:0], b.offsets[:0], b.blob[:0], shuffle.Hash{}
+	// Rows often come partition after partition. Buffers kept from all of them would add up beyond total, and
+	// one huge document should not be held for the rest of the task.
+	if len(w.parts)*w.chunk > w.total || cap(b.blob) > 4*w.chunk {
+		*b = recordBuffer{}
+	}
 	return w.out.Insert(ctx, c)
 }
 

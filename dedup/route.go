@@ -67,7 +67,7 @@ func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if in.Labels {
 		l, columns = a.labels, labelColumns
 	}
-	w := newRecordWriter(out, l, len(a.splits))
+	w := a.records(out, l, len(a.splits))
 	err := a.eachRowOf(in.File, columns, func(words []uint64) error {
 		doc := words[0]
 		if !in.Labels {

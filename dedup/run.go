@@ -149,7 +149,6 @@ func prepare(o *Options) (*run, error) {
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
-	r.staging = o.Output + ".partial"
 	return r, nil
 }
 
@@ -259,6 +258,9 @@ func (r *run) parts(n, size int64) int {
 
 func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
 
+// classBytes is the memory of one class in the exact stage's table, at worst.
+const classBytes = 96
+
 // maxParts bounds the partitions of one shuffle: each costs a buffer in every inserting actor.
 const maxParts = 1 << 14
 
@@ -266,7 +268,6 @@ func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
 		return nil
 	}
-	const classBytes = 96 // of one class in the exact stage's table, at worst
 	tasks, err := encodeAll(r.signs, func(s signResult) string { return fmt.Sprintf("split-%06d", s.Split) })
 	if err != nil {
 		return err
@@ -359,12 +360,13 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := int64(0)
+	text, longest := int64(0), int64(0)
 	tasks = tasks[:0]
 	for i, rt := range routes {
 		r.steps.Candidates += rt.Candidates
 		r.steps.Pairs += rt.Pairs
 		text += rt.TextBytes
+		longest = max(longest, rt.MaxDoc)
 		if rt.Candidates > 0 {
 			t := out[i]
 			t.Size = rt.TextBytes
@@ -374,7 +376,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	r.steps.CandidateBytes = text
 	// Beside its text a candidate takes its place in the list and its leaders.
 	perCandidate := int64(128) + 16*(r.steps.Pairs/max(1, r.steps.Candidates))
-	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, 2*text+perCandidate*r.steps.Candidates)}, tasks)
+	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, 2*text+perCandidate*r.steps.Candidates), longest}, tasks)
 	if err != nil {
 		return nil, err
 	}

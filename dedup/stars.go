@@ -57,7 +57,7 @@ func (a *starActor) Close() error { return nil }
 
 // Insert sends each edge to the documents that look at it: both for large-star, the larger for small-star.
 func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := newRecordWriter(out, a.layout, a.parts)
+	w := a.records(out, a.layout, a.parts)
 	var words []uint64
 	send := func(u, v ref) error {
 		words = a.refs.append(a.refs.append(words[:0], u), v)

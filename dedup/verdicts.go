@@ -66,7 +66,7 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
 	}
 	if in.Members {
-		w := newRecordWriter(out, memberRecords, len(a.splits))
+		w := a.records(out, memberRecords, len(a.splits))
 		err := a.eachRowOf(in.File, []string{"doc", "rep"}, func(r []uint64) error {
 			return w.add(ctx, a.splitOf(r[1]), r[1], r[0])
 		})
@@ -75,7 +75,7 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 		}
 		return w.flush(ctx)
 	}
-	w := newRecordWriter(out, verdictRecords, len(a.splits))
+	w := a.records(out, verdictRecords, len(a.splits))
 	var err error
 	if a.spec.Verify == VerifyNone {
 		err = a.eachRowOf(in.File, labelColumns, func(r []uint64) error {
@@ -155,7 +155,7 @@ type clustersActor struct {
 func (a *clustersActor) Close() error { return nil }
 
 func (a *clustersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := newRecordWriter(out, removedRecords, len(a.splits))
+	w := a.records(out, removedRecords, len(a.splits))
 	err := a.eachRow(task, removedColumns, func(r []uint64) error {
 		return w.add(ctx, a.splitOf(r[1]), r...)
 	})
@@ -266,7 +266,7 @@ func (a *removalsActor) Insert(ctx context.Context, task executor.Task, out *exe
 	if err := json.Unmarshal(task.Data, &in); err != nil {
 		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
 	}
-	w := newRecordWriter(out, memberLayout, len(a.splits))
+	w := a.records(out, memberLayout, len(a.splits))
 	err := a.eachMember(in.File, func(m member) error {
 		return w.addBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
 	})

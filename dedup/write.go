@@ -68,7 +68,7 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	}
 	largest := &a.signs[in.Splits[0]]
 	for _, split := range in.Splits {
-		if s := &a.signs[split]; s.Need > largest.Need {
+		if s := &a.signs[split]; s.Need+s.MaxDoc > largest.Need+largest.MaxDoc {
 			largest = s
 		}
 	}

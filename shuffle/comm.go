@@ -32,7 +32,8 @@ type Communicator struct {
 	once    sync.Once
 
 	// Used by the goroutine only.
-	ready   []Op // what to post next
+	fatal   error // too many early messages
+	ready   []Op  // what to post next
 	events  [64]Event
 	scratch message
 }
@@ -51,7 +52,7 @@ type earlyMessage struct {
 }
 
 // maxEarly bounds the messages held for operations that this rank has not started. A peer sends at most
-// two per operation.
+// two per operation, so more means that ranks do not run the same program.
 const maxEarly = 1 << 16
 
 // outbox is what waits to be posted to one peer, control messages first.
@@ -95,7 +96,13 @@ func NewCommunicator(t Transport) (*Communicator, error) {
 	if r, n := t.Rank(), t.Size(); n < 1 || r < 0 || r >= n {
 		return nil, fmt.Errorf("shuffle: transport says rank %d of %d", r, n)
 	}
-	c := &Communicator{
+	c := newCommunicator(t)
+	go c.run()
+	return c, nil
+}
+
+func newCommunicator(t Transport) *Communicator {
+	return &Communicator{
 		t: t, rank: t.Rank(), size: t.Size(),
 		ops:     make(map[opKey]*Shuffler),
 		uses:    make(map[opUse]opCount),
@@ -106,8 +113,6 @@ func NewCommunicator(t Transport) (*Communicator, error) {
 		quit:    make(chan struct{}),
 		stopped: make(chan struct{}),
 	}
-	go c.run()
-	return c, nil
 }
 
 // Rank returns this rank, 0 <= Rank < Size.
@@ -196,6 +201,9 @@ func (c *Communicator) run() {
 		}
 		for i := range c.events[:n] {
 			c.handle(&c.events[i])
+		}
+		if err == nil {
+			err = c.fatal
 		}
 		if err != nil {
 			c.shutDown(fmt.Errorf("shuffle: rank %d: transport: %w", c.rank, err))
@@ -419,10 +427,16 @@ func (c *Communicator) find(from int, p *prefix, header []byte) *Shuffler {
 	if n := c.uses[opUse{p.run, p.op}]; p.epoch < n.epoch || p.epoch == n.epoch && p.instance <= n.instances {
 		return nil
 	}
-	if (p.kind == msgHello || p.kind == msgPoison) && c.held < maxEarly {
-		c.early[p.opKey] = append(c.early[p.opKey], earlyMessage{from, slices.Clone(header)})
-		c.held++
+	if p.kind != msgHello && p.kind != msgPoison {
+		return nil
 	}
+	if c.held == maxEarly {
+		c.fatal = fmt.Errorf("%w: %d messages for operations that rank %d has not started, the last for op %d "+
+			"from rank %d", ErrProtocol, maxEarly, c.rank, p.op, from)
+		return nil
+	}
+	c.early[p.opKey] = append(c.early[p.opKey], earlyMessage{from, slices.Clone(header)})
+	c.held++
 	return nil
 }
 

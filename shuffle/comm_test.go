@@ -22,11 +22,7 @@ func (q *quiet) Close() error                             { return nil }
 // Messages go to the operation of their run, op, epoch and instance. For one that is not there, greetings and
 // poison of a later use are kept until it starts; everything of earlier uses and epochs is thrown away.
 func TestCommunicatorRoutes(t *testing.T) {
-	c, err := NewCommunicator(&quiet{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := newCommunicator(&quiet{})
 	key := opKey{run: 1, op: 5, epoch: 2, instance: 1}
 	find := func(k opKey, kind msgKind) *Shuffler {
 		return c.find(0, &prefix{opKey: k, kind: kind}, []byte("header"))
@@ -79,14 +75,24 @@ func TestCommunicatorRoutes(t *testing.T) {
 		t.Error("an epoch that is over was started")
 	}
 	c.unregister(s)
-	c.Close()
-	if _, _, err := c.register(s, 1, 5, 4); !errors.Is(err, ErrClosed) {
-		t.Errorf("after close: %v", err)
+	for i := range maxEarly {
+		find(opKey{run: 77, op: OpID(i), instance: 1}, msgHello)
+	}
+	if !errors.Is(c.fatal, ErrProtocol) || c.held != maxEarly {
+		t.Errorf("%d messages are kept: %v", c.held, c.fatal)
 	}
 }
 
 func TestNewCommunicatorRefuses(t *testing.T) {
 	if _, err := NewCommunicator(nil); err == nil {
 		t.Error("no transport was taken")
+	}
+	c, err := NewCommunicator(&quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if _, err := New(Options{Comm: c, TotalParts: 1}); !errors.Is(err, ErrClosed) {
+		t.Errorf("an operation on a closed communicator: %v", err)
 	}
 }

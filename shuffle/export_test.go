@@ -49,3 +49,10 @@ func (s *Shuffler) OnDisk() []int {
 	}
 	return counts
 }
+
+// Held returns how many bytes of data the shuffler believes to have in memory.
+func (s *Shuffler) Held() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}

@@ -70,7 +70,8 @@ func (n *notifier) fire() {
 }
 
 // New starts an operation on this rank. The same operation must be started on every rank; none waits for
-// another here. The error names every fault in the options.
+// another here, but a rank that has not started takes no data yet, so inserting on the others stops at
+// OutgoingLimit until it has. The error names every fault in the options.
 func New(o Options) (*Shuffler, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
@@ -126,7 +127,7 @@ func New(o Options) (*Shuffler, error) {
 	return s, nil
 }
 
-// Rank and Size are those of the communicator.
+// Rank returns the communicator's rank.
 func (s *Shuffler) Rank() int { return s.comm.rank }
 
 // Size returns the number of ranks.

@@ -238,6 +238,71 @@ func TestSpillDamage(t *testing.T) {
 	}
 }
 
+// An attempt is aborted while its chunks are about to be read back: they are dropped once, and other chunks in
+// the same spill file stay.
+func TestAbortWhileLoading(t *testing.T) {
+	const limit = 1 << 20
+	budget := mem.NewBudget(limit)
+	ts := inproc.New(2, inproc.Options{})
+	alloc := mem.NewChecked(t, mem.Host())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	open := func(r int) *shuffle.Shuffler {
+		c, err := shuffle.NewCommunicator(ts[r])
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		o := shuffle.Options{Comm: c, TotalParts: 2, Alloc: alloc, Budget: budget, SpillDir: t.TempDir(), OutgoingLimit: limit}
+		s, err := shuffle.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	s := open(0)
+	in := s.Begin(1, 0)
+	for range 3 {
+		b, err := s.Alloc(ctx, 70<<10)
+		if err == nil {
+			err = in.Insert(ctx, shuffle.Chunk{Partition: 1, Data: b})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, ctx, s, 0, 70<<10)
+	s.Spill(limit)
+	all, err := budget.Reserve(ctx, "program", limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := open(1)
+	for budget.Stats().Waiting == 0 { // until the loader waits for memory
+		time.Sleep(time.Millisecond)
+	}
+	if err := in.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	all.Release()
+	for _, s := range []*shuffle.Shuffler{s, other} {
+		if err := s.InsertFinished(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, ctx, s, 0, 1)
+	drain(t, ctx, other, 1, 0)
+	for deadline := time.Now().Add(10 * time.Second); budget.Stats().Used != 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are still charged", budget.Stats().Used)
+		}
+	}
+}
+
 // Queued chunks that were spilled are read back and sent once the receiver is there.
 func TestSpillQueued(t *testing.T) {
 	ts := inproc.New(2, inproc.Options{})
@@ -377,6 +442,9 @@ func TestAbortAtAnyMoment(t *testing.T) {
 					t.Errorf("rank %d: %v", r, err)
 				}
 				s.Close()
+				if held := s.Held(); held != 0 {
+					t.Errorf("rank %d believes to hold %d bytes", r, held)
+				}
 			}
 			// What was on its way when the operation ended is released when it arrives.
 			for deadline := time.Now().Add(10 * time.Second); budget.Stats().Used != 0; time.Sleep(time.Millisecond) {

@@ -55,7 +55,7 @@ func TestMistakes(t *testing.T) {
 		{dedup("--format", "files", "--keep", "field:q"), 2, []string{"--keep field:q", "--format files"}},
 		{dedup("--keep", "field:"), 2, []string{"name the column"}},
 		{dedup("--memory-limit", "much"), 2, []string{`"much"`, "8GiB"}},
-		{dedup("--memory-limit", "1MiB"), 2, []string{"--memory-limit", "128 MiB"}},
+		{dedup("--memory-limit", "1MiB", "--workers", "2"), 2, []string{"--memory-limit", "128MiB"}},
 		{dedup("--bands-per-iteration", "21"), 2, []string{"--bands-per-iteration 21", "20"}},
 		{dedup("--progress", "loud"), 2, []string{`"loud"`}},
 		{dedup("--text-field", "body"), 1, []string{`"body"`, "--text-field"}},
