@@ -29,6 +29,7 @@ func (s *selection) gather(i int, bufs [3][]byte) {
 		s.gatherBinary(bufs, rows, s.nulls[i] > 0)
 	case shapeList:
 		at := 0
+		putOffset(bufs[1], s.n.width, 0, at)
 		for k, row := range rows {
 			if s.nulls[i] == 0 || !s.null(row) {
 				from, to := listSpan(s.n, s.arr, int(row))
@@ -74,6 +75,7 @@ func gatherFixed(dst, src []byte, w int, rows []int32) {
 func (s *selection) gatherBinary(bufs [3][]byte, rows []int32, nulls bool) {
 	b := binaryOf(s.arr, s.n.width)
 	at := 0
+	putOffset(bufs[1], s.n.width, 0, at)
 	for k, row := range rows {
 		if !nulls || !s.null(row) {
 			at += copy(bufs[2][at:], b.at(int(row)))

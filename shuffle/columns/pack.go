@@ -40,7 +40,6 @@ func (c *Codec) Pack(batch arrow.RecordBatch, p *Partitioning, alloc func(n int)
 				yield(shuffle.Chunk{}, err)
 				return
 			}
-			clear(buf.Bytes()) // padding and bytes under nulls
 			c.write(buf.Bytes(), cols, i, pc.to-pc.from)
 			ch := shuffle.Chunk{Partition: pc.part, Rows: int64(pc.to - pc.from), Meta: c.meta, Data: buf}
 			for _, row := range p.order[pc.from:pc.to] {
@@ -306,7 +305,7 @@ type blockWriter struct {
 	at      int // where the next buffer goes
 }
 
-// write writes piece i into dst, which is zero and of the right length.
+// write writes piece i into dst, which is of the right length.
 func (c *Codec) write(dst []byte, cols []*selection, i, rows int) {
 	le := binary.LittleEndian
 	le.PutUint32(dst, blockMagic)
@@ -320,13 +319,17 @@ func (c *Codec) write(dst []byte, cols []*selection, i, rows int) {
 	}
 }
 
-// buffer returns the room for the next buffer.
-func (w *blockWriter) buffer(n int64) []byte {
+// buffer returns the room for the next buffer, zeroed on request. The padding is zero in any case.
+func (w *blockWriter) buffer(n int64, zero bool) []byte {
 	binary.LittleEndian.PutUint64(w.b[w.lengths:], uint64(n))
 	w.lengths += 8
-	from := w.at
+	b := w.b[w.at : w.at+int(n)]
+	clear(w.b[w.at+int(n) : w.at+int(padded(n))])
+	if zero {
+		clear(b)
+	}
 	w.at += int(padded(n))
-	return w.b[from : from+int(n)]
+	return b
 }
 
 func (w *blockWriter) node(s *selection, i int) {
@@ -337,7 +340,8 @@ func (w *blockWriter) node(s *selection, i int) {
 	ls := s.lengths(i)
 	var bufs [3][]byte
 	for k := range buffersOf[s.n.shape] {
-		bufs[k] = w.buffer(ls[k])
+		bits := k == 0 || s.n.shape == shapeBool // of which only ones are written
+		bufs[k] = w.buffer(ls[k], bits)
 	}
 	if len(bufs[0]) > 0 {
 		for k, row := range s.piece(i) {

@@ -29,6 +29,10 @@ func (c *Codec) Hash(batch arrow.RecordBatch) (shuffle.Hash, error) {
 func (c *Codec) rowHashes(batch arrow.RecordBatch) []shuffle.Hash {
 	rows := make([]shuffle.Hash, batch.NumRows())
 	for i, n := range c.columns {
+		if col := storage(batch.Column(i)); n.shape == shapeFixed && col.NullN() == 0 &&
+			foldFixed(rows, fixedBytes(col, n.width), n.width) {
+			continue
+		}
 		hs := elementHashes(n, batch.Column(i))
 		for row, h := range rows {
 			rows[row] = fold(h, hs.at(row))
@@ -113,6 +117,33 @@ func elementHashes(n *node, arr arrow.Array) elements {
 	return hs
 }
 
+// foldFixed is hashFixed and fold in one pass, for the columns that most batches consist of. It reports
+// whether w is one of their widths.
+func foldFixed(rows []shuffle.Hash, data []byte, w int) bool {
+	le := binary.LittleEndian
+	switch w {
+	case 1:
+		for i, h := range rows {
+			rows[i] = fold(h, hashInt(uint64(data[i])))
+		}
+	case 2:
+		for i, h := range rows {
+			rows[i] = fold(h, hashInt(uint64(le.Uint16(data[2*i:]))))
+		}
+	case 4:
+		for i, h := range rows {
+			rows[i] = fold(h, hashInt(uint64(le.Uint32(data[4*i:]))))
+		}
+	case 8:
+		for i, h := range rows {
+			rows[i] = fold(h, hashInt(le.Uint64(data[8*i:])))
+		}
+	default:
+		return false
+	}
+	return true
+}
+
 func hashFixed(hs elements, data []byte, w int) {
 	le := binary.LittleEndian
 	for i := range hs {
@@ -136,13 +167,12 @@ func hashBytes(b []byte) shuffle.Hash {
 	return shuffle.Hash{A: u.Hi, B: u.Lo}
 }
 
-// hashInt mixes a number twice, by the finalizers of MurmurHash3_x64 and of SplitMix64 with different
-// offsets, so that the two halves are independent.
-func hashInt(v uint64) shuffle.Hash {
-	return shuffle.Hash{A: mixA(v + 0x9e3779b97f4a7c15), B: mixB(v + 0xd1b54a32d192ed03)}
-}
+// hashInt is the hash of a number as an element: the number itself, since fold mixes. Both halves are the
+// same, so it is no other element's hash.
+func hashInt(v uint64) shuffle.Hash { return shuffle.Hash{A: v, B: v} }
 
-// fold appends a hash to that of a sequence.
+// fold appends an element to the hash of a sequence. The halves are mixed by the finalizers of
+// MurmurHash3_x64 and of SplitMix64, which makes them independent.
 func fold(h, next shuffle.Hash) shuffle.Hash {
 	return shuffle.Hash{A: mixA(h.A*0x9fb21c651e98df25 + next.A), B: mixB(h.B*0xa24baed4963ee407 + next.B)}
 }
