@@ -24,6 +24,7 @@ type Communicator struct {
 	slots []*outgoing              // by cookie; nil if free
 	free  []uint64                 // free cookies
 	down  []error                  // by peer
+	bent  error                    // a message could not be read, see check
 	err   error                    // why the endpoint works no more
 
 	wake    chan struct{} // there is something to post
@@ -129,18 +130,24 @@ func (c *Communicator) Close() error {
 	return nil
 }
 
-// register enters a new operation and gives it its key. Messages that came early are returned, for the
-// caller to deliver.
-func (c *Communicator) register(s *Shuffler, run uint64, op OpID, epoch uint32) ([]earlyMessage, []error, error) {
+// past is what a new operation must know of what happened before it was started.
+type past struct {
+	early []earlyMessage
+	down  []error // by peer
+	bent  error
+}
+
+// register enters a new operation and gives it its key.
+func (c *Communicator) register(s *Shuffler, run uint64, op OpID, epoch uint32) (past, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		return nil, nil, c.err
+		return past{}, c.err
 	}
 	use := opUse{run, op}
 	n, used := c.uses[use]
 	if used && epoch < n.epoch {
-		return nil, nil, fmt.Errorf("shuffle: op %d in epoch %d: epoch %d has begun", op, epoch, n.epoch)
+		return past{}, fmt.Errorf("shuffle: op %d in epoch %d: epoch %d has begun", op, epoch, n.epoch)
 	}
 	if epoch > n.epoch {
 		n = opCount{epoch: epoch}
@@ -156,7 +163,7 @@ func (c *Communicator) register(s *Shuffler, run uint64, op OpID, epoch uint32) 
 			delete(c.early, k)
 		}
 	}
-	return early, slices.Clone(c.down), nil
+	return past{early: early, down: slices.Clone(c.down), bent: c.bent}, nil
 }
 
 func (c *Communicator) unregister(s *Shuffler) {
@@ -440,8 +447,8 @@ func (c *Communicator) find(from int, p *prefix, header []byte) *Shuffler {
 	return nil
 }
 
-// check decodes the start of a message. A message that fails its checksum could have been for any
-// operation, so all of them end.
+// check decodes the start of a message. A message that fails its checksum could have been for any operation,
+// also one that this rank has yet to start, so all of them end: those that run now, and every later one.
 func (c *Communicator) check(ev *Event) (p prefix, body []byte, ok bool) {
 	p, body, err := decodePrefix(ev.Header)
 	if err == nil && (p.source != ev.Peer || p.dest != c.rank) {
@@ -452,6 +459,9 @@ func (c *Communicator) check(ev *Event) (p prefix, body []byte, ok bool) {
 	}
 	err = fmt.Errorf("message from rank %d to rank %d: %w", ev.Peer, c.rank, err)
 	c.mu.Lock()
+	if c.bent == nil {
+		c.bent = err
+	}
 	ops := c.active()
 	c.mu.Unlock()
 	for _, s := range ops {

@@ -97,7 +97,7 @@ func New(o Options) (*Shuffler, error) {
 	s.spiller.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	early, down, err := s.comm.register(s, o.Run, o.Op, o.Epoch)
+	past, err := s.comm.register(s, o.Run, o.Op, o.Epoch)
 	if err != nil {
 		s.pool.release()
 		return nil, err
@@ -111,15 +111,18 @@ func New(o Options) (*Shuffler, error) {
 	s.unread = len(s.m.parts)
 	_ = s.step(event{kind: evStart})
 	var msg message
-	for _, e := range early {
+	for _, e := range past.early {
 		if p, body, err := decodePrefix(e.header); err == nil { // it was decoded before
 			_ = s.step(s.decoded(&msg, p, body, nil))
 		}
 	}
-	for p, cause := range down {
+	for p, cause := range past.down {
 		if cause != nil {
 			_ = s.step(event{kind: evLinkDown, peer: p, err: cause})
 		}
+	}
+	if past.bent != nil {
+		_ = s.step(event{kind: evAbort, err: past.bent}) // not an error of New: the other ranks must hear of it
 	}
 	if o.Budget != nil {
 		s.unhook = o.Budget.OnPressure(0, s.pressed)
