@@ -82,6 +82,7 @@ func (s *Shuffler) loadItems(items []*item) error {
 		s.store.free(it.ref)
 		if it.place != onDisk {
 			bufs[i].Release()
+			bufs[i] = nil
 			continue
 		}
 		it.place, it.data, it.meta = inMemory, bufs[i], metas[i]

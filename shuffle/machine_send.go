@@ -71,6 +71,9 @@ func (q *itemQueue) pop() *item {
 	q.items[q.head] = nil
 	q.head++
 	q.cost -= it.cost()
+	if q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+	}
 	return it
 }
 
