@@ -144,8 +144,8 @@ func TestBudgetLimitsAndOrder(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
+			r.Release() // before it is told, since the test counts what is held after that
 			got <- name
-			r.Release()
 		}()
 		for b.Stats().Waiting == before {
 			time.Sleep(time.Millisecond)
