@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -29,9 +28,8 @@ type bandInput struct {
 	Members string `json:"members"`
 }
 
-func (s bandsStage) Name() string                  { return fmt.Sprintf("bands-%03d-%03d", s.lo, s.hi) }
-func (s bandsStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s bandsStage) TotalParts() int               { return (s.hi - s.lo) * s.perBand }
+func (s bandsStage) Name() string    { return fmt.Sprintf("bands-%03d-%03d", s.lo, s.hi) }
+func (s bandsStage) TotalParts() int { return (s.hi - s.lo) * s.perBand }
 
 func (s bandsStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &bandsActor{bandsStage: s, env: env, layout: layout{kind: 'b', words: 1 + s.refs.words()}}, nil
@@ -47,9 +45,9 @@ type bandsActor struct {
 func (a *bandsActor) Close() error { return nil }
 
 func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	var in bandInput
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[bandInput](task)
+	if err != nil {
+		return err
 	}
 	members, err := a.ordinals(in.Members, "doc")
 	if err != nil {

@@ -3,7 +3,6 @@ package dedup
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/executor"
 )
@@ -24,8 +23,7 @@ type componentsInput struct {
 	Vertices int64    `json:"vertices"`
 }
 
-func (s componentsStage) Name() string                  { return "components" }
-func (s componentsStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
+func (s componentsStage) Name() string { return "components" }
 
 func (s componentsStage) NewActor(context.Context, *executor.Env) (executor.Actor, error) {
 	return componentsActor(s), nil
@@ -36,9 +34,9 @@ type componentsActor struct{ *run }
 func (a componentsActor) Close() error { return nil }
 
 func (a componentsActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	var in componentsInput
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return nil, fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[componentsInput](task)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := out.Reserve(ctx, "components", unionFindBytes(in.Vertices)); err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package dedup
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,26 +39,17 @@ func compareBytes(n int64) int64 { return 2 * (lsh.MaxDistinctBytes(n) + n) }
 // decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
 var decideRecords = layout{kind: 't', words: 4, blob: true}
 
-func (s decideStage) Name() string                  { return "decide" }
-func (s decideStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s decideStage) TotalParts() int               { return s.parts }
+func (s decideStage) Name() string    { return "decide" }
+func (s decideStage) TotalParts() int { return s.parts }
 
 func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	norm, err := lsh.ParseNormalization(s.spec.Normalize)
-	if err != nil {
-		return nil, err
-	}
-	threshold, err := lsh.ParseThreshold(s.spec.Threshold)
-	if err != nil {
-		return nil, err
-	}
 	windows, err := lsh.NewWindows(s.spec.CharNgrams)
 	if err != nil {
 		return nil, err
 	}
 	return &decideActor{
-		decideStage: s, env: env, norm: lsh.NewNormalizer(norm),
-		decider: decider{windows: windows, threshold: threshold, cacheSize: int(s.plan.share / 2)},
+		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
+		decider: decider{windows: windows, threshold: s.threshold, cacheSize: int(s.plan.share / 2)},
 	}, nil
 }
 
@@ -105,9 +95,9 @@ func (a *decideActor) wanted(file string) (w wanted, err error) {
 }
 
 func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
-	var in routeResult
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[routeResult](task)
+	if err != nil {
+		return err
 	}
 	want, err := a.wanted(in.File)
 	if err != nil {

@@ -239,20 +239,19 @@ func TestAgainstReference(t *testing.T) {
 			if res.Digest != want || res.Steps.Removed != int64(removed) {
 				t.Errorf("digest %s with %d removed, the reference has %s with %d", res.Digest, res.Steps.Removed, want, removed)
 			}
-			checkOutput(t, c, s, out, verdicts)
+			checkOutput(t, c, out, verdicts)
 		})
 	}
 }
 
 // checkOutput compares the kept files with what the verdicts say, line by line.
-func checkOutput(t *testing.T, c testCorpus, s Spec, out string, verdicts map[uint64]Verdict) {
+func checkOutput(t *testing.T, c testCorpus, out string, verdicts map[uint64]Verdict) {
 	t.Helper()
 	kept := 0
-	for ord, d := range c.ordered() {
+	for ord := range c.ordered() {
 		if verdicts[ord].Kept == ord {
 			kept++
 		}
-		_ = d
 	}
 	lines := 0
 	err := filepath.WalkDir(filepath.Join(out, "kept"), func(path string, d fs.DirEntry, err error) error {

@@ -2,8 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -23,9 +21,8 @@ type exactStage struct {
 
 var exactRecords = layout{kind: 'x', words: 2} // content hash; the ref follows
 
-func (s exactStage) Name() string                  { return "exact" }
-func (s exactStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s exactStage) TotalParts() int               { return s.parts }
+func (s exactStage) Name() string    { return "exact" }
+func (s exactStage) TotalParts() int { return s.parts }
 
 func (s exactStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	l := exactRecords
@@ -42,9 +39,9 @@ type exactActor struct {
 func (a *exactActor) Close() error { return nil }
 
 func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	var in signResult
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[signResult](task)
+	if err != nil {
+		return err
 	}
 	f, err := a.openColumns(in.File)
 	if err != nil {
@@ -122,9 +119,8 @@ func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 // these documents out, and the verdicts give them their representative's fate.
 type membersStage struct{ *run }
 
-func (s membersStage) Name() string                  { return "members" }
-func (s membersStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s membersStage) TotalParts() int               { return len(s.splits) }
+func (s membersStage) Name() string    { return "members" }
+func (s membersStage) TotalParts() int { return len(s.splits) }
 
 func (s membersStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &membersActor{membersStage: s, env: env, layout: layout{kind: 'm', words: 2 * s.refs.words()}}, nil

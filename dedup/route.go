@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,9 +37,8 @@ type routeResult struct {
 	MaxDoc     int64  `json:"max_doc"`    // bytes of the longest of them
 }
 
-func (s routeStage) Name() string                  { return "route" }
-func (s routeStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s routeStage) TotalParts() int               { return len(s.splits) }
+func (s routeStage) Name() string    { return "route" }
+func (s routeStage) TotalParts() int { return len(s.splits) }
 
 func (s routeStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &routeActor{
@@ -59,16 +57,16 @@ type routeActor struct {
 func (a *routeActor) Close() error { return nil }
 
 func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	var in routeInput
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[routeInput](task)
+	if err != nil {
+		return err
 	}
 	l, columns := a.pairs, a.refs.columns("doc", "leader")
 	if in.Labels {
 		l, columns = a.labels, labelColumns
 	}
 	w := a.records(out, l, len(a.splits))
-	err := a.eachRowOf(in.File, columns, func(words []uint64) error {
+	err = a.eachRowOf(in.File, columns, func(words []uint64) error {
 		doc := words[0]
 		if !in.Labels {
 			r, _ := a.refs.read(words)

@@ -3,7 +3,6 @@ package dedup
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -190,9 +189,9 @@ func (c refCodec) columns(names ...string) []string {
 
 // eachRow calls f for every row of the row file that is the result of an earlier task.
 func (r *run) eachRow(task executor.Task, columns []string, f func(words []uint64) error) error {
-	var in rowResult
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[rowResult](task)
+	if err != nil {
+		return err
 	}
 	return r.eachRowOf(in.File, columns, f)
 }
@@ -302,22 +301,4 @@ func partOf(h uint64, parts int) int {
 	h ^= h >> 32
 	hi, _ := bits.Mul64(h*0xd6e8feb86659fd93, uint64(parts))
 	return int(hi)
-}
-
-// oneResult is the result of a task that hands on one description.
-func oneResult(task executor.Task, v any) ([]executor.Task, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	return []executor.Task{{ID: task.ID, Data: data, Size: task.Size}}, nil
-}
-
-// partTask describes the result of a partition.
-func partTask(part int, v any) executor.Task {
-	data, err := json.Marshal(v)
-	if err != nil {
-		data = nil // a struct of integers and strings always encodes
-	}
-	return executor.Task{ID: fmt.Sprintf("part-%06d", part), Data: data}
 }

@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -45,7 +44,9 @@ type run struct {
 	Options
 	spec       *Spec
 	refs       refCodec
-	normalizes bool
+	norm       lsh.Normalization
+	normalizes bool // norm changes something
+	threshold  lsh.Threshold
 	params     lsh.Params
 	plan       plan
 
@@ -139,12 +140,12 @@ func prepare(o *Options) (*run, error) {
 	if o.Work, err = filepath.Abs(o.Work); err != nil {
 		return nil, err
 	}
-	norm, err := lsh.ParseNormalization(o.Spec.Normalize)
+	norm, threshold, err := o.Spec.parse()
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
-		Options: *o, normalizes: norm != 0, params: o.Spec.Params(),
+		Options: *o, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
 		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
 	}
 	r.spec = &r.Spec
@@ -164,6 +165,9 @@ func (r *run) note(line string) {
 		r.Note(line)
 	}
 }
+
+// Resources are those of every stage: each embeds the run and keeps one CPU busy.
+func (r *run) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
 
 // kernels makes the kernels of one actor.
 func (r *run) kernels() (lsh.Kernels, error) { return r.Exec.Kernels(r.params) }
@@ -220,12 +224,19 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 }
 
 func (r *run) sign(ctx context.Context) error {
-	tasks := make([]executor.Task, len(r.splits))
-	for i, sp := range r.splits {
-		tasks[i] = executor.Task{ID: fmt.Sprintf("split-%06d", i), Data: fmt.Append(nil, i), Size: sp.Size}
-	}
-	if len(tasks) == 0 {
+	if len(r.splits) == 0 {
 		return nil
+	}
+	indexes := make([]int, len(r.splits))
+	for i := range indexes {
+		indexes[i] = i
+	}
+	tasks, err := encodeTasks("split", indexes)
+	if err != nil {
+		return err
+	}
+	for i, sp := range r.splits {
+		tasks[i].Size = sp.Size
 	}
 	out, err := r.ex.Execute(ctx, []executor.Stage{signStage{r}}, tasks)
 	if err != nil {
@@ -268,7 +279,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
 		return nil
 	}
-	tasks, err := encodeAll(r.signs, func(s signResult) string { return fmt.Sprintf("split-%06d", s.Split) })
+	tasks, err := encodeTasks("split", r.signs)
 	if err != nil {
 		return err
 	}
@@ -293,14 +304,16 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 	if len(r.signs) == 0 {
 		return nil, nil
 	}
-	tasks := make([]executor.Task, len(r.signs))
+	inputs := make([]bandInput, len(r.signs))
 	for i, s := range r.signs {
-		in := bandInput{Sign: s.File, Members: r.members[i].File}
-		data, err := json.Marshal(in)
-		if err != nil {
-			return nil, err
-		}
-		tasks[i] = executor.Task{ID: fmt.Sprintf("split-%06d", i), Data: data, Size: s.Docs}
+		inputs[i] = bandInput{Sign: s.File, Members: r.members[i].File}
+	}
+	tasks, err := encodeTasks("split", inputs)
+	if err != nil {
+		return nil, err
+	}
+	for i, s := range r.signs {
+		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
 	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)))
@@ -337,18 +350,14 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if r.spec.Verify == VerifyNone {
 		return labels, nil // which are verdicts then
 	}
-	var tasks []executor.Task
-	add := func(file string, labels bool) error {
-		data, err := json.Marshal(routeInput{File: file, Labels: labels})
-		tasks = append(tasks, executor.Task{ID: fmt.Sprintf("file-%06d", len(tasks)), Data: data})
-		return err
-	}
+	var inputs []routeInput
 	for _, l := range labels {
-		err = errors.Join(err, add(l, true))
+		inputs = append(inputs, routeInput{File: l, Labels: true})
 	}
 	for _, p := range pairs {
-		err = errors.Join(err, add(p.File, false))
+		inputs = append(inputs, routeInput{File: p.File})
 	}
+	tasks, err := encodeTasks("file", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -386,21 +395,16 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 // gatherRemovals brings verdicts and members together and returns a removal file for each split, or "".
 func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, error) {
 	removals := make([]string, len(r.splits))
-	var tasks []executor.Task
-	add := func(file string, members bool) error {
-		data, err := json.Marshal(spreadInput{File: file, Members: members})
-		tasks = append(tasks, executor.Task{ID: fmt.Sprintf("file-%06d", len(tasks)), Data: data})
-		return err
-	}
-	var err error
+	var inputs []spreadInput
 	for _, v := range verdicts {
-		err = errors.Join(err, add(v, false))
+		inputs = append(inputs, spreadInput{File: v})
 	}
 	for _, m := range r.members {
 		if m.Rows > 0 {
-			err = errors.Join(err, add(m.File, true))
+			inputs = append(inputs, spreadInput{File: m.File, Members: true})
 		}
 	}
+	tasks, err := encodeTasks("file", inputs)
 	if err != nil || len(tasks) == 0 {
 		return removals, err
 	}
@@ -431,10 +435,11 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	if err := os.MkdirAll(r.staging, 0o777); err != nil {
 		return nil, err
 	}
-	var tasks []executor.Task
+	var inputs []writeInput
+	var sizes []int64
 	for at := 0; at < len(r.splits); {
 		// Splits that share a file belong to one task.
-		in := writeInput{Index: len(tasks), First: r.splits[at].First, Last: r.splits[at].Last}
+		in := writeInput{Index: len(inputs), First: r.splits[at].First, Last: r.splits[at].Last}
 		size := int64(0)
 		for at < len(r.splits) && r.splits[at].First <= in.Last {
 			in.Last = r.splits[at].Last
@@ -444,15 +449,15 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 			size += r.splits[at].Size
 			at++
 		}
-		data, err := json.Marshal(in)
-		if err != nil {
-			return nil, err
-		}
-		tasks = append(tasks, executor.Task{ID: fmt.Sprintf("files-%06d", in.Index), Data: data, Size: size})
+		inputs, sizes = append(inputs, in), append(sizes, size)
 	}
 	total := &writeResult{}
-	if len(tasks) == 0 {
-		return total, nil
+	tasks, err := encodeTasks("files", inputs)
+	if err != nil || len(tasks) == 0 {
+		return total, err
+	}
+	for i, size := range sizes {
+		tasks[i].Size = size
 	}
 	out, err := r.ex.Execute(ctx, []executor.Stage{writeStage{r}}, tasks)
 	if err != nil {
@@ -491,30 +496,6 @@ func (r *run) checkLedger(w *writeResult) error {
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}
 	return nil
-}
-
-// decodeAll decodes the data of tasks.
-func decodeAll[T any](tasks []executor.Task) ([]T, error) {
-	out := make([]T, len(tasks))
-	for i, t := range tasks {
-		if err := json.Unmarshal(t.Data, &out[i]); err != nil {
-			return nil, fmt.Errorf("dedup: result %s: %w", t.ID, err)
-		}
-	}
-	return out, nil
-}
-
-// encodeAll makes a task of each value.
-func encodeAll[T any](values []T, id func(T) string) ([]executor.Task, error) {
-	out := make([]executor.Task, len(values))
-	for i, v := range values {
-		data, err := json.Marshal(v)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = executor.Task{ID: id(v), Data: data}
-	}
-	return out, nil
 }
 
 // filesOf returns the row files that are the results of tasks, without empty ones.

@@ -2,9 +2,7 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"unicode/utf8"
@@ -44,19 +42,14 @@ type signResult struct {
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
 }
 
-func (signStage) Name() string                  { return "sign" }
-func (signStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
+func (signStage) Name() string { return "sign" }
 
 func (s signStage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
 	kernels, err := s.kernels()
 	if err != nil {
 		return nil, err
 	}
-	norm, err := lsh.ParseNormalization(s.spec.Normalize)
-	if err != nil {
-		return nil, err
-	}
-	return &signActor{run: s.run, env: env, kernels: kernels, norm: lsh.NewNormalizer(norm)}, nil
+	return &signActor{run: s.run, env: env, kernels: kernels, norm: lsh.NewNormalizer(s.norm)}, nil
 }
 
 type signActor struct {
@@ -99,13 +92,13 @@ func (r *run) signColumns() []colfile.Column {
 func bandColumn(b int) string { return "band_" + strconv.Itoa(b) }
 
 func (a *signActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	var split int
-	if err := json.Unmarshal(task.Data, &split); err != nil {
-		return nil, fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	split, err := decodeTask[int](task)
+	if err != nil {
+		return nil, err
 	}
 	var res signResult
 	var file *executor.File
-	err := a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
+	err = a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
 		if file != nil {
 			if err := out.Remove(file); err != nil {
 				return err

@@ -136,13 +136,19 @@ func (s *Spec) Validate() error {
 	return errors.Join(errs...)
 }
 
+// parse reads the options that are written as text.
+func (s *Spec) parse() (lsh.Normalization, lsh.Threshold, error) {
+	n, err := lsh.ParseNormalization(s.Normalize)
+	if err != nil {
+		return 0, lsh.Threshold{}, err
+	}
+	t, err := lsh.ParseThreshold(s.Threshold)
+	return n, t, err
+}
+
 // canonical brings equivalent spellings to one, so that they have one hash.
 func (s *Spec) canonical() error {
-	t, err := lsh.ParseThreshold(s.Threshold)
-	if err != nil {
-		return err
-	}
-	n, err := lsh.ParseNormalization(s.Normalize)
+	n, t, err := s.parse()
 	if err != nil {
 		return err
 	}

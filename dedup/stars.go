@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -40,8 +39,7 @@ func (s starStage) Name() string {
 	return fmt.Sprintf("star-%02d-small", s.round)
 }
 
-func (s starStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s starStage) TotalParts() int               { return s.parts }
+func (s starStage) TotalParts() int { return s.parts }
 
 func (s starStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &starActor{s, env, layout{kind: 's', words: 2 * s.refs.words()}}, nil
@@ -137,19 +135,14 @@ func (r *run) starComponents(ctx context.Context, pairs []rowResult) ([]string, 
 	const vertexBytes = 96 // of one document in a partition's table, at worst
 	vertices := min(r.steps.Documents, 2*r.steps.BandPairs)
 	parts := r.parts(vertices, vertexBytes)
-	tasks := make([]executor.Task, len(pairs))
-	for i, p := range pairs {
-		data, err := json.Marshal(p)
-		if err != nil {
-			return nil, err
-		}
-		tasks[i] = executor.Task{ID: fmt.Sprintf("file-%06d", i), Data: data}
+	tasks, err := encodeTasks("file", pairs)
+	if err != nil {
+		return nil, err
 	}
 	// The constant leaves the proven O(log^2 n) plenty of room; only a fault in the program reaches the bound.
 	logN := bits.Len64(uint64(vertices))
 	var last shuffle.Hash
 	for round := range 16 + 4*logN*logN {
-		var err error
 		for _, large := range []bool{true, false} {
 			if tasks, err = r.ex.Shuffle(ctx, starStage{r, round, large, parts}, tasks); err != nil {
 				return nil, err
@@ -178,8 +171,7 @@ func (r *run) starComponents(ctx context.Context, pairs []rowResult) ([]string, 
 // labelStage turns edges that point to the smallest document of their component into labels.
 type labelStage struct{ *run }
 
-func (s labelStage) Name() string                  { return "labels" }
-func (s labelStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
+func (s labelStage) Name() string { return "labels" }
 
 func (s labelStage) NewActor(context.Context, *executor.Env) (executor.Actor, error) {
 	return labelActor(s), nil

@@ -2,9 +2,7 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -45,9 +43,8 @@ var (
 	removedColumns = []string{"doc", "kept", "inter", "union", "evidence"}
 )
 
-func (s spreadStage) Name() string                  { return "spread" }
-func (s spreadStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s spreadStage) TotalParts() int               { return len(s.splits) }
+func (s spreadStage) Name() string    { return "spread" }
+func (s spreadStage) TotalParts() int { return len(s.splits) }
 
 func (s spreadStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &spreadActor{s, env}, nil
@@ -61,9 +58,9 @@ type spreadActor struct {
 func (a *spreadActor) Close() error { return nil }
 
 func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	var in spreadInput
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[spreadInput](task)
+	if err != nil {
+		return err
 	}
 	if in.Members {
 		w := a.records(out, memberRecords, len(a.splits))
@@ -76,7 +73,6 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 		return w.flush(ctx)
 	}
 	w := a.records(out, verdictRecords, len(a.splits))
-	var err error
 	if a.spec.Verify == VerifyNone {
 		err = a.eachRowOf(in.File, labelColumns, func(r []uint64) error {
 			if r[0] == r[1] {
@@ -139,9 +135,8 @@ type clustersStage struct{ *run }
 
 var removedRecords = layout{kind: 'r', words: 5}
 
-func (s clustersStage) Name() string                  { return "clusters" }
-func (s clustersStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s clustersStage) TotalParts() int               { return len(s.splits) }
+func (s clustersStage) Name() string    { return "clusters" }
+func (s clustersStage) TotalParts() int { return len(s.splits) }
 
 func (s clustersStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &clustersActor{s, env}, nil
@@ -246,9 +241,8 @@ func (f *columnReader) userIDs(kind corpus.IDKind) (func(i int) userID, error) {
 // removalsStage brings the rows to the split of their document and sorts them.
 type removalsStage struct{ *run }
 
-func (s removalsStage) Name() string                  { return "removals" }
-func (s removalsStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s removalsStage) TotalParts() int               { return len(s.splits) }
+func (s removalsStage) Name() string    { return "removals" }
+func (s removalsStage) TotalParts() int { return len(s.splits) }
 
 func (s removalsStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &removalsActor{s, env}, nil
@@ -262,12 +256,12 @@ type removalsActor struct {
 func (a *removalsActor) Close() error { return nil }
 
 func (a *removalsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	var in rowResult
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[rowResult](task)
+	if err != nil {
+		return err
 	}
 	w := a.records(out, memberLayout, len(a.splits))
-	err := a.eachMember(in.File, func(m member) error {
+	err = a.eachMember(in.File, func(m member) error {
 		return w.addBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
 	})
 	if err != nil {

@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -47,8 +46,7 @@ type writeResult struct {
 	Of      uint64 `json:"of"`
 }
 
-func (s writeStage) Name() string                  { return "write" }
-func (s writeStage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
+func (s writeStage) Name() string { return "write" }
 
 func (s writeStage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
 	return &writeActor{run: s.run, env: env}, nil
@@ -62,9 +60,9 @@ type writeActor struct {
 func (a *writeActor) Close() error { return nil }
 
 func (a *writeActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	var in writeInput
-	if err := json.Unmarshal(task.Data, &in); err != nil {
-		return nil, fmt.Errorf("dedup: task %s: %w", task.ID, err)
+	in, err := decodeTask[writeInput](task)
+	if err != nil {
+		return nil, err
 	}
 	largest := &a.signs[in.Splits[0]]
 	for _, split := range in.Splits {

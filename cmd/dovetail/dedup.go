@@ -105,9 +105,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	f.opts.Progress = rep
 	f.opts.Note = func(line string) { rep.Note("", line) }
 	if !rep.machine {
-		for _, line := range f.chances() {
-			f.opts.Note(line)
-		}
+		f.opts.Note(f.chance())
 	}
 	res, err := dedup.Run(cmd.Context(), f.opts)
 	rep.close()
@@ -181,12 +179,12 @@ func (f *dedupFlags) chooseBands() error {
 	return nil
 }
 
-// chances says what the bands catch.
-func (f *dedupFlags) chances() []string {
+// chance says what the bands catch. The Spec is valid.
+func (f *dedupFlags) chance() string {
 	s := &f.opts.Spec
 	t, err := lsh.ParseThreshold(s.Threshold)
 	if err != nil {
-		return nil
+		return err.Error()
 	}
 	at := func(j float64) float64 { return 100 * lsh.CandidateProbability(j, s.NumBands, s.MinhashesPerBand) }
 	j := t.Float()
@@ -195,7 +193,7 @@ func (f *dedupFlags) chances() []string {
 	if high := (1 + j) / 2; j < 1 {
 		line += fmt.Sprintf(", at %.3g with %.1f %%", high, at(high))
 	}
-	return []string{line}
+	return line
 }
 
 // summary prints what was found.

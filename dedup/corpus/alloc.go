@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/dovetail-dedup/dovetail/mem"
+	"github.com/dovetail-dedup/dovetail/mem/arrowmem"
 )
 
 // arena is the Arrow allocator of the column chunks of a row group that are being read, or of a file that
@@ -64,19 +65,7 @@ func (a *arena) refuse(err error) {
 }
 
 // Reallocate returns size bytes that begin with the contents of old, which is freed.
-func (a *arena) Reallocate(size int, old []byte) []byte {
-	if 0 < size && size <= cap(old) {
-		next := old[:size]
-		if size > len(old) {
-			clear(next[len(old):])
-		}
-		return next
-	}
-	next := a.Allocate(size)
-	copy(next, old)
-	a.Free(old)
-	return next
-}
+func (a *arena) Reallocate(size int, old []byte) []byte { return arrowmem.Reallocate(a, size, old) }
 
 // Free frees what Allocate or Reallocate returned.
 func (a *arena) Free(data []byte) {

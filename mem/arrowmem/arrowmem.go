@@ -71,7 +71,11 @@ func (a *Allocator) Allocate(size int) []byte {
 }
 
 // Reallocate returns size bytes that start with the contents of old, and frees old.
-func (a *Allocator) Reallocate(size int, old []byte) []byte {
+func (a *Allocator) Reallocate(size int, old []byte) []byte { return Reallocate(a, size, old) }
+
+// Reallocate is the method of that name for any Arrow allocator that clears what it allocates: it returns size
+// bytes that start with the contents of old, the rest cleared, in place where the capacity allows.
+func Reallocate(a memory.Allocator, size int, old []byte) []byte {
 	if size <= cap(old) && size > 0 {
 		next := old[:size]
 		if size > len(old) {
