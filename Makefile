@@ -18,6 +18,7 @@ build: ## bin/dovetail
 run: build ## deduplicate the Go distribution's own tree and say what was found
 	rm -rf $(OUT)
 	mkdir -p $(OUT)
+	echo module results > $(OUT)/go.mod # the result holds Go files, which are no packages of this module
 	bin/dovetail dedup --format files --input $(GOROOT_TEXT)/src $(GOROOT_TEXT)/test --output $(OUT)/clean
 
 test: ## all tests, without the long ones

@@ -66,6 +66,10 @@ func TestOneDigest(t *testing.T) {
 		if res.Digest != want {
 			t.Errorf("digest %s, the reference has %s", res.Digest, want)
 		}
+		v, err := Verify(t.Context(), VerifyOptions{Dir: filepath.Join(base, "out"), Inputs: inputs, Sample: -1})
+		if err != nil || !v.OK() || v.Digest != want {
+			t.Errorf("verification: %+v, %v", v, err)
+		}
 		left, err := filepath.Glob(filepath.Join(base, "*"))
 		slices.Sort(left)
 		if err != nil || len(left) != 2 {

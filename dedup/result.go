@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -33,7 +34,11 @@ type Result struct {
 	Steps      Steps             `json:"steps"`
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
-	Inputs     []InputFile       `json:"inputs"`
+	// InputPaths are the inputs as they were given, made absolute; Inputs are the files found there.
+	InputPaths []string    `json:"input_paths"`
+	Inputs     []InputFile `json:"inputs"`
+	// Parts are the ranges of Inputs that the numbered files of removed/ and clusters/ are about.
+	Parts []FileRange `json:"parts"`
 
 	// AlreadyDone is set when the output was complete before the run, which then did nothing.
 	AlreadyDone bool `json:"-"`
@@ -97,12 +102,34 @@ type InputFile struct {
 	Footer  string    `json:"footer"`
 }
 
+// FileRange is a range of input files, both ends included.
+type FileRange struct {
+	First int `json:"first"`
+	Last  int `json:"last"`
+}
+
 func (r *run) inputFiles() []InputFile {
 	out := make([]InputFile, len(r.set.Files))
 	for i, f := range r.set.Files {
 		out[i] = InputFile{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Footer: f.Footer}
 	}
 	return out
+}
+
+// absolutePaths makes inputs absolute without cleaning them: what ".." means behind a link is for the file system
+// to say.
+func absolutePaths(inputs []string) ([]string, error) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(inputs)
+	for i, in := range out {
+		if !filepath.IsAbs(in) {
+			out[i] = wd + string(filepath.Separator) + in
+		}
+	}
+	return out, nil
 }
 
 const resultName = "run.json"

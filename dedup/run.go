@@ -42,6 +42,7 @@ type Options struct {
 // run is one run of the pipeline.
 type run struct {
 	Options
+	paths      []string // Inputs, absolute if they are on the local disk
 	spec       *Spec
 	refs       refCodec
 	norm       lsh.Normalization
@@ -61,6 +62,7 @@ type run struct {
 
 	signs   []signResult
 	members []rowResult
+	ranges  []FileRange // of the files that each task of the write stage has
 	steps   Steps
 }
 
@@ -116,7 +118,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 // errUseless is wrapped by errors after which there is no point in going on from what was finished.
 var errUseless = errors.New("nothing to deduplicate")
 
-func prepare(o *Options) (*run, error) {
+func prepare(o *Options) (_ *run, err error) {
 	o.Exec.EnsureDefaults()
 	if err := errors.Join(o.Spec.Validate(), o.Exec.Validate(o.Spec.NumBands)); err != nil {
 		return nil, err
@@ -124,13 +126,16 @@ func prepare(o *Options) (*run, error) {
 	if err := o.Spec.canonical(); err != nil {
 		return nil, err
 	}
+	paths := o.Inputs
 	if o.FS == nil {
 		o.FS = corpus.Local()
+		if paths, err = absolutePaths(o.Inputs); err != nil {
+			return nil, err
+		}
 	}
 	if o.Output == "" {
 		return nil, errors.New("--output: name the folder for the result")
 	}
-	var err error
 	if o.Output, err = filepath.Abs(o.Output); err != nil {
 		return nil, err
 	}
@@ -145,7 +150,7 @@ func prepare(o *Options) (*run, error) {
 		return nil, err
 	}
 	r := &run{
-		Options: *o, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
+		Options: *o, paths: paths, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
 		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
 	}
 	r.spec = &r.Spec
@@ -450,6 +455,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 			at++
 		}
 		inputs, sizes = append(inputs, in), append(sizes, size)
+		r.ranges = append(r.ranges, FileRange{in.First, in.Last})
 	}
 	total := &writeResult{}
 	tasks, err := encodeTasks("files", inputs)

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"fmt"
 	"io"
 
 	"github.com/apache/arrow-go/v18/parquet"
@@ -30,6 +31,9 @@ var evidenceNames = map[evidence]parquet.ByteArray{
 }
 
 const tableRows = 64 << 10 // rows per row group
+
+// tablePath is the path of the numbered file of a table in the output folder.
+func tablePath(kind string, part int) string { return fmt.Sprintf("%s/part-%05d.parquet", kind, part) }
 
 // field is a column of a table: a name, a type, and whether it may be null.
 type field struct {

@@ -147,8 +147,12 @@ func (w *fileWriter) file(index int) error {
 		return err
 	}
 	// Rewrite asks for the rows in ascending order and shows the kept ones, in the same order but later. In
-	// between they wait here, at most as many as Rewrite holds itself.
-	var waiting []outcome
+	// between their ordinals and hashes wait here, at most as many as Rewrite holds rows.
+	type shown struct {
+		ord  uint64
+		text lsh.Hash128
+	}
+	var waiting []shown
 	var wrong error
 	asked, kept := int64(0), int64(0)
 	stats, err := w.set.Rewrite(w.ctx, index,
@@ -160,17 +164,19 @@ func (w *fileWriter) file(index int) error {
 			if err == nil && (d == nil || rowOf(d.ord) != row) {
 				err = w.changed(corpus.Ordinal(index, row))
 			}
+			if err == nil {
+				err = w.account(d) // in the order of the rows, so that the tables are
+			}
 			if err != nil {
 				wrong = err
 				return false
 			}
 			asked++
 			if d.removed() {
-				wrong = w.account(d)
 				return false
 			}
 			kept++
-			waiting = append(waiting, *d)
+			waiting = append(waiting, shown{d.ord, d.text})
 			return true
 		},
 		corpus.Sink{
@@ -182,10 +188,9 @@ func (w *fileWriter) file(index int) error {
 				if len(waiting) == 0 || rowOf(waiting[0].ord) != row || textHash(text, null) != waiting[0].text {
 					return w.changed(corpus.Ordinal(index, row))
 				}
-				d := waiting[0]
 				waiting = waiting[1:]
 				w.res.KeptText += int64(len(text))
-				return w.account(&d)
+				return nil
 			},
 		})
 	if wrong != nil {
@@ -397,7 +402,7 @@ func (d *docReader) close() {
 }
 
 func (w *fileWriter) table(kind string, fields []field) (*tableWriter, error) {
-	f, err := w.place(fmt.Sprintf("%s/part-%05d.parquet", kind, w.in.Index))
+	f, err := w.place(tablePath(kind, w.in.Index))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -134,11 +133,11 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 	check(!(s.Format == "files" && s.KeepField() != ""), "--keep %s has no meaning with --format files: a file has no columns", s.Keep)
 	check(!(s.Verify == dedup.VerifyNone && set("threshold")), "--threshold has no meaning with --verify none: nothing is compared; "+
 		"--jaccard-threshold chooses the bands")
-	if f.memoryLimit != "" {
-		n, err := humanize.ParseBytes(f.memoryLimit)
-		check(err == nil && n > 0 && n <= math.MaxInt64, "--memory-limit %q: give a size such as 512MiB or 8GiB", f.memoryLimit)
-		f.opts.Exec.MemoryLimit = int64(n)
+	n, err := parseMemoryLimit(f.memoryLimit)
+	if err != nil {
+		errs = append(errs, err)
 	}
+	f.opts.Exec.MemoryLimit = n
 	if f.jaccardThreshold == "" {
 		check(!set("recall"), "--recall has a meaning only with --jaccard-threshold")
 	} else {

@@ -1,0 +1,380 @@
+package dedup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/mem"
+)
+
+// VerifyOptions say which result is verified, and how.
+type VerifyOptions struct {
+	// Dir is the output folder of a run.
+	Dir string
+	// Inputs are where the input is now; nil means where it was.
+	Inputs []string
+	// Sample is the number of removals whose evidence is replayed, chosen by Seed alone; negative means all.
+	Sample int64
+	Seed   uint64
+	Exec   Exec
+	// FS is where inputs are; nil means the local disk.
+	FS corpus.FS
+	// Progress is told how it goes; nil means nobody is.
+	Progress executor.Reporter
+}
+
+// Verification is what [Verify] found.
+type Verification struct {
+	// Digest is that of the result as it was found, Recorded the one in run.json.
+	Digest   string `json:"digest"`
+	Recorded string `json:"recorded"`
+	// Documents were read again from the input; Kept of them found in their place among the kept.
+	Documents int64 `json:"documents"`
+	Kept      int64 `json:"kept"`
+	Removed   int64 `json:"removed"`
+	// Replayed is the number of removals whose similarity was computed again from the texts, Wrong of
+	// which did not come out as recorded.
+	Replayed int64 `json:"replayed"`
+	Wrong    int64 `json:"wrong"`
+	// Unverifiable removals were made without verification (--verify none): there is no evidence to replay.
+	Unverifiable int64 `json:"unverifiable"`
+	// Bound is the largest share of wrong removals that is likely, given the sample: the one-sided
+	// Clopper-Pearson limit at 95 % confidence; 0 if every removal was replayed and right.
+	Bound float64 `json:"bound"`
+	// Problems are lines for people, at most 100; More is how many were left out.
+	Problems []string `json:"problems,omitempty"`
+	More     int64    `json:"more,omitempty"`
+}
+
+// OK reports whether the result is what its run said it is.
+func (v *Verification) OK() bool { return len(v.Problems) == 0 }
+
+const (
+	maxProblems = 100
+	confidence  = 0.95
+)
+
+// Verify reads the input and the result of a run again and checks what the run promised: every document is either
+// in its place among the kept, with the text that was read, or in removed/ for a document that was kept; no two kept
+// documents have the same text; the tables agree with each other and with run.json; ledger and digest come out the
+// same. For a sample of the removals, or all, it computes the similarity again from the two texts.
+//
+// What it finds wrong is in [Verification.Problems]. An error means that it could not find out.
+func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
+	res, err := ReadResult(o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("dedup: %s holds no %s: it is not the output folder of a run that is complete", o.Dir, resultName)
+	case err != nil:
+		return nil, fmt.Errorf("dedup: %s: %w", filepath.Join(o.Dir, resultName), err)
+	case res.Format != resultFormat:
+		return nil, fmt.Errorf("dedup: %s was made by another version (%q, this one reads %q)", o.Dir, res.Format, resultFormat)
+	}
+	if o.Inputs == nil {
+		o.Inputs = res.InputPaths
+	}
+	o.Exec.BandsPerIteration = 1 // of no meaning here
+	r, err := prepare(&Options{
+		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Output: o.Dir, FS: o.FS, Progress: o.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	v := &verifier{run: r, o: &o, res: res, out: &Verification{Recorded: res.Digest}}
+	if r.set, err = corpus.Resolve(ctx, r.FS, r.Inputs, r.corpusOptions()); err != nil {
+		return nil, err
+	}
+	if d := diffPaths(res.Inputs, r.inputFiles()); d != "" {
+		return nil, fmt.Errorf("dedup: the input is not the one that %s was made from (%s); name it with --input", o.Dir, d)
+	}
+	if err := v.findKept(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.choose(); err != nil {
+		return nil, err
+	}
+	if err := v.compare(ctx); err != nil {
+		return nil, err
+	}
+	return v.out, nil
+}
+
+// diffPaths is diffInputs by the names of the files alone: the digest decides whether their contents are the same,
+// and copying a collection changes the times.
+func diffPaths(was, is []InputFile) string {
+	bare := func(files []InputFile) []InputFile {
+		out := make([]InputFile, len(files))
+		for i, f := range files {
+			out[i].Path = f.Path
+		}
+		return out
+	}
+	return diffInputs(bare(was), bare(is))
+}
+
+// verifier is one verification.
+type verifier struct {
+	*run
+	o   *VerifyOptions
+	res *Result
+	out *Verification
+
+	kept   *corpus.Set // the files of kept/; nil if there are none
+	keptAt []int       // index in kept of each input file's, or -1
+
+	// The removals to replay and the documents they were removed for; nil means all.
+	picked, keptFor map[docID]struct{}
+}
+
+func (v *verifier) problem(format string, args ...any) {
+	if len(v.out.Problems) == maxProblems {
+		v.out.More++
+		return
+	}
+	v.out.Problems = append(v.out.Problems, fmt.Sprintf(format, args...))
+}
+
+// findKept finds the file of kept/ that belongs to each input file.
+func (v *verifier) findKept(ctx context.Context) error {
+	dir := filepath.Join(v.Output, "kept")
+	index := make(map[string]int, len(v.set.Files))
+	for i := range v.set.Files {
+		index[v.set.Files[i].Path] = i
+	}
+	v.keptAt = slices.Repeat([]int{-1}, len(v.set.Files))
+	var names []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if _, ok := index[filepath.ToSlash(rel)]; !ok {
+			v.problem("%s belongs to no input file", path)
+			return nil
+		}
+		names = append(names, path)
+		return nil
+	})
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	o := v.corpusOptions()
+	o.Format, o.KeepField = v.set.Format, ""
+	if v.kept, err = corpus.Resolve(ctx, corpus.Local(), names, o); err != nil {
+		return err
+	}
+	for k := range v.kept.Files {
+		rel, err := filepath.Rel(dir, v.kept.Files[k].Name)
+		if err != nil {
+			return err
+		}
+		v.keptAt[index[filepath.ToSlash(rel)]] = k
+	}
+	return nil
+}
+
+func (v *verifier) tableName(kind string, part int) string {
+	return filepath.Join(v.Output, filepath.FromSlash(tablePath(kind, part)))
+}
+
+// choose picks the removals to replay: those with the smallest hashes of their ids.
+func (v *verifier) choose() error {
+	if v.o.Sample < 0 || v.o.Sample >= v.res.Steps.Removed {
+		v.o.Sample = -1
+		return nil
+	}
+	type pick struct {
+		hash     uint64
+		id, kept docID
+	}
+	var picks []pick
+	var buf []byte
+	keep := func() {
+		slices.SortFunc(picks, func(a, b pick) int {
+			if a.hash < b.hash {
+				return -1
+			}
+			return 1
+		})
+		picks = picks[:min(int64(len(picks)), v.o.Sample)]
+	}
+	for part := range v.res.Parts {
+		t, err := openTable(v.tableName("removed", part), removedFields(v.set.IDKind))
+		if err != nil {
+			continue // which the full pass finds, too, and reports
+		}
+		for err = t.next(); err == nil; err = t.next() {
+			id := t.id(0, v.set.IDKind)
+			buf = id.append(buf[:0])
+			picks = append(picks, pick{xxh3.HashSeed(buf, v.o.Seed), id, t.id(1, v.set.IDKind)})
+			if int64(len(picks)) >= 2*v.o.Sample+1024 {
+				keep()
+			}
+		}
+		if err = errors.Join(t.close()); err != nil {
+			return err
+		}
+	}
+	keep()
+	v.picked, v.keptFor = make(map[docID]struct{}), make(map[docID]struct{})
+	for _, p := range picks {
+		v.picked[p.id], v.keptFor[p.kept] = struct{}{}, struct{}{}
+	}
+	return nil
+}
+
+// compare reads everything and compares the sums with what run.json says.
+func (v *verifier) compare(ctx context.Context) (err error) {
+	v.budget = mem.NewBudget(v.plan.budget)
+	v.ex, err = executor.New(executor.Config{
+		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.ex.Close()) }()
+	var total verifySum
+	if len(v.res.Parts) > 0 {
+		inputs := make([]verifyInput, len(v.res.Parts))
+		for i, p := range v.res.Parts {
+			if p.First < 0 || p.Last < p.First || p.Last >= len(v.set.Files) {
+				return fmt.Errorf("dedup: %s: part %d has the files %d to %d of %d", filepath.Join(v.Output, resultName), i, p.First, p.Last, len(v.set.Files))
+			}
+			inputs[i] = verifyInput{Index: i, FileRange: p}
+		}
+		tasks, err := encodeTasks("part", inputs)
+		if err != nil {
+			return err
+		}
+		for i, p := range v.res.Parts {
+			for f := p.First; f <= p.Last; f++ {
+				tasks[i].Size += v.set.Files[f].Work
+			}
+		}
+		out, err := v.ex.Shuffle(ctx, verifyStage{v, v.partitions()}, tasks)
+		if err != nil {
+			return err
+		}
+		sums, err := decodeAll[verifySum](out)
+		if err != nil {
+			return err
+		}
+		for i := range sums {
+			total.add(&sums[i])
+		}
+	}
+	v.sumUp(&total)
+	return nil
+}
+
+// partitions returns how many hold the kept texts of the sample with their windows, and the hashes of all kept texts.
+func (v *verifier) partitions() int {
+	s := &v.res.Steps
+	clusters := s.Clusters
+	if v.picked != nil {
+		clusters = int64(len(v.keptFor))
+	}
+	perText := int64(1)
+	if s.Documents > 0 {
+		perText += s.TextBytes / s.Documents
+	}
+	texts := clusters * perText * 10 // a text and eight bytes for each of its windows
+	return max(v.parts(1, texts), v.parts(s.Kept, classBytes))
+}
+
+// sumUp compares the sums with each other and with run.json.
+func (v *verifier) sumUp(t *verifySum) {
+	for _, p := range t.Problems {
+		v.problem("%s", p)
+	}
+	v.out.More += t.More
+	o := v.out
+	o.Documents, o.Kept, o.Removed = t.Docs, t.Kept, t.Removed
+	o.Replayed, o.Wrong, o.Unverifiable = t.Replayed, t.Wrong, t.Unverifiable
+	o.Digest = t.Digest.String()
+	if o.Replayed > 0 && (v.o.Sample >= 0 || o.Wrong > 0) {
+		o.Bound = upperBound(o.Wrong, o.Replayed, confidence)
+	}
+	if len(o.Problems) > 0 {
+		return // the sums are off for the reasons given
+	}
+	l := &v.res.Ledger
+	if t.Docs != l.Read || t.Kept != l.Written || t.Removed != l.Removed || !t.Rows.Equal(l.Hash) {
+		v.problem("the ledger of run.json is %d documents read, %d written, %d removed; found were %d, %d and %d, or other texts: "+
+			"the input is not the one that was read, or the result was changed", l.Read, l.Written, l.Removed, t.Docs, t.Kept, t.Removed)
+	}
+	if !t.KeptOf.Equal(t.KeptSizes) {
+		v.problem("a document was removed for one that is not kept, or a cluster has not the size that clusters/ says")
+	}
+	if !t.SizeOf.Equal(t.Sizes) {
+		v.problem("members of one cluster say different sizes in clusters/")
+	}
+	if o.Digest != o.Recorded {
+		v.problem("the digest of what was found is %s, run.json says %s", o.Digest, o.Recorded)
+	}
+}
+
+// mismatch is something wrong with the result or the input, unlike a failure to find out.
+type mismatch struct{ error }
+
+func (m mismatch) Unwrap() error { return m.error }
+
+func wrong(format string, args ...any) error { return mismatch{fmt.Errorf(format, args...)} }
+
+// decoding makes a mismatch of an error that comes from the bytes of a file, not from the disk or the context.
+func decoding(err error) error {
+	var io *fs.PathError
+	var f *corpus.FileError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &f), !errors.As(err, &io) && !errors.Is(err, context.Canceled) && !errors.Is(err, mem.ErrNoMemory):
+		return mismatch{err}
+	}
+	return err
+}
+
+// verifyTable opens a table; a missing or damaged one is a mismatch.
+func (v *verifier) table(kind string, part int, fields []field) (*tableReader, error) {
+	name := v.tableName(kind, part)
+	t, err := openTable(name, fields)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, wrong("%s is missing", name)
+	}
+	return t, decoding(err)
+}
+
+// oneLine is an error as a line without the names of packages.
+func oneLine(err error) string {
+	line := strings.ReplaceAll(err.Error(), "\n", "; ")
+	for _, p := range []string{"dedup: ", "corpus: "} {
+		line = strings.ReplaceAll(line, p, "")
+	}
+	return line
+}
+
+// nextRow moves a table on and reports whether there is a row.
+func nextRow(t *tableReader) (bool, error) {
+	err := t.next()
+	if err == io.EOF {
+		return false, nil
+	}
+	return err == nil, decoding(err)
+}
+
+// decodeSum reads the sum of a part from its record.
+func decodeSum(blob []byte) (s verifySum, err error) { return s, json.Unmarshal(blob, &s) }

@@ -1,0 +1,526 @@
+package dedup
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/lsh"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// The verify stage is one shuffle. Inserting, a task reads some input files beside their files in kept/ and their
+// tables, all of which have the same order, and checks them against each other document by document. It sends the
+// hashes of kept texts, and the texts whose similarity is computed again, to the partitions that look at them.
+type verifyStage struct {
+	*verifier
+	parts int
+}
+
+type verifyInput struct {
+	Index int `json:"index"`
+	FileRange
+}
+
+// verifySum is what parts and partitions add up to.
+type verifySum struct {
+	Digest              Digest
+	Rows                shuffle.Hash
+	Docs, Kept, Removed int64
+	Replayed, Wrong     int64
+	Unverifiable        int64
+	KeptOf, KeptSizes   shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
+	SizeOf, Sizes       shuffle.Hash // the same with the size of the cluster
+	Problems            []string
+	More                int64
+}
+
+func (s *verifySum) add(o *verifySum) {
+	s.Digest.merge(o.Digest)
+	s.Rows = s.Rows.Add(o.Rows)
+	s.Docs += o.Docs
+	s.Kept += o.Kept
+	s.Removed += o.Removed
+	s.Replayed += o.Replayed
+	s.Wrong += o.Wrong
+	s.Unverifiable += o.Unverifiable
+	s.KeptOf, s.KeptSizes = s.KeptOf.Add(o.KeptOf), s.KeptSizes.Add(o.KeptSizes)
+	s.SizeOf, s.Sizes = s.SizeOf.Add(o.SizeOf), s.Sizes.Add(o.Sizes)
+	s.More += o.More
+	for _, p := range o.Problems {
+		s.problem(p)
+	}
+}
+
+func (s *verifySum) problem(line string) {
+	if len(s.Problems) == maxProblems {
+		s.More++
+		return
+	}
+	s.Problems = append(s.Problems, line)
+}
+
+var (
+	verifySums  = layout{kind: 's', words: 1, blob: true} // JSON of a verifySum
+	verifyHash  = layout{kind: 'k', words: 3}             // hash of a kept text, ordinal
+	verifyTexts = layout{kind: 'e', words: 6, blob: true} // textRecord
+)
+
+// textRecord is a text of the sample.
+type textRecord struct {
+	group        lsh.Hash128 // of the kept document's id
+	evidence     evidence    // 0 for the kept document itself
+	inter, union uint64
+	name         string // for messages
+	text         []byte // normalized
+}
+
+func (t *textRecord) words() []uint64 {
+	return []uint64{t.group.Hi, t.group.Lo, t.evidence, t.inter, t.union, uint64(len(t.name))}
+}
+
+func textRecordOf(w []uint64, blob []byte) (textRecord, error) {
+	if w[5] > uint64(len(blob)) {
+		return textRecord{}, errors.New("dedup: a record of a text is damaged")
+	}
+	return textRecord{lsh.Hash128{Hi: w[0], Lo: w[1]}, w[2], w[3], w[4], string(blob[:w[5]]), blob[w[5]:]}, nil
+}
+
+func (s verifyStage) Name() string    { return "verify" }
+func (s verifyStage) TotalParts() int { return s.parts }
+
+func (s verifyStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
+	windows, err := lsh.NewWindows(s.spec.CharNgrams)
+	if err != nil {
+		return nil, err
+	}
+	return &verifyActor{verifyStage: s, env: env, windows: windows, norm: lsh.NewNormalizer(s.norm)}, nil
+}
+
+type verifyActor struct {
+	verifyStage
+	env     *executor.Env
+	windows *lsh.Windows
+	norm    *lsh.Normalizer
+}
+
+func (a *verifyActor) Close() error { return nil }
+
+func (a *verifyActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
+	in, err := decodeTask[verifyInput](task)
+	if err != nil {
+		return err
+	}
+	p := &partCheck{
+		verifyActor: a, ctx: ctx, in: in, out: out,
+		hashes: a.records(out, verifyHash, a.parts), texts: a.records(out, verifyTexts, a.parts),
+	}
+	var m mismatch
+	if err := p.run(); errors.As(err, &m) {
+		// What follows it in this part would be found wrong for the same reason.
+		p.sum.problem(oneLine(err))
+	} else if err != nil {
+		return err
+	}
+	blob, err := json.Marshal(&p.sum)
+	if err != nil {
+		return err
+	}
+	sums := a.records(out, verifySums, a.parts)
+	if err := sums.addBlob(ctx, 0, blob, 0); err != nil {
+		return err
+	}
+	return errors.Join(sums.flush(ctx), p.hashes.flush(ctx), p.texts.flush(ctx))
+}
+
+// partCheck checks one part.
+type partCheck struct {
+	*verifyActor
+	ctx context.Context
+	in  verifyInput
+	out *executor.PartWriter
+	sum verifySum
+
+	removed, clusters     *tableReader
+	isRemoved, isClusters bool // there is a row in hand
+	kept                  docCursor
+	hashes, texts         *recordWriter
+	line, buf             []byte
+}
+
+// docCursor walks over documents one at a time.
+type docCursor struct {
+	reader *corpus.Reader // nil if there is nothing to read
+	batch  *corpus.Batch
+	at     int
+}
+
+// next moves on and reports whether there is a document.
+func (c *docCursor) next(ctx context.Context) (bool, error) {
+	if c.reader == nil {
+		return false, nil
+	}
+	if c.batch != nil && c.at+1 < len(c.batch.Ord) {
+		c.at++
+		return true, nil
+	}
+	c.batch.Release()
+	c.batch, c.at = nil, 0
+	b, err := c.reader.Next(ctx)
+	if err == io.EOF {
+		return false, nil
+	}
+	c.batch = b
+	return err == nil, decoding(err)
+}
+
+func (c *docCursor) close() error {
+	c.batch.Release()
+	if c.reader == nil {
+		return nil
+	}
+	return c.reader.Close()
+}
+
+// idAt returns the id of a document of a batch as users see it.
+func (r *run) idAt(b *corpus.Batch, i int) docID {
+	var id userID
+	if b.IDs != nil {
+		if b.IDs.Kind == corpus.IntIDs {
+			id.num = uint64(b.IDs.Int[i])
+		} else {
+			id.str = string(b.IDs.String.At(i))
+		}
+	}
+	return r.docID(b.Ord[i], id)
+}
+
+func (p *partCheck) open(set *corpus.Set, first, last int) (docCursor, error) {
+	r, err := set.Open(corpus.Split{First: first, Last: last}, corpus.ReadOptions{
+		Alloc: p.env.Alloc, BatchBytes: p.plan.batchBytes, BatchRows: p.plan.batchRows, Columns: corpus.ColumnText | corpus.ColumnID,
+	})
+	return docCursor{reader: r}, err
+}
+
+func (p *partCheck) run() (err error) {
+	if p.removed, err = p.table("removed", p.in.Index, removedFields(p.set.IDKind)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.removed.close()) }()
+	if p.clusters, err = p.table("clusters", p.in.Index, clustersFields(p.set.IDKind)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.clusters.close()) }()
+	var files []int // in kept, ascending
+	for f := p.in.First; f <= p.in.Last; f++ {
+		if k := p.keptAt[f]; k >= 0 {
+			files = append(files, k)
+		} else if p.set.Format != corpus.Files {
+			return wrong("the file of %s in kept/ is missing", p.set.Files[f].Path)
+		}
+	}
+	if len(files) > 0 {
+		if !slices.IsSorted(files) || files[len(files)-1]-files[0] != len(files)-1 {
+			return wrong("the files in kept/ have another order than those of the input")
+		}
+		if p.kept, err = p.open(p.verifier.kept, files[0], files[len(files)-1]); err != nil {
+			return decoding(err)
+		}
+		defer func() { err = errors.Join(err, p.kept.close()) }()
+	}
+	docs, err := p.open(p.set, p.in.First, p.in.Last)
+	if err != nil {
+		return decoding(err)
+	}
+	defer func() { err = errors.Join(err, docs.close()) }()
+	for _, move := range []func() error{p.nextRemoved, p.nextCluster} {
+		if err := move(); err != nil {
+			return err
+		}
+	}
+	for {
+		more, err := docs.next(p.ctx)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return p.atEnd()
+		}
+		if err := p.document(docs.batch, docs.at); err != nil {
+			return err
+		}
+		if docs.at == 0 {
+			p.out.Progress(int64(docs.batch.Text.Data.Len()))
+		}
+	}
+}
+
+func (p *partCheck) nextRemoved() (err error) {
+	p.isRemoved, err = nextRow(p.removed)
+	return err
+}
+
+func (p *partCheck) nextCluster() (err error) {
+	p.isClusters, err = nextRow(p.clusters)
+	return err
+}
+
+// atEnd makes sure that nothing is left over.
+func (p *partCheck) atEnd() error {
+	switch more, err := p.kept.next(p.ctx); {
+	case err != nil:
+		return err
+	case more:
+		return wrong("%s has documents that the input has not, or not there", p.keptName())
+	case p.isRemoved:
+		return wrong("%s names %s, which is not a document of its files, or not there", p.removed.name, p.show(p.removed.id(0, p.set.IDKind)))
+	case p.isClusters:
+		return wrong("%s names %s, which is not a document of its files, or not there", p.clusters.name, p.show(p.clusters.id(0, p.set.IDKind)))
+	}
+	return nil
+}
+
+func (p *partCheck) keptName() string {
+	file, _ := corpus.SplitOrdinal(p.kept.batch.Ord[p.kept.at])
+	return p.verifier.kept.Files[file].Name
+}
+
+// show names a document for people.
+func (p *partCheck) show(id docID) string {
+	switch {
+	case id.kind == corpus.NoIDs:
+		file, row := corpus.SplitOrdinal(id.num)
+		if file < len(p.set.Files) {
+			return fmt.Sprintf("document %d (%s, row %d)", id.num, p.set.Files[file].Path, row)
+		}
+		return fmt.Sprintf("document %d", id.num)
+	case id.kind == corpus.IntIDs:
+		return fmt.Sprintf("document %d", int64(id.num))
+	}
+	return fmt.Sprintf("document %.100q", id.str)
+}
+
+// document checks document i of a batch of the input.
+func (p *partCheck) document(b *corpus.Batch, i int) error {
+	id, raw, ord := p.idAt(b, i), b.Text.At(i), b.Ord[i]
+	hash := textHash(raw, b.Text.IsNull(i))
+	p.sum.Docs++
+	p.sum.Rows = p.sum.Rows.Add(recordHash([]uint64{ord, hash.Hi, hash.Lo}, nil, false))
+	l := line{id: id, keptID: id, text: hash}
+	if p.isRemoved && p.removed.id(0, p.set.IDKind) == id {
+		r, err := p.removed.removedRow(p.set.IDKind)
+		if err != nil {
+			return mismatch{err}
+		}
+		l.removed, l.keptID, l.inter, l.union = true, r.kept, r.inter, r.union
+		if err := p.removal(r, raw); err != nil {
+			return err
+		}
+		if err := p.nextRemoved(); err != nil {
+			return err
+		}
+	} else if err := p.inPlace(b, i, id, hash, raw); err != nil {
+		return err
+	}
+	p.line = p.sum.Digest.add(l, p.line)
+	return nil
+}
+
+// removal checks a removed document, whose row is in hand.
+func (p *partCheck) removal(r removedRow, raw []byte) error {
+	p.sum.Removed++
+	if !p.isClusters || p.clusters.id(0, p.set.IDKind) != r.id || p.clusters.id(1, p.set.IDKind) != r.kept {
+		return wrong("%s was removed for %s, and clusters/ does not say so", p.show(r.id), p.show(r.kept))
+	}
+	size, _ := p.clusters.int(2)
+	p.sum.KeptOf = p.sum.KeptOf.Add(p.idHash(r.kept, 0))
+	p.sum.SizeOf = p.sum.SizeOf.Add(p.idHash(r.kept, size))
+	if err := p.nextCluster(); err != nil {
+		return err
+	}
+	if r.evidence == evidenceJaccard && !p.threshold.Reached(lsh.Overlap{Intersection: r.inter, Union: r.union}) {
+		p.sum.problem(fmt.Sprintf("%s was removed at a similarity of %d/%d, which is below the threshold %s", p.show(r.id), r.inter, r.union, p.spec.Threshold))
+	}
+	if r.evidence == evidenceCandidate {
+		p.sum.Unverifiable++
+		return nil
+	}
+	if p.picked != nil {
+		if _, ok := p.picked[r.id]; !ok {
+			return nil
+		}
+	}
+	return p.send(&textRecord{group: p.group(r.kept), evidence: r.evidence, inter: r.inter, union: r.union, name: p.show(r.id)}, raw)
+}
+
+// inPlace checks a document that was not removed.
+func (p *partCheck) inPlace(b *corpus.Batch, i int, id docID, hash lsh.Hash128, raw []byte) error {
+	p.sum.Kept++
+	ord := b.Ord[i]
+	more, err := p.kept.next(p.ctx)
+	if err != nil {
+		return err
+	}
+	file, _ := corpus.SplitOrdinal(ord)
+	if !more {
+		return wrong("%s is neither removed nor kept", p.show(id))
+	}
+	k := p.kept.batch
+	keptFile, _ := corpus.SplitOrdinal(k.Ord[p.kept.at])
+	if p.keptAt[file] != keptFile || textHash(k.Text.At(p.kept.at), k.Text.IsNull(p.kept.at)) != hash ||
+		p.set.IDKind != corpus.NoIDs && p.idAt(k, p.kept.at) != id {
+		return wrong("%s is not removed and should be the next document in %s, which has another text there", p.show(id), p.keptName())
+	}
+	if p.isClusters && p.clusters.id(0, p.set.IDKind) == id {
+		size, _ := p.clusters.int(2)
+		if p.clusters.id(1, p.set.IDKind) != id || size < 2 {
+			return wrong("%s is kept, and clusters/ says otherwise", p.show(id))
+		}
+		p.sum.KeptSizes = p.sum.KeptSizes.Add(times(p.idHash(id, 0), size-1))
+		p.sum.Sizes = p.sum.Sizes.Add(times(p.idHash(id, size), size-1))
+		if err := p.nextCluster(); err != nil {
+			return err
+		}
+		chosen := p.keptFor == nil
+		if !chosen {
+			_, chosen = p.keptFor[id]
+		}
+		if chosen {
+			if err := p.send(&textRecord{group: p.group(id), name: p.show(id)}, raw); err != nil {
+				return err
+			}
+		}
+	}
+	text := raw
+	if p.normalizes {
+		text = p.norm.Apply(raw)
+		hash = textHash(text, false)
+	}
+	if len(text) == 0 {
+		if p.spec.Empty == EmptyKeep {
+			return nil
+		}
+		hash = lsh.Hash128{}
+	}
+	return p.hashes.add(p.ctx, partOf(hash.Hi^hash.Lo, p.parts), hash.Hi, hash.Lo, ord)
+}
+
+// idHash hashes an id and a number.
+func (p *partCheck) idHash(id docID, n uint64) shuffle.Hash {
+	p.buf = id.append(p.buf[:0])
+	return recordHash([]uint64{n}, p.buf, true)
+}
+
+// times is the hash of n equal rows.
+func times(h shuffle.Hash, n uint64) shuffle.Hash { return shuffle.Hash{A: h.A * n, B: h.B * n} }
+
+func (p *partCheck) group(kept docID) lsh.Hash128 {
+	p.buf = kept.append(p.buf[:0])
+	h := xxh3.Hash128(p.buf)
+	return lsh.Hash128{Hi: h.Hi, Lo: h.Lo}
+}
+
+func (p *partCheck) send(t *textRecord, raw []byte) error {
+	text := raw
+	if p.normalizes {
+		text = p.norm.Apply(raw)
+	}
+	return p.texts.addBlob(p.ctx, partOf(t.group.Hi, p.parts), append([]byte(t.name), text...), t.words()...)
+}
+
+// keptText is a kept document of the sample.
+type keptText struct {
+	name    string
+	text    []byte
+	windows []uint64 // once they were needed
+}
+
+func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *executor.Attempt) ([]executor.Task, error) {
+	var sum verifySum
+	all := []layout{verifySums, verifyHash, verifyTexts}
+	hashes := make(map[lsh.Hash128]uint64)
+	texts := make(map[lsh.Hash128]*keptText)
+	err := eachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
+		switch which {
+		case 0:
+			s, err := decodeSum(blob)
+			sum.add(&s)
+			return err
+		case 1:
+			h := lsh.Hash128{Hi: w[0], Lo: w[1]}
+			if other, ok := hashes[h]; ok {
+				sum.problem(fmt.Sprintf("%s and %s have the same text and are both kept", a.at(other), a.at(w[2])))
+				return nil
+			}
+			hashes[h] = w[2]
+		default:
+			if t, err := textRecordOf(w, blob); err != nil {
+				return err
+			} else if t.evidence == 0 {
+				texts[t.group] = &keptText{name: t.name, text: bytes.Clone(t.text)}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	hashes = nil
+	var set []uint64
+	err = eachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
+		if which != 2 {
+			return nil
+		}
+		t, err := textRecordOf(w, blob)
+		if err != nil || t.evidence == 0 {
+			return err
+		}
+		sum.Replayed++
+		if why := a.replay(&t, texts[t.group], &set); why != "" {
+			sum.Wrong++
+			sum.problem(t.name + why)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []executor.Task{partTask(part.Index(), &sum)}, nil
+}
+
+// at names a document by its ordinal.
+func (a *verifyActor) at(ord uint64) string {
+	file, row := corpus.SplitOrdinal(ord)
+	return fmt.Sprintf("row %d of %s", row, a.set.Files[file].Path)
+}
+
+// replay computes a removal again and says what is wrong with it, or "".
+func (a *verifyActor) replay(t *textRecord, kept *keptText, set *[]uint64) string {
+	if kept == nil {
+		return " was removed for a document that was not kept"
+	}
+	if t.evidence == evidenceExact {
+		if !bytes.Equal(t.text, kept.text) {
+			return " was removed as identical with " + kept.name + " and is not"
+		}
+		return ""
+	}
+	if kept.windows == nil {
+		kept.windows = a.windows.Distinct(nil, kept.text)
+	}
+	*set = a.windows.Distinct((*set)[:0], t.text)
+	inter := uint64(lsh.Intersection(*set, kept.windows))
+	union := uint64(len(*set)+len(kept.windows)) - inter
+	if inter != t.inter || union != t.union {
+		return fmt.Sprintf(" was removed for %s at a similarity of %d/%d; computed again it is %d/%d", kept.name, t.inter, t.union, inter, union)
+	}
+	return ""
+}
