@@ -191,35 +191,51 @@ var forbidden = []struct {
 	{regexp.MustCompile(`\btime\.Sleep\(`), inPackages, "wait for an event instead"},
 }
 
-// eachSource calls f for every line of every Go file that is not a test.
-func eachSource(t *testing.T, f func(path string, n int, line string)) {
+const root = "../.."
+
+// notSources are folders that hold what commands made.
+var notSources = []string{"bin", "run", "testdata"}
+
+// goFiles returns the Go files under version control, or about to be.
+func goFiles(t *testing.T) (paths []string) {
 	t.Helper()
-	root := "../.."
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if d.IsDir() {
-			if n := d.Name(); path != root && (strings.HasPrefix(n, ".") || n == "testdata" || n == "bin") {
+			if n := d.Name(); path != root && (strings.HasPrefix(n, ".") || slices.Contains(notSources, n)) {
 				return filepath.SkipDir
 			}
-			return nil
+		} else if strings.HasSuffix(path, ".go") {
+			paths = append(paths, path)
 		}
-		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-			return nil
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		for i, line := range strings.Split(string(data), "\n") {
-			f(filepath.ToSlash(rel), i+1, line)
-		}
-		return err
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	return paths
+}
+
+// eachSource calls f for every line of every Go file that is not a test.
+func eachSource(t *testing.T, f func(path string, n int, line string)) {
+	t.Helper()
+	for _, path := range goFiles(t) {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(data), "\n") {
+			f(filepath.ToSlash(rel), i+1, line)
+		}
 	}
 }
 
@@ -246,7 +262,7 @@ func TestFileLength(t *testing.T) {
 }
 
 func TestFormatted(t *testing.T) {
-	out, err := exec.Command("gofmt", "-l", "../..").CombinedOutput()
+	out, err := exec.Command("gofmt", append([]string{"-l"}, goFiles(t)...)...).CombinedOutput()
 	if err != nil {
 		t.Fatal(fmt.Errorf("%w: %s", err, out))
 	}
