@@ -12,7 +12,8 @@ import (
 // The log holds records; a frame holds one or more, each with its length in front. Numbers are unsigned
 // varints unless said otherwise, strings and byte strings have their length in front.
 //
-//	header   version, run id (8 bytes), meta
+//	header   version, run id (8 bytes), length of meta, its first piece
+//	meta     the next piece; the pieces follow the header at once
 //	epoch    number, text: who opened the folder and when
 //	intent   path of a temporary file outside the folder that is about to be made
 //	revoke   stage, task, epoch, attempt
@@ -28,11 +29,13 @@ const (
 	recIntent
 	recRevoke
 	recCommit
+	recMeta
 
-	logVersion = 1
+	logVersion = 2
 	// maxRecord leaves room in a frame for the record's own length.
 	maxRecord = 48 << 20
-	maxMeta   = 16 << 20
+	maxMeta   = 1 << 30
+	metaPiece = 16 << 20
 )
 
 // commit says that a task is done.
@@ -81,10 +84,17 @@ func appendString[T string | []byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-func appendHeader(b []byte, runID uint64, meta []byte) []byte {
-	b = append(b, recHeader, logVersion)
-	b = binary.LittleEndian.AppendUint64(b, runID)
-	return appendString(b, meta)
+// headerRecords returns the header of a log and, where meta does not fit one record, what follows it.
+func headerRecords(runID uint64, meta []byte) [][]byte {
+	b := binary.LittleEndian.AppendUint64([]byte{recHeader, logVersion}, runID)
+	b = binary.AppendUvarint(b, uint64(len(meta)))
+	n := min(len(meta), metaPiece)
+	out := [][]byte{appendString(b, meta[:n])}
+	for meta = meta[n:]; len(meta) > 0; meta = meta[n:] {
+		n = min(len(meta), metaPiece)
+		out = append(out, appendString([]byte{recMeta}, meta[:n]))
+	}
+	return out
 }
 
 func appendEpoch(b []byte, n uint32, who string) []byte {

@@ -60,7 +60,7 @@ func TestCommitRoundTrip(t *testing.T) {
 // FuzzRecords gives the reader any bytes as the records of a frame: it never panics, and takes no more
 // memory than they have.
 func FuzzRecords(f *testing.F) {
-	f.Add(appendRecord(nil, appendHeader(nil, 7, []byte("meta"))), true)
+	f.Add(appendRecord(nil, headerRecords(7, []byte("meta"))[0]), true)
 	f.Add(appendRecord(nil, appendEpoch(nil, 3, "who")), false)
 	f.Add(appendRecord(appendRecord(nil, appendIntent(nil, "/a")), appendRevoke(nil, &commit{stage: "s", task: "t"})), false)
 	f.Add(appendRecord(nil, appendCommit(nil, &commit{

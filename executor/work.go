@@ -26,6 +26,7 @@ type Work struct {
 	lock    *lockfile.Lock
 	log     *framelog.Log
 	meta    []byte
+	metaLen int
 	runID   uint64
 	epoch   uint32
 	resumed bool
@@ -45,7 +46,7 @@ const (
 )
 
 // OpenWork opens or creates the work folder dir and locks it. A folder that is new keeps meta, which says what
-// the job is (a hash of its options, its list of inputs; at most 16 MiB); an old one keeps what it has, for
+// the job is (its options, its list of inputs; at most 1 GiB); an old one keeps what it has, for
 // the caller to compare with [Work.Meta] and to refuse or remove the folder.
 //
 // Opening reads the log, deletes what attempts left behind without committing, and starts a new epoch. It
@@ -150,6 +151,10 @@ func (w *Work) openLog(meta []byte) (intents []string, err error) {
 		return nil, ioError("reading the commit log", err)
 	}
 	w.log = l
+	if len(w.meta) != w.metaLen {
+		return nil, fmt.Errorf("executor: %w: %s: its header has %d of %d bytes; remove the folder %s to start from the beginning",
+			ErrLogDamaged, path, len(w.meta), w.metaLen, w.dir)
+	}
 	if torn > 0 {
 		w.notes = append(w.notes, fmt.Sprintf("the last %d bytes of %s were not written completely before a crash and were removed",
 			torn, path))
@@ -168,7 +173,16 @@ func (w *Work) createLog(path string, meta []byte) error {
 	}
 	var id [8]byte
 	rand.Read(id[:]) // never fails
-	l, err := framelog.Create(f, appendRecord(nil, appendHeader(nil, binary.LittleEndian.Uint64(id[:]), meta)))
+	records := headerRecords(binary.LittleEndian.Uint64(id[:]), meta)
+	l, err := framelog.Create(f, appendRecord(nil, records[0]))
+	for _, r := range records[1:] {
+		if err == nil {
+			err = l.Append(appendRecord(nil, r))
+		}
+	}
+	if err == nil {
+		err = l.Sync()
+	}
 	if err != nil {
 		f.Close()
 		return err
@@ -206,7 +220,12 @@ func (w *Work) replay(frame *decoder, first bool, intents *[]string) error {
 		if id := d.take(8); id != nil {
 			w.runID = binary.LittleEndian.Uint64(id)
 		}
+		w.metaLen = int(d.uvarint(maxMeta))
 		w.meta = slices.Clone(d.bytes())
+	case recMeta:
+		if w.meta = append(w.meta, d.bytes()...); len(w.meta) > w.metaLen {
+			return fmt.Errorf("its header has more than the %d bytes it says", w.metaLen)
+		}
 	case recEpoch:
 		w.epoch = uint32(d.uvarint(math.MaxUint32 - 1))
 		d.bytes()

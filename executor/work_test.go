@@ -259,6 +259,29 @@ func TestMeta(t *testing.T) {
 	}
 }
 
+// TestLargeMeta keeps more than fits one record, and notices when a part of it is gone.
+func TestLargeMeta(t *testing.T) {
+	dir := t.TempDir()
+	meta := bytes.Repeat([]byte("0123456789abcde\n"), 2*metaPiece/16+1000)
+	for i := range 2 {
+		w, err := OpenWork(dir, meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(w.Meta(), meta) || w.Resumed() != (i > 0) {
+			t.Errorf("run %d: %d bytes of meta, want %d", i, len(w.Meta()), len(meta))
+		}
+		w.Close()
+	}
+	log := filepath.Join(dir, "log")
+	if err := os.Truncate(log, 2*metaPiece); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenWork(dir, nil); !errors.Is(err, ErrLogDamaged) {
+		t.Errorf("cut off in its header: %v", err)
+	}
+}
+
 func TestLogDamage(t *testing.T) {
 	dir, out, tasks := t.TempDir(), t.TempDir(), makeTasks(10)
 	if _, _, err := newPipeline(out).run(t, dir, tasks); err != nil {
