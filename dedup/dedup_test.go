@@ -306,6 +306,14 @@ func TestRunTwiceAndRefusals(t *testing.T) {
 			}
 		}
 	}
+	gone := filepath.Join(out, "kept", "sub1", "f001.jsonl")
+	if err := os.Rename(gone, gone+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	refuse("a file of the result is gone", o, ErrOutput, "kept/sub1/f001.jsonl is missing")
+	if err := os.Rename(gone+".moved", gone); err != nil {
+		t.Fatal(err)
+	}
 	other := o
 	other.Spec.Threshold = "0.7"
 	refuse("other options", other, ErrOutput, "--threshold was 0.8 and is now 0.7")

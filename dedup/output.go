@@ -47,8 +47,32 @@ func (r *run) checkOutput() (*Result, error) {
 		return nil, fmt.Errorf("%w: %s holds the result of a run over another input (%s); choose another --output or remove it",
 			ErrOutput, r.Output, d)
 	}
+	if missing := r.missing(old); missing != "" {
+		return nil, fmt.Errorf("%w: %s is the result of the same options and input, but %s is missing; remove the folder to run again",
+			ErrOutput, r.Output, missing)
+	}
 	old.AlreadyDone = true
 	return old, nil
+}
+
+// missing returns the first file of a result that is not there, or "". Whether files are what they were is for
+// [Verify] to say, which reads them.
+func (r *run) missing(old *Result) string {
+	var paths []string
+	for part := range old.Parts {
+		paths = append(paths, tablePath("removed", part), tablePath("clusters", part))
+	}
+	if r.set.Format != corpus.Files { // of those, removed ones leave none
+		for i := range r.set.Files {
+			paths = append(paths, "kept/"+r.set.Files[i].Path)
+		}
+	}
+	for _, p := range paths {
+		if _, err := os.Stat(filepath.Join(r.Output, filepath.FromSlash(p))); err != nil {
+			return p
+		}
+	}
+	return ""
 }
 
 // checkApart refuses folders of which one lies in another: a result in the input would be the input of the next run.

@@ -199,7 +199,7 @@ func (f *dedupFlags) chance() string {
 func summary(w io.Writer, r *dedup.Result, output string) error {
 	s := &r.Steps
 	if r.AlreadyDone {
-		_, err := fmt.Fprintf(w, "already done: %s holds the result of the same options and input, digest %s\n", output, r.Digest)
+		_, err := fmt.Fprintf(w, "already done: %s holds the result of the same options and input, digest %s; dovetail verify checks it\n", output, r.Digest)
 		return err
 	}
 	share := func(n int64) string {
