@@ -49,7 +49,7 @@ func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (exec
 	}
 	return &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
-		decider: decider{windows: windows, threshold: s.threshold, cacheSize: int(s.plan.share / 2)},
+		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, cacheSize: int(s.plan.share / 2)},
 	}, nil
 }
 

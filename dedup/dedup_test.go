@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -113,7 +114,10 @@ func (c testCorpus) write(t fataler, dir string) {
 }
 
 // ordered returns the documents of the corpus by ordinal: files sort by their path.
-func (c testCorpus) ordered() map[uint64]testDoc {
+func (c testCorpus) ordered() map[uint64]testDoc { return c.orderedFrom(0) }
+
+// orderedFrom is ordered for files that come behind some others.
+func (c testCorpus) orderedFrom(first int) map[uint64]testDoc {
 	type file struct {
 		path string
 		docs []testDoc
@@ -126,7 +130,7 @@ func (c testCorpus) ordered() map[uint64]testDoc {
 	out := make(map[uint64]testDoc)
 	for i, f := range files {
 		for row, d := range f.docs {
-			out[corpus.Ordinal(i, int64(row))] = d
+			out[corpus.Ordinal(first+i, int64(row))] = d
 		}
 	}
 	return out
@@ -135,15 +139,23 @@ func (c testCorpus) ordered() map[uint64]testDoc {
 // expected returns the digest and the verdicts that the reference gives.
 func (c testCorpus) expected(t fataler, s Spec) (string, map[uint64]Verdict) {
 	t.Helper()
+	return c.expectedAgainst(t, nil, s)
+}
+
+// expectedAgainst is expected with a reference set.
+func (c testCorpus) expectedAgainst(t fataler, ref testCorpus, s Spec) (string, map[uint64]Verdict) {
+	t.Helper()
 	what, err := lsh.ParseNormalization(s.Normalize)
 	if err != nil {
 		t.Fatal(err)
 	}
 	norm := lsh.NewNormalizer(what)
-	byOrd := c.ordered()
+	byOrd := c.orderedFrom(len(ref))
+	maps.Copy(byOrd, ref.ordered())
+	isReference := func(ord uint64) bool { return ord < corpus.Ordinal(len(ref), 0) }
 	var docs []Document
 	for ord, d := range byOrd {
-		doc := Document{Ordinal: ord}
+		doc := Document{Ordinal: ord, Reference: isReference(ord)}
 		if d.Text != nil {
 			doc.Text = string(norm.Apply([]byte(*d.Text)))
 		}
@@ -176,8 +188,14 @@ func (c testCorpus) expected(t fataler, s Spec) (string, map[uint64]Verdict) {
 		if !null {
 			text = *byOrd[ord].Text
 		}
+		verdict := byte(verdictKept)
+		if v.Kept != ord {
+			verdict = verdictRemoved
+		} else if isReference(ord) {
+			verdict = verdictReference
+		}
 		buf = digest.add(line{
-			id: id(ord), keptID: id(v.Kept), removed: v.Kept != ord, inter: v.Intersection, union: v.Union, text: textHash([]byte(text), null),
+			id: id(ord), keptID: id(v.Kept), verdict: verdict, inter: v.Intersection, union: v.Union, text: textHash([]byte(text), null),
 		}, buf)
 	}
 	return digest.String(), verdicts

@@ -20,10 +20,10 @@ import (
 // It is the sum, modulo 2^128 per half, of two XXH3-128 hashes of every document's line, so the order in which
 // documents are visited does not matter and parts add up. A document's line is
 //
-//	id, verdict (0 kept, 1 removed), kept_id, cluster_id, intersection, union, content hash
+//	id, verdict (0 kept, 1 removed, 2 of the reference set), kept_id, cluster_id, intersection, union, content hash
 //
 // where an id is a tag byte (0 generated, 1 int64, 2 string), its length for a string, and its bytes; the numbers are
-// uint64; the content hash is that of the raw text for a kept document and zero for a removed one; all
+// uint64; the content hash is that of the raw text, and zero for a removed document; all
 // little-endian. A document that is in no cluster of two is its own kept_id and cluster_id. The zero value is the
 // digest of no documents.
 type Digest struct {
@@ -31,10 +31,17 @@ type Digest struct {
 	Sum  [4]uint64
 }
 
+// Verdicts in a line.
+const (
+	verdictKept = iota
+	verdictRemoved
+	verdictReference
+)
+
 // line is what is hashed of one document.
 type line struct {
 	id, keptID   docID
-	removed      bool
+	verdict      byte
 	inter, union uint64
 	text         lsh.Hash128
 }
@@ -63,12 +70,10 @@ func (d docID) append(dst []byte) []byte {
 // add adds one document; buf is scratch and is returned for the next call.
 func (d *Digest) add(l line, buf []byte) []byte {
 	buf = l.id.append(buf[:0])
-	verdict := byte(0)
-	if l.removed {
-		verdict = 1
+	if l.verdict == verdictRemoved {
 		l.text = lsh.Hash128{}
 	}
-	buf = append(buf, verdict)
+	buf = append(buf, l.verdict)
 	buf = l.keptID.append(buf)
 	buf = l.keptID.append(buf) // a cluster's id is that of its kept document
 	for _, v := range []uint64{l.inter, l.union, l.text.Hi, l.text.Lo} {

@@ -11,6 +11,9 @@
 // rep(d) = d. The other members of a class share their representative's fate, or are removed for it.
 // [Reference] states the same as a short program.
 //
+// Documents of a reference set ([Options].Against) come before all others in pi, by ordinal, and are never tested:
+// each is kept, whatever its class or its leaders, and only documents of the input are removed.
+//
 // Nothing in the rule depends on when or where something is computed, so the result is a function of the input
 // and the [Spec] alone; [Digest] names it.
 //

@@ -46,11 +46,21 @@ func TestOneDigest(t *testing.T) {
 		if e.MemoryLimit == 1 {
 			e.MemoryLimit = e.minMemoryLimit()
 		}
-		want, _ := c.expected(t, s)
+		var ref testCorpus
+		if n := rapid.IntRange(-2, 3).Draw(t, "reference files"); n > 0 {
+			n = min(n, len(c)-1)
+			ref, c = c[:n], c[n:]
+		}
+		want, _ := c.expectedAgainst(t, ref, s)
 
 		in := filepath.Join(base, "in")
 		c.write(t, in)
 		inputs := []string{in}
+		var against []string
+		if len(ref) > 0 {
+			against = []string{filepath.Join(base, "reference")}
+			ref.write(t, against[0])
+		}
 		if rapid.Bool().Draw(t, "listed") { // the files one by one, in any order
 			inputs = inputs[:0]
 			for i := range c {
@@ -59,20 +69,20 @@ func TestOneDigest(t *testing.T) {
 			rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "order"), 1))
 			rng.Shuffle(len(inputs), func(i, j int) { inputs[i], inputs[j] = inputs[j], inputs[i] })
 		}
-		res, err := Run(t.Context(), Options{Spec: s, Exec: e, Inputs: inputs, Output: filepath.Join(base, "out")})
+		res, err := Run(t.Context(), Options{Spec: s, Exec: e, Inputs: inputs, Against: against, Output: filepath.Join(base, "out")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if res.Digest != want {
 			t.Errorf("digest %s, the reference has %s", res.Digest, want)
 		}
-		v, err := Verify(t.Context(), VerifyOptions{Dir: filepath.Join(base, "out"), Inputs: inputs, Sample: -1})
+		v, err := Verify(t.Context(), VerifyOptions{Dir: filepath.Join(base, "out"), Inputs: inputs, Against: against, Sample: -1})
 		if err != nil || !v.OK() || v.Digest != want {
 			t.Errorf("verification: %+v, %v", v, err)
 		}
 		left, err := filepath.Glob(filepath.Join(base, "*"))
 		slices.Sort(left)
-		if err != nil || len(left) != 2 {
+		if err != nil || len(left) != 2+len(against) {
 			t.Errorf("a finished run left %v", left)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func (r *run) missing(old *Result) string {
 		paths = append(paths, tablePath("removed", part), tablePath("clusters", part))
 	}
 	if r.set.Format != corpus.Files { // of those, removed ones leave none
-		for i := range r.set.Files {
+		for i := r.set.References; i < len(r.set.Files); i++ {
 			paths = append(paths, "kept/"+r.set.Files[i].Path)
 		}
 	}
@@ -84,7 +85,7 @@ func (r *run) checkApart() error {
 					ErrOutput, r.set.Files[i].Name, dir)
 			}
 		}
-		for _, in := range r.Inputs {
+		for _, in := range slices.Concat(r.Inputs, r.Against) {
 			abs, err := filepath.Abs(in)
 			if err != nil {
 				return err
@@ -133,23 +134,24 @@ func within(name, dir string) bool {
 func diffInputs(was, is []InputFile) string {
 	byPath := make(map[string]InputFile, len(was))
 	for _, f := range was {
-		byPath[f.Path] = f
+		byPath[f.name()] = f
 	}
 	var changed, added []string
 	for _, f := range is {
-		old, ok := byPath[f.Path]
-		delete(byPath, f.Path)
+		name := f.name()
+		old, ok := byPath[name]
+		delete(byPath, name)
 		switch {
 		case !ok:
-			added = append(added, f.Path)
+			added = append(added, name)
 		case old.Size != f.Size || old.Footer != f.Footer || !old.ModTime.Equal(f.ModTime):
-			changed = append(changed, f.Path)
+			changed = append(changed, name)
 		}
 	}
 	var gone []string
 	for _, f := range was {
-		if _, ok := byPath[f.Path]; ok {
-			gone = append(gone, f.Path)
+		if _, ok := byPath[f.name()]; ok {
+			gone = append(gone, f.name())
 		}
 	}
 	var out []string
@@ -166,6 +168,14 @@ func diffInputs(was, is []InputFile) string {
 	say("added:", added)
 	say("gone:", gone)
 	return strings.Join(out, "; ")
+}
+
+// name tells files apart: those of the input and of the reference set may have one path.
+func (f *InputFile) name() string {
+	if f.Reference {
+		return "--against " + f.Path
+	}
+	return f.Path
 }
 
 // job is what the work folder is for: it must be the same for a run to go on.
@@ -336,14 +346,14 @@ func (r *run) splitTarget() int64 {
 // finish completes the staging folder and puts it in place.
 func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	stats := r.ex.Stats()
-	r.steps.Kept, r.steps.Removed, r.steps.RemovedExact = w.Kept, w.Removed, w.Exact
+	r.steps.Kept, r.steps.Removed, r.steps.RemovedExact, r.steps.References = w.Kept, w.Removed, w.Exact, w.References
 	r.steps.RemovedTextBytes, r.steps.OutputBytes = w.RemovedText, w.Bytes
 	r.steps.Clusters, r.steps.LargestCluster = w.Clusters, w.Largest
 	res := &Result{
 		Format: resultFormat, Version: r.Version, SpecHash: r.spec.Hash(), Spec: *r.spec, Exec: r.Exec, Digest: w.Digest.String(),
 		Ranks: stats.Ranks, TasksReused: stats.TasksReused, Started: started.UTC(),
-		Stages: stats, InputPaths: r.paths, Inputs: r.inputFiles(), Parts: r.ranges,
-		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, Hash: w.Rows},
+		Stages: stats, InputPaths: r.paths, AgainstPaths: r.against, Inputs: r.inputFiles(), Parts: r.ranges,
+		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, References: w.References, Hash: w.Rows},
 		Budget: BudgetResult{Peak: r.budget.Stats().Peak},
 	}
 	if l := r.budget.Limit(); l != mem.Unlimited {

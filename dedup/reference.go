@@ -14,6 +14,8 @@ type Document struct {
 	Ordinal uint64
 	// KeepKey is the first criterion of pi: a smaller one is preferred. It is 0 for all where Keep is "first".
 	KeepKey uint64
+	// Reference marks a document of a reference set: first in pi whatever its KeepKey, and never removed.
+	Reference bool
 	// Text is normalized; a null is an empty text.
 	Text string
 }
@@ -42,6 +44,14 @@ func Reference(docs []Document, s Spec) (map[uint64]Verdict, error) {
 	}
 	order := slices.Clone(docs)
 	slices.SortFunc(order, func(a, b Document) int {
+		switch {
+		case a.Reference && b.Reference:
+			return cmp.Compare(a.Ordinal, b.Ordinal)
+		case a.Reference:
+			return -1
+		case b.Reference:
+			return 1
+		}
 		return cmp.Or(cmp.Compare(a.KeepKey, b.KeepKey), cmp.Compare(a.Ordinal, b.Ordinal))
 	})
 	verdicts := make(map[uint64]Verdict, len(docs))
@@ -90,6 +100,9 @@ func Reference(docs []Document, s Spec) (map[uint64]Verdict, error) {
 			position[d.Ordinal], byOrdinal[d.Ordinal] = i, d
 		}
 		for _, d := range order {
+			if d.Reference {
+				continue
+			}
 			var reps []uint64
 			for _, l := range leaders[d.Ordinal] {
 				reps = append(reps, verdicts[l.Ordinal].Kept)
@@ -104,9 +117,18 @@ func Reference(docs []Document, s Spec) (map[uint64]Verdict, error) {
 			}
 		}
 	}
+	keepReferences := func() {
+		for _, d := range docs {
+			if d.Reference {
+				verdicts[d.Ordinal] = Verdict{Kept: d.Ordinal}
+			}
+		}
+	}
+	keepReferences() // of which components take all but the first
 	for ord, rep := range class {
 		verdicts[ord] = verdicts[rep.Ordinal]
 	}
+	keepReferences() // of which one may be a copy of another
 	return verdicts, nil
 }
 

@@ -35,8 +35,10 @@ type Result struct {
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
 	// InputPaths are the inputs as they were given, made absolute; Inputs are the files found there.
-	InputPaths []string    `json:"input_paths"`
-	Inputs     []InputFile `json:"inputs"`
+	// AgainstPaths are those of the reference set, whose files come first in Inputs.
+	InputPaths   []string    `json:"input_paths"`
+	AgainstPaths []string    `json:"against_paths,omitempty"`
+	Inputs       []InputFile `json:"inputs"`
 	// Parts are the ranges of Inputs that the numbered files of removed/ and clusters/ are about.
 	Parts []FileRange `json:"parts"`
 
@@ -62,9 +64,11 @@ type Steps struct {
 	CandidateBytes int64 `json:"candidate_bytes"`
 	Components     int64 `json:"components"`
 	// Tests are the pairs whose exact Jaccard similarity was computed.
-	Tests   int64 `json:"tests"`
-	Kept    int64 `json:"kept"`
-	Removed int64 `json:"removed"`
+	Tests int64 `json:"tests"`
+	// References of the documents are of the reference set, neither kept nor removed.
+	References int64 `json:"references,omitempty"`
+	Kept       int64 `json:"kept"`
+	Removed    int64 `json:"removed"`
 	// RemovedExact of the removed have the text of their kept document.
 	RemovedExact     int64 `json:"removed_exact"`
 	RemovedTextBytes int64 `json:"removed_text_bytes"`
@@ -77,10 +81,11 @@ type Steps struct {
 
 // Ledger says that what was read is what was written.
 type Ledger struct {
-	Read    int64        `json:"read"`
-	Written int64        `json:"written"`
-	Removed int64        `json:"removed"`
-	Hash    shuffle.Hash `json:"hash"` // of (ordinal, content hash) of all documents, read and written
+	Read       int64        `json:"read"`
+	Written    int64        `json:"written"`
+	Removed    int64        `json:"removed"`
+	References int64        `json:"references,omitempty"`
+	Hash       shuffle.Hash `json:"hash"` // of (ordinal, content hash) of all documents, read and written
 	// ShuffledRows and ShuffledBytes passed through shuffles, each of which closed with a ledger of its own;
 	// SpilledBytes of them went to disk.
 	ShuffledRows  int64 `json:"shuffled_rows"`
@@ -100,6 +105,8 @@ type InputFile struct {
 	Size    int64     `json:"size"`
 	ModTime time.Time `json:"mtime"`
 	Footer  string    `json:"footer"`
+	// Reference marks a file of the reference set.
+	Reference bool `json:"reference,omitempty"`
 }
 
 // FileRange is a range of input files, both ends included.
@@ -111,7 +118,7 @@ type FileRange struct {
 func (r *run) inputFiles() []InputFile {
 	out := make([]InputFile, len(r.set.Files))
 	for i, f := range r.set.Files {
-		out[i] = InputFile{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Footer: f.Footer}
+		out[i] = InputFile{Path: f.Path, Size: f.Size, ModTime: f.ModTime, Footer: f.Footer, Reference: f.Reference}
 	}
 	return out
 }

@@ -23,11 +23,13 @@ type verdict struct {
 //
 // The rule: in pi order, test d against the distinct rep(l) of its leaders l, pi-smallest first; the first
 // with J >= t becomes rep(d), and d is removed; if there is none, d is kept and rep(d) = d. Nothing but the
-// first hit ends the tests of d, because any other shortcut would let the order of arrival decide.
+// first hit ends the tests of d, because any other shortcut would let the order of arrival decide. Documents of
+// a reference set, which come first in pi, are all kept.
 type decider struct {
 	windows   *lsh.Windows
 	threshold lsh.Threshold
-	cacheSize int // bytes of window sets held at one time
+	reference func(ord uint64) bool // whether a document is of a reference set, and so not tested
+	cacheSize int                   // bytes of window sets held at one time
 
 	sets  [][]uint64 // window set of candidate i, nil if not held
 	order []int      // candidates whose sets are held, oldest first
@@ -49,6 +51,9 @@ func (d *decider) component(members []candidate, text func(i int) ([]byte, error
 	defer d.forget()
 	for i, m := range members {
 		d.rep = append(d.rep, i)
+		if d.reference(m.ref.ord) {
+			continue
+		}
 		d.reps = d.reps[:0]
 		for _, l := range m.leaders {
 			j, ok := slices.BinarySearchFunc(members[:i], l, func(c candidate, r ref) int { return compareRefs(c.ref, r) })

@@ -21,6 +21,9 @@ type Options struct {
 	Exec Exec
 	// Inputs are files, folders and globs.
 	Inputs []string
+	// Against are files, folders and globs of a reference set: its documents come first in pi, are all kept and
+	// never written. Only documents of Inputs are removed.
+	Against []string
 	// Output is the folder the result appears in, all at once, when the run is complete.
 	Output string
 	// Work is the folder for intermediate files; empty means Output with ".work" behind it. It is removed
@@ -43,6 +46,7 @@ type Options struct {
 type run struct {
 	Options
 	paths      []string // Inputs, absolute if they are on the local disk
+	against    []string // the same of Against
 	spec       *Spec
 	refs       refCodec
 	norm       lsh.Normalization
@@ -74,7 +78,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.set, err = corpus.Resolve(ctx, o.FS, o.Inputs, r.corpusOptions()); err != nil {
+	if err := r.resolve(ctx); err != nil {
 		return nil, err
 	}
 	for _, w := range r.set.Warnings {
@@ -126,10 +130,13 @@ func prepare(o *Options) (_ *run, err error) {
 	if err := o.Spec.canonical(); err != nil {
 		return nil, err
 	}
-	paths := o.Inputs
+	paths, against := o.Inputs, o.Against
 	if o.FS == nil {
 		o.FS = corpus.Local()
 		if paths, err = absolutePaths(o.Inputs); err != nil {
+			return nil, err
+		}
+		if against, err = absolutePaths(o.Against); err != nil {
 			return nil, err
 		}
 	}
@@ -150,12 +157,29 @@ func prepare(o *Options) (_ *run, err error) {
 		return nil, err
 	}
 	r := &run{
-		Options: *o, paths: paths, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
+		Options: *o, paths: paths, against: against, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
 		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
 	return r, nil
+}
+
+// resolve finds the files of the input and of the reference set.
+func (r *run) resolve(ctx context.Context) error {
+	in, err := corpus.Resolve(ctx, r.FS, r.Inputs, r.corpusOptions())
+	if err != nil || len(r.Against) == 0 {
+		r.set = in
+		return err
+	}
+	o := r.corpusOptions()
+	o.KeepField = "" // they come first whatever it says
+	ref, err := corpus.Resolve(ctx, r.FS, r.Against, o)
+	if err != nil {
+		return fmt.Errorf("--against: %w", err)
+	}
+	r.set, err = corpus.Join(ctx, ref, in)
+	return err
 }
 
 func (r *run) corpusOptions() corpus.Options {
@@ -485,6 +509,7 @@ func (w *writeResult) add(o *writeResult) {
 	w.Docs += o.Docs
 	w.Kept += o.Kept
 	w.Removed += o.Removed
+	w.References += o.References
 	w.Exact += o.Exact
 	w.Clusters += o.Clusters
 	w.Bytes += o.Bytes
@@ -497,7 +522,7 @@ func (w *writeResult) add(o *writeResult) {
 
 // checkLedger compares what was written with what was read.
 func (r *run) checkLedger(w *writeResult) error {
-	if w.Docs != r.steps.Documents || !w.Rows.Equal(r.steps.read) || w.Kept+w.Removed != w.Docs {
+	if w.Docs != r.steps.Documents || !w.Rows.Equal(r.steps.read) || w.Kept+w.Removed+w.References != w.Docs {
 		return fmt.Errorf("dedup: %d documents were read and %d written or removed, or they are not the same ones: "+
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}

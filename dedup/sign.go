@@ -207,12 +207,14 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 		for i, c := range chars {
 			keep[i] = ^c // longer comes first in pi
 		}
+		a.preferReferences(b.Ord, keep)
 		column(keep)
 	case a.refs.withKeep:
 		keep := make([]uint64, rows)
 		for i, k := range b.Keep {
 			keep[i] = ^k // larger comes first in pi
 		}
+		a.preferReferences(b.Ord, keep)
 		column(keep)
 	}
 	column(chars)
@@ -236,6 +238,16 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 		column(all[band*rows : (band+1)*rows])
 	}
 	return w.Block(a.cols)
+}
+
+// preferReferences puts documents of a reference set before all others in pi. Where keep keys say nothing their
+// ordinals do it, and of equal keep keys, too.
+func (r *run) preferReferences(ords, keep []uint64) {
+	for i, ord := range ords {
+		if r.set.IsReference(ord) {
+			keep[i] = 0
+		}
+	}
 }
 
 // bandKeys computes the band keys of a column, band after band.

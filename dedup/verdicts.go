@@ -65,6 +65,9 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if in.Members {
 		w := a.records(out, memberRecords, len(a.splits))
 		err := a.eachRowOf(in.File, []string{"doc", "rep"}, func(r []uint64) error {
+			if a.set.IsReference(r[0]) {
+				return nil
+			}
 			return w.add(ctx, a.splitOf(r[1]), r[1], r[0])
 		})
 		if err != nil {
@@ -75,7 +78,7 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 	w := a.records(out, verdictRecords, len(a.splits))
 	if a.spec.Verify == VerifyNone {
 		err = a.eachRowOf(in.File, labelColumns, func(r []uint64) error {
-			if r[0] == r[1] {
+			if r[0] == r[1] || a.set.IsReference(r[0]) {
 				return nil
 			}
 			return w.add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)

@@ -24,6 +24,8 @@ type VerifyOptions struct {
 	Dir string
 	// Inputs are where the input is now; nil means where it was.
 	Inputs []string
+	// Against are where the reference set is now, if there was one; nil means where it was.
+	Against []string
 	// Sample is the number of removals whose evidence is replayed, chosen by Seed alone; negative means all.
 	Sample int64
 	Seed   uint64
@@ -43,6 +45,8 @@ type Verification struct {
 	Documents int64 `json:"documents"`
 	Kept      int64 `json:"kept"`
 	Removed   int64 `json:"removed"`
+	// References of the Documents are of the reference set.
+	References int64 `json:"references,omitempty"`
 	// Replayed is the number of removals whose similarity was computed again from the texts, Wrong of
 	// which did not come out as recorded.
 	Replayed int64 `json:"replayed"`
@@ -84,19 +88,22 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	if o.Inputs == nil {
 		o.Inputs = res.InputPaths
 	}
+	if o.Against == nil {
+		o.Against = res.AgainstPaths
+	}
 	o.Exec.BandsPerIteration = 1 // of no meaning here
 	r, err := prepare(&Options{
-		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Output: o.Dir, FS: o.FS, Progress: o.Progress,
+		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Against: o.Against, Output: o.Dir, FS: o.FS, Progress: o.Progress,
 	})
 	if err != nil {
 		return nil, err
 	}
 	v := &verifier{run: r, o: &o, res: res, out: &Verification{Recorded: res.Digest}}
-	if r.set, err = corpus.Resolve(ctx, r.FS, r.Inputs, r.corpusOptions()); err != nil {
+	if err := r.resolve(ctx); err != nil {
 		return nil, err
 	}
 	if d := diffPaths(res.Inputs, r.inputFiles()); d != "" {
-		return nil, fmt.Errorf("dedup: the input is not the one that %s was made from (%s); name it with --input", o.Dir, d)
+		return nil, fmt.Errorf("dedup: the input is not the one that %s was made from (%s); name it with --input, and the reference set with --against", o.Dir, d)
 	}
 	if err := v.findKept(ctx); err != nil {
 		return nil, err
@@ -116,7 +123,7 @@ func diffPaths(was, is []InputFile) string {
 	bare := func(files []InputFile) []InputFile {
 		out := make([]InputFile, len(files))
 		for i, f := range files {
-			out[i].Path = f.Path
+			out[i].Path, out[i].Reference = f.Path, f.Reference
 		}
 		return out
 	}
@@ -149,7 +156,7 @@ func (v *verifier) problem(format string, args ...any) {
 func (v *verifier) findKept(ctx context.Context) error {
 	dir := filepath.Join(v.Output, "kept")
 	index := make(map[string]int, len(v.set.Files))
-	for i := range v.set.Files {
+	for i := v.set.References; i < len(v.set.Files); i++ {
 		index[v.set.Files[i].Path] = i
 	}
 	v.keptAt = slices.Repeat([]int{-1}, len(v.set.Files))
@@ -303,7 +310,7 @@ func (v *verifier) sumUp(t *verifySum) {
 	}
 	v.out.More += t.More
 	o := v.out
-	o.Documents, o.Kept, o.Removed = t.Docs, t.Kept, t.Removed
+	o.Documents, o.Kept, o.Removed, o.References = t.Docs, t.Kept, t.Removed, t.References
 	o.Replayed, o.Wrong, o.Unverifiable = t.Replayed, t.Wrong, t.Unverifiable
 	o.Digest = t.Digest.String()
 	if o.Replayed > 0 && (v.o.Sample >= 0 || o.Wrong > 0) {
@@ -313,7 +320,7 @@ func (v *verifier) sumUp(t *verifySum) {
 		return // the sums are off for the reasons given
 	}
 	l := &v.res.Ledger
-	if t.Docs != l.Read || t.Kept != l.Written || t.Removed != l.Removed || !t.Rows.Equal(l.Hash) {
+	if t.Docs != l.Read || t.Kept != l.Written || t.Removed != l.Removed || t.References != l.References || !t.Rows.Equal(l.Hash) {
 		v.problem("the ledger of run.json is %d documents read, %d written, %d removed; found were %d, %d and %d, or other texts: "+
 			"the input is not the one that was read, or the result was changed", l.Read, l.Written, l.Removed, t.Docs, t.Kept, t.Removed)
 	}

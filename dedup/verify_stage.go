@@ -32,15 +32,15 @@ type verifyInput struct {
 
 // verifySum is what parts and partitions add up to.
 type verifySum struct {
-	Digest              Digest
-	Rows                shuffle.Hash
-	Docs, Kept, Removed int64
-	Replayed, Wrong     int64
-	Unverifiable        int64
-	KeptOf, KeptSizes   shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
-	SizeOf, Sizes       shuffle.Hash // the same with the size of the cluster
-	Problems            []string
-	More                int64
+	Digest                          Digest
+	Rows                            shuffle.Hash
+	Docs, Kept, Removed, References int64
+	Replayed, Wrong                 int64
+	Unverifiable                    int64
+	KeptOf, KeptSizes               shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
+	SizeOf, Sizes                   shuffle.Hash // the same with the size of the cluster
+	Problems                        []string
+	More                            int64
 }
 
 func (s *verifySum) add(o *verifySum) {
@@ -49,6 +49,7 @@ func (s *verifySum) add(o *verifySum) {
 	s.Docs += o.Docs
 	s.Kept += o.Kept
 	s.Removed += o.Removed
+	s.References += o.References
 	s.Replayed += o.Replayed
 	s.Wrong += o.Wrong
 	s.Unverifiable += o.Unverifiable
@@ -221,7 +222,9 @@ func (p *partCheck) run() (err error) {
 	defer func() { err = errors.Join(err, p.clusters.close()) }()
 	var files []int // in kept, ascending
 	for f := p.in.First; f <= p.in.Last; f++ {
-		if k := p.keptAt[f]; k >= 0 {
+		if p.set.Files[f].Reference {
+			continue
+		} else if k := p.keptAt[f]; k >= 0 {
 			files = append(files, k)
 		} else if p.set.Format != corpus.Files {
 			return wrong("the file of %s in kept/ is missing", p.set.Files[f].Path)
@@ -320,15 +323,23 @@ func (p *partCheck) document(b *corpus.Batch, i int) error {
 		if err != nil {
 			return mismatch{err}
 		}
-		l.removed, l.keptID, l.inter, l.union = true, r.kept, r.inter, r.union
+		l.verdict, l.keptID, l.inter, l.union = verdictRemoved, r.kept, r.inter, r.union
 		if err := p.removal(r, raw); err != nil {
 			return err
 		}
 		if err := p.nextRemoved(); err != nil {
 			return err
 		}
-	} else if err := p.inPlace(b, i, id, hash, raw); err != nil {
-		return err
+	} else {
+		if p.set.IsReference(ord) {
+			l.verdict = verdictReference
+			p.sum.References++
+		} else if err := p.inPlace(b, i, id, hash); err != nil {
+			return err
+		}
+		if err := p.survivor(id, ord, hash, raw); err != nil {
+			return err
+		}
 	}
 	p.line = p.sum.Digest.add(l, p.line)
 	return nil
@@ -361,15 +372,14 @@ func (p *partCheck) removal(r removedRow, raw []byte) error {
 	return p.send(&textRecord{group: p.group(r.kept), evidence: r.evidence, inter: r.inter, union: r.union, name: p.show(r.id)}, raw)
 }
 
-// inPlace checks a document that was not removed.
-func (p *partCheck) inPlace(b *corpus.Batch, i int, id docID, hash lsh.Hash128, raw []byte) error {
+// inPlace checks that a document that was not removed is the next in kept/.
+func (p *partCheck) inPlace(b *corpus.Batch, i int, id docID, hash lsh.Hash128) error {
 	p.sum.Kept++
-	ord := b.Ord[i]
 	more, err := p.kept.next(p.ctx)
 	if err != nil {
 		return err
 	}
-	file, _ := corpus.SplitOrdinal(ord)
+	file, _ := corpus.SplitOrdinal(b.Ord[i])
 	if !more {
 		return wrong("%s is neither removed nor kept", p.show(id))
 	}
@@ -379,6 +389,11 @@ func (p *partCheck) inPlace(b *corpus.Batch, i int, id docID, hash lsh.Hash128, 
 		p.set.IDKind != corpus.NoIDs && p.idAt(k, p.kept.at) != id {
 		return wrong("%s is not removed and should be the next document in %s, which has another text there", p.show(id), p.keptName())
 	}
+	return nil
+}
+
+// survivor checks the cluster of a document that was not removed, and sends what others are compared with.
+func (p *partCheck) survivor(id docID, ord uint64, hash lsh.Hash128, raw []byte) error {
 	if p.isClusters && p.clusters.id(0, p.set.IDKind) == id {
 		size, _ := p.clusters.int(2)
 		if p.clusters.id(1, p.set.IDKind) != id || size < 2 {
@@ -456,7 +471,7 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 			return err
 		case 1:
 			h := lsh.Hash128{Hi: w[0], Lo: w[1]}
-			if other, ok := hashes[h]; ok {
+			if other, ok := hashes[h]; ok && !(a.set.IsReference(other) && a.set.IsReference(w[2])) {
 				sum.problem(fmt.Sprintf("%s and %s have the same text and are both kept", a.at(other), a.at(w[2])))
 				return nil
 			}

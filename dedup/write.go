@@ -30,14 +30,16 @@ type writeInput struct {
 
 // writeResult is what a task adds to the result of the run.
 type writeResult struct {
-	Digest   Digest       `json:"digest"`
-	Rows     shuffle.Hash `json:"rows"` // multiset hash of (ordinal, content hash) of all documents
-	Docs     int64        `json:"docs"`
-	Kept     int64        `json:"kept"`
-	Removed  int64        `json:"removed"`
-	Exact    int64        `json:"exact"` // of the removed
-	Clusters int64        `json:"clusters"`
-	Bytes    int64        `json:"bytes"` // written to kept/
+	Digest  Digest       `json:"digest"`
+	Rows    shuffle.Hash `json:"rows"` // multiset hash of (ordinal, content hash) of all documents
+	Docs    int64        `json:"docs"`
+	Kept    int64        `json:"kept"`
+	Removed int64        `json:"removed"`
+	// References are documents of the reference set.
+	References int64 `json:"references"`
+	Exact      int64 `json:"exact"` // of the removed
+	Clusters   int64 `json:"clusters"`
+	Bytes      int64 `json:"bytes"` // written to kept/
 	// KeptText and RemovedText are bytes of text.
 	KeptText    int64 `json:"kept_text"`
 	RemovedText int64 `json:"removed_text"`
@@ -132,6 +134,17 @@ func (w *fileWriter) file(index int) error {
 	if err := w.set.Changed(w.ctx, index); err != nil {
 		return err
 	}
+	if file.Reference { // is only accounted for
+		for {
+			d, err := w.docs.next(index)
+			if err != nil || d == nil {
+				return err
+			}
+			if err := w.account(d); err != nil {
+				return err
+			}
+		}
+	}
 	if w.set.Format == corpus.Files {
 		if d, err := w.docs.next(index); err != nil || d != nil && d.removed() {
 			if err == nil {
@@ -220,7 +233,7 @@ func (w *fileWriter) account(d *outcome) error {
 		kept = w.docID(d.member.kept, d.member.keptID)
 	}
 	w.line = w.res.Digest.add(line{
-		id: id, keptID: kept, removed: d.removed(), inter: d.member.inter, union: d.member.union, text: d.text,
+		id: id, keptID: kept, verdict: w.verdict(d), inter: d.member.inter, union: d.member.union, text: d.text,
 	}, w.line)
 	w.res.Rows = w.res.Rows.Add(recordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
 	w.res.Docs++
@@ -233,6 +246,8 @@ func (w *fileWriter) account(d *outcome) error {
 		if err := w.removed.removed(id, kept, d.member); err != nil {
 			return err
 		}
+	} else if w.set.IsReference(d.ord) {
+		w.res.References++
 	} else {
 		w.res.Kept++
 	}
@@ -246,6 +261,16 @@ func (w *fileWriter) account(d *outcome) error {
 		}
 	}
 	return w.cluster.cluster(id, kept, d.member.size)
+}
+
+func (r *run) verdict(d *outcome) byte {
+	switch {
+	case d.removed():
+		return verdictRemoved
+	case r.set.IsReference(d.ord):
+		return verdictReference
+	}
+	return verdictKept
 }
 
 // docID is a document's id for people: the user's, or else the ordinal.

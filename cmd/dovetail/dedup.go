@@ -42,6 +42,7 @@ A run that was interrupted goes on where it was when the same command is given a
 		Example: `  dovetail dedup --input data --output clean
   dovetail dedup --input 'crawl/**/*.jsonl.gz' --output clean --text-field content --memory-limit 8GiB
   dovetail dedup --input src --format files --output clean --threshold 0.9
+  dovetail dedup --input november --against october/kept --output november-new
   dovetail dedup --input a.parquet b.parquet --output clean --jaccard-threshold 0.7 --keep longest`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,6 +61,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	o.Spec = dedup.DefaultSpec()
 	s, e := &o.Spec, &o.Exec
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "file, folder or glob to read; may be repeated, and several may follow")
+	fl.StringArrayVar(&o.Against, "against", nil, "reference set, such as benchmarks or a corpus deduplicated before: what is in it is removed from the input, and it is never written; may be repeated")
 	fl.StringVarP(&o.Output, "output", "o", "", "folder for the result, which must not exist or be empty")
 	fl.StringVar(&o.Work, "work", "", "folder for intermediate files (default: the output folder with .work behind it)")
 	fl.BoolVar(&o.KeepWork, "keep-work", false, "leave the work folder when the run is complete")
@@ -214,6 +216,9 @@ func summary(w io.Writer, r *dedup.Result, output string) error {
 		fmt.Fprintf(&b, "%-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	row("read", "%s documents, %.1f MB of text, %s files", humanize.Comma(s.Documents), mb, humanize.Comma(int64(s.Files)))
+	if s.References > 0 {
+		row("against", "%s of them from the reference set, none of which is written", humanize.Comma(s.References))
+	}
 	row("identical", "%s removed%s: another document has the same text", humanize.Comma(s.RemovedExact), share(s.RemovedExact))
 	near := s.Removed - s.RemovedExact
 	how := fmt.Sprintf("similar at %s or more to a kept document", r.Spec.Threshold)

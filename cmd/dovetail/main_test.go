@@ -44,6 +44,9 @@ func TestMistakes(t *testing.T) {
 	}{
 		{[]string{"dedup"}, 2, []string{"--input", "--output"}},
 		{[]string{"dedub"}, 2, []string{"dedub"}},
+		{[]string{"verify"}, 2, []string{"name one output folder"}},
+		{[]string{"verify", full}, 1, []string{"is not the output folder of a run"}},
+		{[]string{"verify", full, "--sample", "some"}, 2, []string{"--sample \"some\"", "all"}},
 		{dedup("--bogus"), 2, []string{"--bogus", "--help"}},
 		{dedup("--num-bands", "x"), 2, []string{"--num-bands"}},
 		{dedup("--num-bands", "0", "--keep", "best", "--threshold", "2"), 2, []string{"num_bands 0", `--keep "best"`, `"2"`}},
@@ -107,6 +110,34 @@ func TestDedup(t *testing.T) {
 	}
 	if code, stdout, _ = dovetail("dedup", "--input", b, a, "--output", out, "--jaccard-threshold", "0.9"); code != 0 || !strings.Contains(stdout, "already done") {
 		t.Errorf("the same again: %d %q", code, stdout)
+	}
+}
+
+// A reference set is compared with and never written; the result verifies.
+func TestAgainst(t *testing.T) {
+	dir := t.TempDir()
+	old := writeFile(t, filepath.Join(dir, "old", "a.jsonl"), "{\"text\":\"one\"}\n{\"text\":\"one\"}\n")
+	in := writeFile(t, filepath.Join(dir, "in", "a.jsonl"), "{\"text\":\"one\",\"n\":1}\n{\"text\":\"two\",\"n\":9}\n{\"text\":\"two\",\"n\":10}\n")
+	out := filepath.Join(dir, "out")
+	args := []string{"dedup", "--progress", "none", "--input", in, "--against", old, "--keep", "field:n", "--output", out}
+	code, stdout, stderr := dovetail(args...)
+	if code != 0 || !strings.Contains(stdout, "2 of them from the reference set") || !strings.Contains(stdout, "kept       1 documents") {
+		t.Fatalf("%d %q %q", code, stdout, stderr)
+	}
+	got, err := os.ReadFile(filepath.Join(out, "kept", "a.jsonl"))
+	if err != nil || string(got) != "{\"text\":\"two\",\"n\":10}\n" {
+		t.Errorf("%q %v", got, err)
+	}
+	if code, stdout, stderr = dovetail("verify", out, "--progress", "none", "--sample", "all"); code != 0 || !strings.Contains(stdout, "2 of the reference set") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	writeFile(t, filepath.Join(out, "kept", "a.jsonl"), "{\"text\":\"too\"}\n")
+	if code, stdout, stderr = dovetail("verify", out, "--progress", "none"); code != 1 || !strings.Contains(stdout, "wrong ") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	args[4] = old
+	if code, _, stderr = dovetail(args...); code != 1 || !strings.Contains(stderr, "both in the input and in the reference set") {
+		t.Errorf("%d %q", code, stderr)
 	}
 }
 

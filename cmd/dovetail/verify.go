@@ -74,6 +74,7 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 	fl.StringVar(&sample, "sample", "1000", "removals whose similarity is computed again: a number, or all")
 	fl.Uint64Var(&o.Seed, "seed", 0, "chooses the sample")
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "where the input is now (default: where it was)")
+	fl.StringArrayVar(&o.Against, "against", nil, "where the reference set is now, if there was one (default: where it was)")
 	fl.StringVar(&memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
 	fl.IntVar(&o.Exec.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
 	fl.StringVar(&progress, "progress", "auto", "auto, plain, json or none")
@@ -114,7 +115,11 @@ func printVerification(w io.Writer, v *dedup.Verification) error {
 	if v.More > 0 {
 		row("", "and %s more", humanize.Comma(v.More))
 	}
-	row("documents", "%s read again: %s kept, %s removed", humanize.Comma(v.Documents), humanize.Comma(v.Kept), humanize.Comma(v.Removed))
+	of := ""
+	if v.References > 0 {
+		of = fmt.Sprintf(", %s of the reference set", humanize.Comma(v.References))
+	}
+	row("documents", "%s read again: %s kept, %s removed%s", humanize.Comma(v.Documents), humanize.Comma(v.Kept), humanize.Comma(v.Removed), of)
 	if v.OK() {
 		row("kept", "every text that was not removed is in its place, unchanged; no two are identical")
 		row("removed", "every one is for a document that was kept")

@@ -154,7 +154,7 @@ func (s *Set) openParquet(
 	if err != nil {
 		return nil, err
 	}
-	p, err := readFooter(src, s.Options)
+	p, err := readFooter(src, s.optionsOf(i))
 	if err != nil {
 		return nil, firstError(err, src.Close())
 	}

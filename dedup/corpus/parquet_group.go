@@ -36,7 +36,7 @@ func (g *groupReader) open(m *batchMaker) error {
 	}
 	if m.columns&ColumnKeep != 0 {
 		g.keep = func() (uint64, error) { return 0, nil }
-		if !isNull(g.meta.Schema.Column(g.columns.keep)) {
+		if g.columns.keep >= 0 && !isNull(g.meta.Schema.Column(g.columns.keep)) {
 			c, err := g.chunk(g.columns.keep)
 			if err != nil {
 				return err

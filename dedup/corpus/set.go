@@ -78,6 +78,8 @@ type File struct {
 	Footer string `json:"footer"`
 	// Rows is the number of rows of a Parquet file, 1 for a file of format Files, and -1 (unknown) otherwise.
 	Rows int64 `json:"rows"`
+	// Reference marks a file of a reference set, whose documents others are compared with.
+	Reference bool `json:"reference,omitempty"`
 	// Work is about how many bytes of wanted columns reading the file yields, for scheduling.
 	Work int64 `json:"work"`
 }
@@ -100,6 +102,8 @@ type Set struct {
 	Options Options `json:"options"`
 	IDKind  IDKind  `json:"id_kind,omitempty"` // NoIDs unless Options.IDField is set and there is a document
 	Files   []File  `json:"files"`
+	// References is the number of files at the start of Files that are a reference set; see [Join].
+	References int `json:"references,omitempty"`
 	Aliases []Alias `json:"aliases,omitempty"` // names left out because they are other names of a file in Files
 	// Warnings are what the user should be told though it is no error, one line each.
 	Warnings []string `json:"warnings,omitempty"`

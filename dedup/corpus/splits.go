@@ -80,7 +80,7 @@ func (s *Set) cutGroups(ctx context.Context, file int, target int64) (splits []S
 		return nil, err
 	}
 	defer func() { err = firstError(err, src.Close()) }()
-	p, err := readFooter(src, s.Options)
+	p, err := readFooter(src, s.optionsOf(file))
 	if err != nil {
 		return nil, err
 	}
