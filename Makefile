@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke quality soak clean
 
 all: build
 
@@ -47,6 +47,10 @@ fuzz-smoke: ## every fuzz target for a moment
 
 bench-smoke: ## every benchmark once, so that none rots
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
+
+quality: build ## precision and recall of every mode on the Go distribution's tree, docs/quality.md
+	{ echo "# Latest result of \`make quality\`"; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
+	mv $(OUT)-quality.md docs/quality.md
 
 soak: build ## the long checks: a million documents under memory limits, kill -9, long random tests
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak

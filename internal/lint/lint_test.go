@@ -31,6 +31,7 @@ var mayImport = map[string][]string{
 	"executor":     {"mem", "shuffle"},
 	"dedup/corpus": {"mem"},
 	"dedup":        {"lsh", "shuffle", "executor", "mem"},
+	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup"},
 	"cuda":         {"mem", "lsh", "shuffle"},
 	"ucx":          {"mem", "lsh", "shuffle"},
 }

@@ -1,0 +1,82 @@
+package quality
+
+import (
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/dovetail-dedup/dovetail/dedup"
+)
+
+// TestQuality holds every mode to its promises on real text: recall within sampling error of the S-curve, and with
+// verification nothing removed below the threshold.
+func TestQuality(t *testing.T) {
+	docs := 2000
+	if testing.Short() {
+		docs = 500
+	}
+	s := dedup.DefaultSpec()
+	c, err := Make(filepath.Join(runtime.GOROOT(), "src"), docs, s.CharNgrams, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "corpus.jsonl")
+	if err := c.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	var results []*Result
+	for _, m := range Modes(s) {
+		r, err := Measure(t.Context(), c, path, t.TempDir(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		results = append(results, r)
+		if r.Pairs < docs/10 {
+			t.Fatalf("only %d pairs at the threshold: the test shows little", r.Pairs)
+		}
+		// Other similar documents can only add to what is found; a bucket with many can take a little away.
+		sigma := math.Sqrt(r.Predicted * (1 - r.Predicted) / float64(r.Pairs))
+		if r.Recall < r.Predicted-4*sigma {
+			t.Errorf("%s: recall %.3f, the S-curve gives %.3f (sigma %.3f)", m.Name, r.Recall, r.Predicted, sigma)
+		}
+		if m.Spec.Verify == dedup.VerifyExact && r.Precision != 1 {
+			t.Errorf("%s: precision %v", m.Name, r.Precision)
+		}
+	}
+	if err := Markdown(os.Stdout, results); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPerturb checks that a copy differs from its original and that similar seeds give equal corpora.
+func TestPerturb(t *testing.T) {
+	root := t.TempDir()
+	for i, text := range []string{"one", "two", "three"} {
+		text = strings.Repeat(text+" is a word among others; ", 40)
+		if err := os.WriteFile(filepath.Join(root, string(rune('a'+i))), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, err := Make(root, 3, 5, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Make(root, 3, 5, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range a.Pairs {
+		if a.Texts[p.Original] == a.Texts[p.Copy] {
+			t.Errorf("copy %d (%s) is its original", i, p.Kind)
+		}
+		if p != b.Pairs[i] || a.Texts[p.Copy] != b.Texts[p.Copy] {
+			t.Errorf("pair %d is another the second time", i)
+		}
+	}
+	if _, err := Make(root, 4, 5, 9); err == nil {
+		t.Error("more documents than there are")
+	}
+}
