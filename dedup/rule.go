@@ -28,7 +28,7 @@ type verdict struct {
 type decider struct {
 	windows   *lsh.Windows
 	threshold lsh.Threshold
-	reference func(ord uint64) bool // whether a document is of a reference set, and so not tested
+	reference func(ord uint64) bool // whether a document is of a reference set, and so not tested; nil if there is none
 	cacheSize int                   // bytes of window sets held at one time
 
 	sets  [][]uint64 // window set of candidate i, nil if not held
@@ -51,7 +51,7 @@ func (d *decider) component(members []candidate, text func(i int) ([]byte, error
 	defer d.forget()
 	for i, m := range members {
 		d.rep = append(d.rep, i)
-		if d.reference(m.ref.ord) {
+		if d.reference != nil && d.reference(m.ref.ord) {
 			continue
 		}
 		d.reps = d.reps[:0]

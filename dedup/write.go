@@ -209,7 +209,10 @@ func (w *fileWriter) file(index int) error {
 	if wrong != nil {
 		err = wrong
 	}
-	if err = errors.Join(err, dst.Close()); err != nil {
+	if cerr := dst.Close(); err == nil { // which says the same again if writing failed
+		err = cerr
+	}
+	if err != nil {
 		return err
 	}
 	rest, err := w.docs.next(index)

@@ -2,8 +2,10 @@ package executor
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 	"sync"
 
@@ -86,7 +88,10 @@ func (f *File) info() fileInfo {
 }
 
 func (f *File) ioError(doing string, err error) error {
-	return ioError(fmt.Sprintf("%s %s (which becomes %s)", doing, f.temp, f.path), err)
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && p.Path == f.temp {
+		err = p.Err // the temporary name says nothing
+	}
+	return ioError(doing+" "+f.path, err)
 }
 
 // sync puts the content on disk and closes the descriptor, if that has not been done.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"syscall"
 )
 
@@ -24,6 +25,10 @@ func ioError(doing string, err error) error {
 		advice = "the file is too large for the file system or the limit of file sizes (ulimit -f)"
 	case errors.Is(err, syscall.EIO):
 		advice = "check the disk, then run again: finished tasks are kept"
+	}
+	// A path that doing names already need not be said twice.
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && strings.Contains(doing, p.Path) {
+		err = p.Err
 	}
 	if advice == "" {
 		return fmt.Errorf("executor: %s: %w", doing, err)

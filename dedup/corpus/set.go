@@ -103,8 +103,8 @@ type Set struct {
 	IDKind  IDKind  `json:"id_kind,omitempty"` // NoIDs unless Options.IDField is set and there is a document
 	Files   []File  `json:"files"`
 	// References is the number of files at the start of Files that are a reference set; see [Join].
-	References int `json:"references,omitempty"`
-	Aliases []Alias `json:"aliases,omitempty"` // names left out because they are other names of a file in Files
+	References int     `json:"references,omitempty"`
+	Aliases    []Alias `json:"aliases,omitempty"` // names left out because they are other names of a file in Files
 	// Warnings are what the user should be told though it is no error, one line each.
 	Warnings []string `json:"warnings,omitempty"`
 }
