@@ -136,13 +136,14 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		if err != nil {
 			return err
 		}
-		n := b.Text.Data.Len()
+		n, docs := b.Text.Data.Len(), len(b.Ord)
 		err = a.batch(ctx, b, w, res)
 		b.Release()
 		if err != nil {
 			return err
 		}
 		out.Progress(int64(n))
+		out.ProgressRows(int64(docs))
 	}
 	res.Need = reader.Largest()
 	return errors.Join(w.Finish(), file.Close())

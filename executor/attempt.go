@@ -73,13 +73,22 @@ func (m Meter) Count(name string, n int64) {
 	}
 }
 
-// Progress says that units more (documents, rows, whatever the stage counts) are done.
+// Progress says that units more (bytes, or whatever the stage counts) are done.
 func (m Meter) Progress(units int64) {
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
 		m.m.units += units
 		m.m.run.units.Add(units)
+	}
+}
+
+// ProgressRows says that rows more are done: the count beside the bytes of [Meter.Progress], for people.
+func (m Meter) ProgressRows(rows int64) {
+	m.m.mu.Lock()
+	defer m.m.mu.Unlock()
+	if !m.m.ended {
+		m.m.run.rows.Add(rows)
 	}
 }
 

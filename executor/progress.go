@@ -36,6 +36,8 @@ type Progress struct {
 	TasksDone, SizeDone int64
 	// Units is the sum of what tasks reported through [Meter.Progress].
 	Units int64
+	// Rows is the same of [Meter.ProgressRows].
+	Rows int64
 	// SpilledBytes were written to spill files by the shuffle of this stage so far.
 	SpilledBytes int64
 }

@@ -26,6 +26,7 @@ type stageRun struct {
 
 	tasks, size, reused        atomic.Int64
 	tasksDone, sizeDone, units atomic.Int64
+	rows                       atomic.Int64
 	attempts, inserts          atomic.Int64
 	files, bytes               atomic.Int64
 	setupNS, computeNS, waitNS atomic.Int64
@@ -83,7 +84,7 @@ func (r *stageRun) announce(tasks int64) {
 func (r *stageRun) progress() {
 	p := Progress{
 		Stage: r.name, Tasks: r.tasks.Load(), Size: r.size.Load(), Reused: r.reused.Load(),
-		TasksDone: r.tasksDone.Load(), SizeDone: r.sizeDone.Load(), Units: r.units.Load(),
+		TasksDone: r.tasksDone.Load(), SizeDone: r.sizeDone.Load(), Units: r.units.Load(), Rows: r.rows.Load(),
 	}
 	if r.spilled != nil {
 		p.SpilledBytes = r.spilled()

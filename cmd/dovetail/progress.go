@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,13 +23,20 @@ type reporter struct {
 	machine bool // the output is for a program
 	quiet   bool
 
-	mu      sync.Mutex
-	bars    *mpb.Progress
-	bar     *mpb.Bar
+	mu    sync.Mutex
+	bars  *mpb.Progress
+	stage *stageView // the one that runs
+	last  time.Time  // of a line about it
+}
+
+// stageView is what is shown of one stage.
+type stageView struct {
+	bar     *mpb.Bar // on a terminal
 	started time.Time
-	info    executor.StageInfo
-	last    time.Time
-	latest  executor.Progress
+
+	mu     sync.Mutex    // never held while bars are called, which draw in goroutines of their own
+	took   time.Duration // once it has ended
+	latest executor.Progress
 }
 
 // plainInterval is the time between lines about a stage that goes on.
@@ -75,41 +83,57 @@ func (r *reporter) json(e event) {
 func (r *reporter) StageStarted(i executor.StageInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.info, r.started, r.last, r.latest = i, time.Now(), time.Now(), executor.Progress{}
+	v := &stageView{started: time.Now()}
+	r.stage, r.last = v, v.started
 	switch {
 	case r.quiet:
 	case r.machine:
 		r.json(event{Event: "stage_started", Info: &i})
 	case r.bars != nil:
-		r.bar = r.bars.AddBar(max(i.Tasks, 1),
+		v.bar = r.bars.AddBar(max(i.Tasks, 1),
 			mpb.PrependDecorators(decor.Name(i.Stage, decor.WC{W: 14, C: decor.DindentRight}), decor.CountersNoUnit("%d/%d", decor.WC{W: 13})),
-			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return r.detail() })))
+			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return v.detail() })))
 	}
 }
 
-// detail says what a bar cannot: documents or bytes done, speed, time left, spill.
-func (r *reporter) detail() string {
-	p := r.latest
-	since := time.Since(r.started).Seconds()
-	s := ""
-	if p.Units > 0 && since > 0 {
-		s = fmt.Sprintf(" %s, %.1f MB/s", humanize.Bytes(uint64(p.Units)), float64(p.Units)/1e6/since)
+// detail says what a bar cannot: documents, bytes and speed, time left or taken, spill.
+func (v *stageView) detail() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	p := v.latest
+	since := v.took
+	if since == 0 {
+		since = time.Since(v.started)
 	}
-	if p.TasksDone > p.Reused && p.TasksDone < p.Tasks {
-		left := since * float64(p.Tasks-p.TasksDone) / float64(p.TasksDone-p.Reused)
-		s += fmt.Sprintf(", %v left", time.Duration(left*float64(time.Second)).Round(time.Second))
+	var parts []string
+	if p.Rows > 0 {
+		parts = append(parts, humanize.Comma(p.Rows)+" documents")
+	}
+	if p.Units > 0 && since > 0 {
+		parts = append(parts, fmt.Sprintf("%s, %.1f MB/s", humanize.Bytes(uint64(p.Units)), float64(p.Units)/1e6/since.Seconds()))
+	}
+	if v.took > 0 {
+		parts = append(parts, v.took.Round(100*time.Millisecond).String())
+	} else if p.TasksDone > p.Reused && p.TasksDone < p.Tasks {
+		left := since.Seconds() * float64(p.Tasks-p.TasksDone) / float64(p.TasksDone-p.Reused)
+		parts = append(parts, fmt.Sprintf("%v left", time.Duration(left*float64(time.Second)).Round(time.Second)))
 	}
 	if p.SpilledBytes > 0 {
-		s += fmt.Sprintf(", %s spilled", humanize.Bytes(uint64(p.SpilledBytes)))
+		parts = append(parts, humanize.Bytes(uint64(p.SpilledBytes))+" spilled")
 	}
-	return s
+	if len(parts) == 0 {
+		return ""
+	}
+	return " " + strings.Join(parts, ", ")
 }
 
 // StageProgress implements executor.Reporter.
 func (r *reporter) StageProgress(p executor.Progress) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.latest = p
+	r.stage.mu.Lock()
+	r.stage.latest = p
+	r.stage.mu.Unlock()
 	switch {
 	case r.quiet:
 	case r.machine:
@@ -117,11 +141,11 @@ func (r *reporter) StageProgress(p executor.Progress) {
 			r.last = time.Now()
 			r.json(event{Event: "stage_progress", Progress: &p})
 		}
-	case r.bar != nil:
-		r.bar.SetCurrent(p.TasksDone)
+	case r.stage.bar != nil:
+		r.stage.bar.SetCurrent(p.TasksDone)
 	case time.Since(r.last) >= plainInterval:
 		r.last = time.Now()
-		fmt.Fprintf(r.w, "%-14s %d of %d tasks%s\n", p.Stage, p.TasksDone, p.Tasks, r.detail())
+		fmt.Fprintf(r.w, "%-14s %d of %d tasks%s\n", p.Stage, p.TasksDone, p.Tasks, r.stage.detail())
 	}
 }
 
@@ -129,20 +153,23 @@ func (r *reporter) StageProgress(p executor.Progress) {
 func (r *reporter) StageFinished(s executor.StageStats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	switch {
+	r.stage.mu.Lock()
+	r.stage.took = time.Duration(s.WallSeconds * float64(time.Second))
+	r.stage.mu.Unlock()
+	switch bar := r.stage.bar; {
 	case r.quiet:
 	case r.machine:
 		r.json(event{Event: "stage_finished", Stats: &s})
-	case r.bar != nil:
+	case bar != nil:
 		if s.Error == "" {
-			r.bar.SetTotal(-1, true)
+			bar.SetTotal(-1, true)
 		} else {
-			r.bar.Abort(false)
+			bar.Abort(false)
 		}
-		r.bar = nil
 	case s.Error == "" && s.WallSeconds >= 1:
-		fmt.Fprintf(r.w, "%-14s %d tasks in %.1f s%s\n", s.Name, s.Tasks, s.WallSeconds, r.detail())
+		fmt.Fprintf(r.w, "%-14s %d tasks%s\n", s.Name, s.Tasks, r.stage.detail())
 	}
+	r.stage = nil
 }
 
 // Note implements executor.Reporter.
@@ -163,9 +190,8 @@ func (r *reporter) Note(stage, line string) {
 // close leaves the terminal in order.
 func (r *reporter) close() {
 	r.mu.Lock()
-	if r.bar != nil {
-		r.bar.Abort(false)
-		r.bar = nil
+	if r.stage != nil && r.stage.bar != nil {
+		r.stage.bar.Abort(false)
 	}
 	r.mu.Unlock()
 	if r.bars != nil {
