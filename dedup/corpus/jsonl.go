@@ -307,7 +307,7 @@ func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err err
 func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (end bool, err error) {
 	for {
 		if !r.rows.wanted(r.row) {
-			if r.rows.done() {
+			if r.rows.none(r.row) {
 				return true, nil
 			}
 			if err := r.skip(ctx); err == io.EOF {

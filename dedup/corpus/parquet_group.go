@@ -85,7 +85,7 @@ func byteCursor(c *chunk) (*cursor[parquet.ByteArray], error) {
 func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 	for ; g.row < g.end; g.row++ {
 		wanted := g.rows.wanted(g.row)
-		if !wanted && g.rows.done() {
+		if !wanted && g.rows.none(g.row) {
 			return true, nil
 		}
 		if g.text != nil {
