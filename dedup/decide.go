@@ -111,8 +111,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 		return err
 	}
 	defer func() { err = errors.Join(err, ords.Close()) }()
-	// Its leaders and the text in one piece, the records of its partition, and a chunk: three copies.
-	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], 3)
+	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
 	if err != nil {
 		return err
 	}
@@ -330,7 +329,7 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	turn := largeTurn{r: a.run}
 	defer turn.done()
 	if need > 0 {
-		if err := turn.take(ctx, out.Meter, need, what); err != nil {
+		if err := turn.take(ctx, out.Meter, need, need, what); err != nil {
 			return nil, err
 		}
 	}

@@ -32,6 +32,7 @@ type Exec struct {
 	// For tests:
 	onDisk bool                           // find components as if memory were short
 	share  int64                          // an actor's share of memory, if not 0
+	budget int64                          // of the shuffles and reservations, if not 0
 	watch  func(table string, held int64) // told the size of tables; called from several goroutines
 }
 
@@ -112,6 +113,9 @@ func (e *Exec) plan(p lsh.Params) plan {
 	}
 	if e.share > 0 {
 		pl.share = e.share
+	}
+	if e.budget > 0 {
+		pl.budget = e.budget
 	}
 	pl.parts = int(min(maxParts, max(16, pl.share/4/minChunk)))
 	pl.batchBytes = min(4<<20, max(64<<10, pl.share/8))

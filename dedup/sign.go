@@ -325,12 +325,17 @@ func normalizeColumn(alloc mem.Allocator, norm *lsh.Normalizer, in *mem.Strings)
 	if err != nil {
 		return nil, err
 	}
-	// Normalizing can lengthen a text, so the bytes are gathered first.
+	// Normalizing can lengthen a text, so the bytes are gathered first; those of one large text are there already.
 	var all []byte
 	offsets := mem.Int64s(off)
 	offsets[0] = 0
 	for i := range in.Rows {
-		all = append(all, norm.Apply(in.At(i))...)
+		t := norm.Apply(in.At(i))
+		if in.Rows == 1 {
+			all = t
+		} else {
+			all = append(all, t...)
+		}
 		offsets[i+1] = int64(len(all))
 	}
 	data, err := alloc.Alloc(len(all))

@@ -34,7 +34,8 @@ type sorter struct {
 
 // sorter returns one that takes 1/part of an actor's share of memory.
 func (r *run) sorter(env *executor.Env, kind rowKind, part int64) *sorter {
-	return &sorter{rowKind: kind, dir: env.SpillDir, limit: r.plan.share / part}
+	limit := r.plan.share / part
+	return &sorter{rowKind: kind, dir: env.SpillDir, limit: limit, bytes: blobBlocks{block: int(max(1<<10, min(blobBlock, limit/8)))}}
 }
 
 // rowKind says what rows are and how they are sorted.
@@ -433,6 +434,7 @@ func (r *runReader) next() (bool, error) {
 
 // blobBlocks holds runs of bytes without moving them.
 type blobBlocks struct {
+	block  int // bytes of a block; 0 means blobBlock
 	blocks [][]byte
 	at     int // the block being filled
 	n      int64
@@ -442,26 +444,34 @@ const blobBlock = 64 << 10
 
 // add copies b and returns where it is.
 func (a *blobBlocks) add(b []byte) (place uint64) {
+	if len(b) == 0 {
+		return 0
+	}
 	for ; a.at < len(a.blocks); a.at++ {
 		if n := len(a.blocks[a.at]); n+len(b) <= cap(a.blocks[a.at]) {
 			a.blocks[a.at] = append(a.blocks[a.at], b...)
 			return uint64(a.at)<<32 | uint64(n)
 		}
 	}
-	n := max(blobBlock, len(b))
+	n := max(cmp.Or(a.block, blobBlock), len(b))
 	a.blocks = append(a.blocks, append(make([]byte, 0, n), b...))
 	a.n += int64(n)
 	return uint64(a.at) << 32
 }
 
-func (a *blobBlocks) get(place, n uint64) []byte { return a.blocks[place>>32][place&(1<<32-1):][:n] }
+func (a *blobBlocks) get(place, n uint64) []byte {
+	if n == 0 {
+		return nil
+	}
+	return a.blocks[place>>32][place&(1<<32-1):][:n]
+}
 
 // held is the memory of all blocks.
 func (a *blobBlocks) held() int64 { return a.n }
 
 // reset forgets what was added and keeps blocks of the usual size to be filled again.
 func (a *blobBlocks) reset() {
-	a.blocks = slices.DeleteFunc(a.blocks, func(b []byte) bool { return cap(b) > 2*blobBlock })
+	a.blocks = slices.DeleteFunc(a.blocks, func(b []byte) bool { return cap(b) > 2*cmp.Or(a.block, blobBlock) })
 	a.at, a.n = 0, 0
 	for i := range a.blocks {
 		a.blocks[i] = a.blocks[i][:0]

@@ -127,7 +127,7 @@ func (g *groupReader) addText(m *batchMaker, v []byte, null bool) error {
 		need := n + g.arena.peak
 		g.peak = max(g.peak, need)
 		if g.o.MaxBytes > 0 && need > g.o.MaxBytes {
-			return &TooLargeError{Name: g.src.name, Row: g.row, Need: need, Limit: g.o.MaxBytes}
+			return &TooLargeError{Name: g.src.name, Row: g.row, Need: need, Text: n, Limit: g.o.MaxBytes}
 		}
 	}
 	return m.addText(v, null)
