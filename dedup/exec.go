@@ -16,8 +16,8 @@ type Exec struct {
 	Workers int `json:"workers"`
 	// MemoryLimit bounds the resident memory of the process, in bytes; 0 means no bound.
 	MemoryLimit int64 `json:"memory_limit"`
-	// BandsPerIteration is the number of bands that are shuffled at a time; 0 means 5. Fewer take less disk
-	// and memory, more take fewer passes over the band keys.
+	// BandsPerIteration is the number of bands that are shuffled at a time; 0 means 5, or all if there are
+	// fewer. Fewer take less disk and memory, more take fewer passes over the band keys.
 	BandsPerIteration int `json:"bands_per_iteration"`
 	// SplitBytes is the size of the pieces in which the input is read; 0 chooses by the size of the input.
 	SplitBytes int64 `json:"split_bytes,omitempty"`

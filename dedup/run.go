@@ -117,6 +117,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 var errUseless = errors.New("nothing to deduplicate")
 
 func prepare(o *Options) (*run, error) {
+	if o.Exec.BandsPerIteration == 0 {
+		o.Exec.BandsPerIteration = max(1, min(DefaultBandsPerIteration, o.Spec.NumBands))
+	}
 	o.Exec.EnsureDefaults()
 	if err := errors.Join(o.Spec.Validate(), o.Exec.Validate(o.Spec.NumBands)); err != nil {
 		return nil, err
@@ -277,6 +280,9 @@ func (r *run) parts(n, size int64) int {
 
 func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
 
+// decideBytes is the size of a partition of the decide stage, at most.
+const decideBytes = 64 << 20
+
 // classBytes is the memory of one class in the exact stage's table, at worst.
 const classBytes = 96
 
@@ -392,9 +398,13 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 		}
 	}
 	r.steps.CandidateBytes = text
-	// Beside its text a candidate takes its place in the list and its leaders.
-	perCandidate := int64(128) + 16*(r.steps.Pairs/max(1, r.steps.Candidates))
-	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, 2*text+perCandidate*r.steps.Candidates), longest}, tasks)
+	// Beside its text a candidate takes its place in the list and in its component, and its leaders. A quarter of a share
+	// is left for the windows that are compared.
+	perCandidate := int64(256) + 24*(r.steps.Pairs/max(1, r.steps.Candidates))
+	size := 2*text + perCandidate*r.steps.Candidates
+	// There is nothing to be gained from partitions as large as a large share.
+	size *= max(1, r.plan.share/decideBytes)
+	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, size), longest}, tasks)
 	if err != nil {
 		return nil, err
 	}

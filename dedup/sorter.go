@@ -3,7 +3,6 @@ package dedup
 import (
 	"bufio"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -256,6 +255,7 @@ type runWriter struct {
 	to   *runFile
 	run  sortedRun
 	w    *bufio.Writer
+	n    [1]uint64 // scratch
 }
 
 // fileTail appends to the file of a level.
@@ -272,7 +272,8 @@ func (w *runWriter) add(words []uint64, blob []byte) error {
 	w.run.hash = w.run.hash.Add(recordHash(words, blob, w.kind.blob))
 	_, err := w.w.Write(bytesOf(words))
 	if err == nil && w.kind.blob {
-		if err = binary.Write(w.w, binary.LittleEndian, uint64(len(blob))); err == nil {
+		w.n[0] = uint64(len(blob))
+		if _, err = w.w.Write(bytesOf(w.n[:])); err == nil {
 			_, err = w.w.Write(blob)
 		}
 	}
@@ -402,6 +403,7 @@ type runReader struct {
 	bytes []byte
 	seen  int64
 	hash  shuffle.Hash
+	n     [1]uint64 // scratch
 }
 
 func (r *runReader) next() (bool, error) {
@@ -416,14 +418,14 @@ func (r *runReader) next() (bool, error) {
 		return false, scratchError(err)
 	}
 	if r.kind.blob {
-		var n [1]uint64
-		if _, err := io.ReadFull(r.r, bytesOf(n[:])); err != nil {
+		if _, err := io.ReadFull(r.r, bytesOf(r.n[:])); err != nil {
 			return false, scratchError(err)
 		}
-		if n[0] > uint64(r.run.to-r.run.from) {
+		n := r.n[0]
+		if n > uint64(r.run.to-r.run.from) {
 			return false, scratchError(errors.New("a row claims more bytes than there are"))
 		}
-		r.bytes = slices.Grow(r.bytes[:0], int(n[0]))[:n[0]]
+		r.bytes = slices.Grow(r.bytes[:0], int(n))[:n]
 		if _, err := io.ReadFull(r.r, r.bytes); err != nil {
 			return false, scratchError(err)
 		}

@@ -430,5 +430,5 @@ func (w *fileWriter) table(kind string, fields []field) (*tableWriter, error) {
 		return nil, err
 	}
 	w.tables = append(w.tables, f)
-	return newTableWriter(f, fields)
+	return newTableWriter(f, fields, w.plan.share/4)
 }
