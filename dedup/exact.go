@@ -85,7 +85,7 @@ func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	if err != nil {
 		return nil, err
 	}
-	err = smallest(int(a.plan.share/classBytes), func(h lsh.Hash128) uint64 { return passHash(h.Lo) },
+	err = smallest(int(a.plan.share/groupTableBytes), func(h lsh.Hash128) uint64 { return passHash(h.Lo) },
 		func(row func(lsh.Hash128, ref) error) error {
 			return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
 				r, _ := a.refs.read(w[2:])
@@ -98,7 +98,7 @@ func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 			}
 			return w.row(a.refs.append(a.refs.append(w.buf[:0], r), rep))
 		},
-		func(classes int) { a.watch("classes", int64(classes)*classBytes) })
+		func(classes int) { a.watch("classes", int64(classes)*groupTableBytes) })
 	if err != nil {
 		return nil, err
 	}

@@ -33,8 +33,9 @@ type leaderGroup struct {
 	refs [numLeaders]ref // the first n are set, in pi order
 }
 
-// Memory that a table takes for a number of distinct keys, at worst.
-func bucketTableBytes(keys int64) int64 { return keys * (32 + 2*4 + 4*2) * 2 }
+// bucketTableBytes is the memory that a table takes for a number of distinct keys, at worst: while its arrays grow, and
+// with room for the keys being spread unevenly over partitions.
+func bucketTableBytes(keys int64) int64 { return keys * (32 + 16 + 16) * 2 }
 
 func (t *bucketTable) reset() {
 	clear(t.slots)

@@ -283,7 +283,7 @@ func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
 // decideBytes is the size of a partition of the decide stage, at most.
 const decideBytes = 64 << 20
 
-// classBytes is the memory of one class in the exact stage's table, at worst.
+// classBytes is the memory of one class in the exact stage's table, at worst, with room for uneven partitions.
 const classBytes = 96
 
 func (r *run) findClasses(ctx context.Context) error {

@@ -26,7 +26,7 @@ type starStage struct {
 	parts int
 }
 
-// vertexBytes is the memory of one document in a partition's table, at worst.
+// vertexBytes is the memory of one document in a partition's table, at worst, with room for uneven partitions.
 const vertexBytes = 96
 
 // starResult describes the edges that a partition wrote.
@@ -89,7 +89,7 @@ func (a *starActor) Extract(ctx context.Context, part *shuffle.Partition, out *e
 		return nil, err
 	}
 	var hash shuffle.Hash
-	err = smallest(int(a.plan.share/vertexBytes), func(u ref) uint64 { return passHash(u.ord) },
+	err = smallest(int(a.plan.share/groupTableBytes), func(u ref) uint64 { return passHash(u.ord) },
 		func(row func(u, v ref) error) error {
 			return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
 				u, rest := a.refs.read(w)
@@ -111,7 +111,7 @@ func (a *starActor) Extract(ctx context.Context, part *shuffle.Partition, out *e
 			hash = hash.Add(recordHash(row, nil, false))
 			return w.row(row)
 		},
-		func(vertices int) { a.watch("vertices", int64(vertices)*vertexBytes) })
+		func(vertices int) { a.watch("vertices", int64(vertices)*groupTableBytes) })
 	if err != nil {
 		return nil, err
 	}
