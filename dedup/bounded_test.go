@@ -352,7 +352,11 @@ func writeTexts(t *testing.T, name string, texts []string) {
 		}
 		props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false))
 		w := file.NewParquetWriter(&b, root, file.WithWriterProps(props))
-		col, err := w.AppendRowGroup().NextColumn()
+		group, err := w.AppendRowGroupChecked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		col, err := group.NextColumn()
 		if err != nil {
 			t.Fatal(err)
 		}

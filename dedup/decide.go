@@ -251,7 +251,7 @@ func (s *textStore) stored() error {
 
 // get returns leaders and a text, valid until the next call.
 func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
-	b := s.buf
+	var b []byte
 	if s.file == nil {
 		b = s.mem.get(p.at, p.size())
 	} else {
