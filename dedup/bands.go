@@ -21,11 +21,11 @@ type bandsStage struct {
 	perBand int // partitions per band
 }
 
-// bandInput is a task of a bands stage: a split's sign file, and the member file that names the documents
+// bandInput is a task of a bands stage: a split's sign files, and the member file that names the documents
 // left out of it.
 type bandInput struct {
-	Sign    string `json:"sign"`
-	Members string `json:"members"`
+	Signs   []string `json:"signs"`
+	Members string   `json:"members"`
 }
 
 func (s bandsStage) Name() string    { return fmt.Sprintf("bands-%03d-%03d", s.lo, s.hi) }
@@ -49,11 +49,16 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return err
 	}
-	members, err := a.ordinals(in.Members, "doc")
+	members, err := a.openOrdinals(in.Members, "doc")
 	if err != nil {
 		return err
 	}
-	f, err := a.openColumns(in.Sign)
+	defer members.Close()
+	member, more, err := members.pull()
+	if err != nil {
+		return err
+	}
+	f, err := a.openColumns(in.Signs...)
 	if err != nil {
 		return err
 	}
@@ -69,8 +74,10 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 		}
 		reps = reps[:0]
 		for i := range f.rows {
-			if len(members) > 0 && members[0] == refs.ord[i] {
-				members = members[1:]
+			if more && member == refs.ord[i] {
+				if member, more, err = members.pull(); err != nil {
+					return err
+				}
 			} else if size[i] > 0 {
 				reps = append(reps, i)
 			}
@@ -96,49 +103,57 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 }
 
 func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	a.table.reset()
-	err := eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-		r, _ := a.refs.read(w[1:])
-		a.table.add(w[0], r)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
 	w, err := newRowFile(out, "pairs", a.refs.columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
-	if len(a.table.groups) > 0 {
-		err = eachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
-			r, _ := a.refs.read(rec[1:])
-			for _, l := range a.table.leadersOf(rec[0]) {
-				if !l.before(r) {
-					break
-				}
-				if err := w.row(a.refs.append(a.refs.append(w.buf[:0], r), l)); err != nil {
-					return err
-				}
+	buckets := int64(0)
+	for in := allHashes(); ; {
+		a.table.reset()
+		err := eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+			if !in.has(passHash(w[0])) {
+				return nil
+			}
+			r, _ := a.refs.read(w[1:])
+			a.table.add(w[0], r)
+			for a.table.bytes() > a.plan.share/2 && in.halve() {
+				a.table.retain(func(key uint64) bool { return in.has(passHash(key)) })
 			}
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
+		a.watch("buckets", a.table.bytes())
+		buckets += int64(len(a.table.groups))
+		if len(a.table.groups) > 0 {
+			if err := a.pairs(ctx, part, in, w); err != nil {
+				return nil, err
+			}
+		}
+		if !in.next() {
+			break
+		}
 	}
-	out.Count("buckets", int64(len(a.table.groups)))
+	out.Count("buckets", buckets)
 	return w.finish(out, part)
 }
 
-// ordinals reads one column of a row file into memory. An empty name is an empty file.
-func (r *run) ordinals(file, column string) ([]uint64, error) {
-	if file == "" {
-		return nil, nil
-	}
-	var out []uint64
-	err := r.eachRowOf(file, []string{column}, func(w []uint64) error {
-		out = append(out, w[0])
+// pairs writes the pairs of the buckets in the table.
+func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in hashRange, w *rowFile) error {
+	return eachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
+		if !in.has(passHash(rec[0])) {
+			return nil
+		}
+		r, _ := a.refs.read(rec[1:])
+		for _, l := range a.table.leadersOf(rec[0]) {
+			if !l.before(r) {
+				break
+			}
+			if err := w.row(a.refs.append(a.refs.append(w.buf[:0], r), l)); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
-	return out, err
 }

@@ -60,12 +60,8 @@ func (a componentsActor) Process(ctx context.Context, task executor.Task, out *e
 	if err != nil {
 		return nil, err
 	}
-	components := int64(0)
 	for i := range u.vertices() {
 		doc, label := u.label(i)
-		if doc == label {
-			components++
-		}
 		if err := w.row(append(w.buf[:0], doc, label)); err != nil {
 			return nil, err
 		}
@@ -73,8 +69,6 @@ func (a componentsActor) Process(ctx context.Context, task executor.Task, out *e
 	if err := w.close(); err != nil {
 		return nil, err
 	}
-	out.Count("candidates", int64(u.vertices()))
-	out.Count("components", components)
 	return oneResult(task, rowResult{File: w.name, Rows: w.w.Rows()})
 }
 

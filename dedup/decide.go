@@ -1,8 +1,8 @@
 package dedup
 
 import (
+	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +14,6 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
-	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -27,11 +26,6 @@ type decideStage struct {
 	parts  int
 	maxDoc int64 // bytes of the longest candidate
 }
-
-// huge reports whether two documents of the stage may be too much for an actor's share. Then every partition moves
-// its texts to a scratch file, so that nobody holds chunks while waiting for memory to compare such documents in:
-// chunks in hand cannot be spilled, and who holds them would wait for itself.
-func (s decideStage) huge() bool { return s.plan.budget > 0 && compareBytes(s.maxDoc) > s.plan.share/2 }
 
 // compareBytes is the memory for the texts and window sets of two documents of n bytes.
 func compareBytes(n int64) int64 { return 2 * (lsh.MaxDistinctBytes(n) + n) }
@@ -49,7 +43,7 @@ func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (exec
 	}
 	return &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
-		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, cacheSize: int(s.plan.share / 2)},
+		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.withKeep},
 	}, nil
 }
 
@@ -58,40 +52,46 @@ type decideActor struct {
 	env     *executor.Env
 	norm    *lsh.Normalizer
 	decider decider
+	store   textStore
 }
 
 func (a *decideActor) Close() error { return nil }
 
 var verdictColumns = []string{"doc", "kept", "inter", "union"}
 
-// wanted is the candidates of a split that the text pass looks for, in the order of their ordinals.
-type wanted struct {
-	refs    []ref
+// candidateReader walks over the candidates of a split that the text pass looks for, in the order of their ordinals.
+type candidateReader struct {
+	*columnReader
+	refs    refColumn // of the block in hand
 	labels  []uint64
-	hashes  []lsh.Hash128
+	hi, lo  []uint64
 	leaders [][]byte
+	at      int // the next of the block
 }
 
-func (a *decideActor) wanted(file string) (w wanted, err error) {
-	f, err := a.openColumns(file)
-	if err != nil {
-		return w, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	for f.next() {
-		refs := f.refs(a.refs, "keep", "ord")
-		labels, hi, lo, leaders := f.u64("label"), f.u64("row_hi"), f.u64("row_lo"), f.blobs("leaders")
-		if f.err != nil {
-			return w, f.err
+// wantedDoc is a candidate; leaders is valid until the next call of pull.
+type wantedDoc struct {
+	ref     ref
+	label   uint64
+	hash    lsh.Hash128
+	leaders []byte
+}
+
+// pull returns the next candidate; ok is false at the end.
+func (c *candidateReader) pull() (w wantedDoc, ok bool, err error) {
+	for c.refs.ord == nil || c.at == c.rows {
+		if !c.next() {
+			return w, false, c.err
 		}
-		w.labels = append(w.labels, labels...)
-		for i := range f.rows {
-			w.refs = append(w.refs, refs.at(i))
-			w.hashes = append(w.hashes, lsh.Hash128{Hi: hi[i], Lo: lo[i]})
-			w.leaders = append(w.leaders, slices.Clone(leaders[i]))
+		c.refs, c.at = c.columnReader.refs(c.run.refs, "keep", "ord"), 0
+		c.labels, c.hi, c.lo, c.leaders = c.u64("label"), c.u64("row_hi"), c.u64("row_lo"), c.blobs("leaders")
+		if c.err != nil {
+			return w, false, c.err
 		}
 	}
-	return w, f.err
+	i := c.at
+	c.at++
+	return wantedDoc{c.refs.at(i), c.labels[i], lsh.Hash128{Hi: c.hi[i], Lo: c.lo[i]}, c.leaders[i]}, true, nil
 }
 
 func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
@@ -99,22 +99,25 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return err
 	}
-	want, err := a.wanted(in.File)
+	columns, err := a.openColumns(in.File)
 	if err != nil {
 		return err
 	}
-	ords := make([]uint64, len(want.refs))
-	for i, r := range want.refs {
-		ords[i] = r.ord
+	want := &candidateReader{columnReader: columns}
+	defer func() { err = errors.Join(err, want.Close()) }()
+	// The reader of texts is ahead by a batch, so it has a list of its own.
+	ords, err := a.openOrdinals(in.File, "ord")
+	if err != nil {
+		return err
 	}
-	// Its leaders and the text in one piece, the records of its partition, and a chunk: three copies.
-	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], 3)
+	defer func() { err = errors.Join(err, ords.Close()) }()
+	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
 	if err != nil {
 		return err
 	}
 	defer turn.done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, Columns: corpus.ColumnText, Select: ords,
+		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, Columns: corpus.ColumnText, Select: ords.pull,
 	})
 	if err != nil {
 		return err
@@ -122,7 +125,20 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	w := a.records(out, decideRecords, a.parts)
 	var blob []byte
-	at := 0
+	send := func(ord uint64, text []byte, null bool) error {
+		d, ok, err := want.pull()
+		if err != nil {
+			return err
+		}
+		if !ok || d.ref.ord != ord || textHash(text, null) != d.hash {
+			return a.changed(ord)
+		}
+		if a.normalizes {
+			text = a.norm.Apply(text)
+		}
+		blob = append(append(blob[:0], d.leaders...), text...)
+		return w.addBlob(ctx, partOf(d.label, a.parts), blob, d.label, d.ref.keep, ord, uint64(len(d.leaders)/16))
+	}
 	for {
 		b, err := reader.Next(ctx)
 		if err == io.EOF {
@@ -131,194 +147,242 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 		if err != nil {
 			return err
 		}
-		for i, ord := range b.Ord {
-			if at == len(ords) || ords[at] != ord || textHash(b.Text.At(i), b.Text.IsNull(i)) != want.hashes[at] {
-				b.Release()
-				return a.changed(ord)
-			}
-			text := b.Text.At(i)
-			if a.normalizes {
-				text = a.norm.Apply(text)
-			}
-			blob = append(append(blob[:0], want.leaders[at]...), text...)
-			r := want.refs[at]
-			err := w.addBlob(ctx, partOf(want.labels[at], a.parts), blob, want.labels[at], r.keep, r.ord, uint64(len(want.leaders[at])/16))
-			if err != nil {
-				b.Release()
-				return err
-			}
-			at++
-		}
 		n := b.Text.Data.Len()
+		for i, ord := range b.Ord {
+			if err = send(ord, b.Text.At(i), b.Text.IsNull(i)); err != nil {
+				break
+			}
+		}
 		b.Release()
+		if err != nil {
+			return err
+		}
 		out.Progress(int64(n))
 	}
-	if at != len(ords) {
-		return a.changed(ords[at])
+	if d, more, err := want.pull(); err != nil || more {
+		if err == nil {
+			err = a.changed(d.ref.ord)
+		}
+		return err
 	}
 	return w.flush(ctx)
 }
 
-// textStore holds the texts of one partition: in the chunks they came in while they fit the actor's share of
-// memory, and in a scratch file when a component is too large for that.
+// textStore holds the leaders and texts of one partition: in memory while they fit the actor's share, and otherwise in
+// a scratch file. In memory they are copies: who held the chunks they came in while waiting for memory could not spill
+// them, and might wait for itself.
 type textStore struct {
-	chunks []*mem.Buffer
-	file   *os.File
-	size   int64
-	buf    []byte
+	mem  blobBlocks
+	file *os.File // nil if they are in memory
+	w    *bufio.Writer
+	size int64
+	buf  []byte
 }
 
-// textPlace is where a text is: in memory, or at an offset of the scratch file.
+// textPlace is where the leaders of a candidate and the text behind them are.
 type textPlace struct {
-	mem  []byte
-	off  int64
-	n    int
-	hash uint64 // of texts in the file
+	at      uint64 // of blobBlocks, or the offset in the file
+	leaders uint32 // number of them, 16 bytes each
+	n       uint32 // bytes of text
+	hash    uint64 // of both, in the file
 }
 
-// candidates of a partition, sorted by component and pi.
-type located struct {
-	label uint64
-	candidate
-	text textPlace
+func (p textPlace) size() uint64 { return 16*uint64(p.leaders) + uint64(p.n) }
+
+// candidateRows are the rows that are sorted: label, keep, ordinal, and the words of a textPlace.
+var candidateRows = rowKind{width: 6, keys: []int{0, 1, 2}}
+
+// candidateBytes is the memory of one of them.
+const candidateBytes = 6*8 + keyBytes
+
+func (p textPlace) words() (at, size, hash uint64) {
+	return p.at, uint64(p.leaders)<<32 | uint64(p.n), p.hash
+}
+
+func placeOf(w []uint64) textPlace {
+	return textPlace{at: w[0], leaders: uint32(w[1] >> 32), n: uint32(w[1]), hash: w[2]}
+}
+
+// reset empties the store; without a file it keeps its memory.
+func (s *textStore) reset(dir string, onDisk bool) (err error) {
+	s.close()
+	s.size = 0
+	if !onDisk {
+		return nil
+	}
+	s.mem = blobBlocks{}
+	if s.file, err = scratchFile(dir, "texts-*"); err == nil {
+		s.w = bufio.NewWriterSize(s.file, 64<<10)
+	}
+	return err
 }
 
 func (s *textStore) close() {
-	for _, c := range s.chunks {
-		c.Release()
-	}
-	s.chunks = nil
+	s.mem.reset()
 	if s.file != nil {
 		_ = s.file.Close() // removed already; nothing in it is needed any more
+		s.file = nil
+	}
+	if cap(s.buf) > 1<<20 {
+		s.buf = nil
 	}
 }
 
-func (s *textStore) get(p textPlace) ([]byte, error) {
+// add stores leaders and a text.
+func (s *textStore) add(blob []byte, leaders uint64) (p textPlace, err error) {
+	p = textPlace{leaders: uint32(leaders), n: uint32(uint64(len(blob)) - 16*leaders)}
 	if s.file == nil {
-		return p.mem, nil
+		p.at = s.mem.add(blob)
+		return p, nil
 	}
-	s.buf = slices.Grow(s.buf[:0], p.n)[:p.n]
-	if _, err := s.file.ReadAt(s.buf, p.off); err != nil {
-		return nil, fmt.Errorf("dedup: scratch file of texts: %w", err)
-	}
-	if xxh3.Hash(s.buf) != p.hash {
-		return nil, errors.New("dedup: scratch file of texts: a text is not what was written; the disk or memory is faulty")
-	}
-	return s.buf, nil
+	p.at, p.hash = uint64(s.size), xxh3.Hash(blob)
+	s.size += int64(len(blob))
+	_, err = s.w.Write(blob)
+	return p, scratchError(err)
 }
 
-// load reads the texts of a partition and lists its candidates, sorted by component and pi.
-func (a *decideActor) load(ctx context.Context, part *shuffle.Partition) (_ *textStore, _ []located, err error) {
-	s := &textStore{}
-	defer func() {
-		if err != nil {
-			s.close()
+// stored ends adding.
+func (s *textStore) stored() error {
+	if s.file == nil {
+		return nil
+	}
+	return scratchError(s.w.Flush())
+}
+
+// get returns leaders and a text, valid until the next call.
+func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
+	var b []byte
+	if s.file == nil {
+		b = s.mem.get(p.at, p.size())
+	} else {
+		s.buf = slices.Grow(s.buf[:0], int(p.size()))[:p.size()]
+		b = s.buf
+		if _, err := s.file.ReadAt(b, int64(p.at)); err != nil {
+			return nil, nil, scratchError(err)
 		}
-	}()
-	if part.Bytes() > a.plan.share || a.huge() {
-		if s.file, err = os.CreateTemp(a.env.SpillDir, "texts-*"); err != nil {
-			return nil, nil, err
-		}
-		// Removed at once: it lives as long as it is open, whatever happens to this process.
-		if err = os.Remove(s.file.Name()); err != nil {
-			return nil, nil, err
+		if xxh3.Hash(b) != p.hash {
+			return nil, nil, errors.New("dedup: scratch file: a text is not what was written; the disk or memory is faulty")
 		}
 	}
-	all := make([]located, 0, part.Rows())
-	for c, err := range part.Chunks(ctx) {
+	return b[:16*p.leaders], b[16*p.leaders:], nil
+}
+
+// load stores the texts of a partition and lists its candidates in all. It returns the length of the longest text.
+func (a *decideActor) load(ctx context.Context, part *shuffle.Partition, all *sorter) (longest int64, err error) {
+	err = eachRecord(ctx, part, decideRecords, func(w []uint64, blob []byte) error {
+		n := w[3]
+		if n > uint64(len(blob)/16) {
+			return fmt.Errorf("dedup: document %d claims %d leaders in %d bytes", w[2], n, len(blob))
+		}
+		p, err := a.store.add(blob, n)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		recs, err := openRecords(c, decideRecords)
-		if err != nil {
-			return nil, nil, err
-		}
-		if s.file == nil {
-			s.chunks = append(s.chunks, c.Data.Retain())
-		}
-		for i := range recs.rows() {
-			w, blob := recs.at(i), recs.bytes(i)
-			n := w[3]
-			if n > uint64(len(blob)/16) {
-				return nil, nil, fmt.Errorf("dedup: document %d claims %d leaders in %d bytes", w[2], n, len(blob))
-			}
-			l := located{label: w[0], candidate: candidate{ref: ref{w[1], w[2]}}}
-			for k := range n {
-				b := blob[16*k:]
-				l.leaders = append(l.leaders, ref{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])})
-			}
-			text := blob[16*n:]
-			if s.file == nil {
-				l.text = textPlace{mem: text, n: len(text)}
-			} else {
-				if _, err := s.file.Write(text); err != nil {
-					return nil, nil, fmt.Errorf("dedup: scratch file of texts: %w", err)
-				}
-				l.text = textPlace{off: s.size, n: len(text), hash: xxh3.Hash(text)}
-				s.size += int64(len(text))
-			}
-			all = append(all, l)
-		}
-	}
-	slices.SortFunc(all, func(x, y located) int {
-		if x.label != y.label {
-			if x.label < y.label {
-				return -1
-			}
-			return 1
-		}
-		return compareRefs(x.ref, y.ref)
+		longest = max(longest, int64(p.n))
+		at, size, hash := p.words()
+		return all.add([]uint64{w[0], w[1], w[2], at, size, hash}, nil)
 	})
-	return s, all, nil
+	return longest, errors.Join(err, a.store.stored())
+}
+
+// fits reports whether a partition can be held in an actor's share: texts, list, and what comparing takes.
+func (a *decideActor) fits(part *shuffle.Partition) (cache int64, ok bool) {
+	left := a.plan.share - part.Bytes() - part.Rows()*(candidateBytes+a.decider.memberBytes())
+	return left, left >= max(a.plan.share/4, compareBytes(a.maxDoc))
 }
 
 func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	store, all, err := a.load(ctx, part)
+	all := a.sorter(a.env, candidateRows, 4)
+	defer all.close()
+	cache, inMemory := a.fits(part)
+	if inMemory {
+		all.limit = a.plan.share // it is known to take less
+	} else {
+		cache = a.plan.share / 2
+	}
+	defer a.store.close()
+	if err := a.store.reset(a.env.SpillDir, !inMemory); err != nil {
+		return nil, err
+	}
+	longest, err := a.load(ctx, part, all)
 	if err != nil {
 		return nil, err
 	}
-	defer store.close()
+	// Beyond a share go two documents that are compared, and the list of a component. A quarter is left for the
+	// latter where both are small.
+	need, what := int64(0), ""
+	if n := compareBytes(longest); n > a.plan.share/2 {
+		need, what = n, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)
+	}
+	room := 0 // for the members of a component
+	if !inMemory && part.Rows()*a.decider.memberBytes() > a.plan.share/8 {
+		largest, err := largestGroup(all)
+		if err != nil {
+			return nil, err
+		}
+		room = largest
+		if n := int64(largest) * a.decider.memberBytes(); n > a.plan.share/8 {
+			need += n
+			what = fmt.Sprintf("deciding %d documents that are connected", largest)
+		}
+	}
+	turn := largeTurn{r: a.run}
+	defer turn.done()
+	if need > 0 {
+		if err := turn.take(ctx, out.Meter, need, need, what); err != nil {
+			return nil, err
+		}
+	}
+	d := &a.decider
+	d.tests, d.cacheSize, d.text = 0, int(cache), a.store.get
+	defer d.free()
 	w, err := newRowFile(out, "verdicts", verdictColumns)
 	if err != nil {
 		return nil, err
 	}
-	// The windows of two documents at a time, with their texts, beyond what the cache may hold.
-	longest := 0
-	for _, l := range all {
-		longest = max(longest, l.text.n)
+	d.emit = func(v verdict) error {
+		return w.row(append(w.buf[:0], v.removed.ord, v.kept.ord, v.inter, v.union))
 	}
-	turn := largeTurn{r: a.run}
-	defer turn.done()
-	if need := compareBytes(int64(longest)); a.huge() && need > a.plan.share/2 {
-		if err := turn.take(ctx, out.Meter, need, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)); err != nil {
+	c, err := all.cursor()
+	if err != nil {
+		return nil, err
+	}
+	a.watch("candidates", all.peak)
+	label, n := uint64(0), 0
+	for ; c.next(); n++ {
+		if n == 0 || c.row[0] != label {
+			if err := context.Cause(ctx); err != nil {
+				return nil, err
+			}
+			a.watch("component", d.held()-need)
+			label = c.row[0]
+			d.begin(room)
+		}
+		if err := d.next(ref{c.row[1], c.row[2]}, placeOf(c.row[3:])); err != nil {
 			return nil, err
 		}
 	}
-	a.decider.tests = 0
-	var members []candidate
-	for start := 0; start < len(all); {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		end := start + 1
-		for end < len(all) && all[end].label == all[start].label {
-			end++
-		}
-		job := all[start:end]
-		members = members[:0]
-		for _, l := range job {
-			members = append(members, l.candidate)
-		}
-		err := a.decider.component(members,
-			func(i int) ([]byte, error) { return store.get(job[i].text) },
-			func(v verdict) error {
-				return w.row(append(w.buf[:0], v.removed.ord, v.kept.ord, v.inter, v.union))
-			})
-		if err != nil {
-			return nil, err
-		}
-		start = end
+	if c.err != nil {
+		return nil, c.err
 	}
-	out.Count("tests", a.decider.tests)
+	a.watch("component", d.held()-need)
+	out.Count("tests", d.tests)
 	return w.finish(out, part)
+}
+
+// largestGroup returns the number of rows of the first key that most rows share.
+func largestGroup(s *sorter) (largest int, err error) {
+	c, err := s.cursor()
+	if err != nil {
+		return 0, err
+	}
+	key, n := uint64(0), 0
+	for c.next() {
+		if c.row[0] != key {
+			key, n = c.row[0], 0
+		}
+		n++
+		largest = max(largest, n)
+	}
+	return largest, c.err
 }

@@ -32,5 +32,7 @@
 //	write       filter the files, write the tables, add up the digest
 //
 // Each stage's results are work files, committed one by one, so a run that was killed goes on where it was.
-// Text is read twice, in order, and travels once, for candidates only.
+// Text is read twice, in order, and travels once, for candidates only. What a stage holds is bounded by an actor's share
+// of memory whatever the shape of the input: tables of groups by passes over a partition, ordered rows by sorting in
+// scratch files, lists of components by a reservation.
 package dedup

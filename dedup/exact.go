@@ -43,7 +43,7 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return err
 	}
-	f, err := a.openColumns(in.File)
+	f, err := a.openColumns(in.Files...)
 	if err != nil {
 		return err
 	}
@@ -81,34 +81,24 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 }
 
 func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	// The first pass finds each class's representative, the second names it to the others. Memory
-	// follows the number of classes in the partition.
-	reps := make(map[lsh.Hash128]ref, min(part.Rows(), a.plan.share/classBytes))
-	each := func(f func(h lsh.Hash128, r ref) error) error {
-		return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			r, _ := a.refs.read(w[2:])
-			return f(lsh.Hash128{Hi: w[0], Lo: w[1]}, r)
-		})
-	}
-	err := each(func(h lsh.Hash128, r ref) error {
-		if old, ok := reps[h]; !ok || r.before(old) {
-			reps[h] = r
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
 	w, err := newRowFile(out, "pairs", a.refs.columns("doc", "rep"))
 	if err != nil {
 		return nil, err
 	}
-	err = each(func(h lsh.Hash128, r ref) error {
-		if rep := reps[h]; rep != r {
+	err = smallest(int(a.plan.share/groupTableBytes), func(h lsh.Hash128) uint64 { return passHash(h.Lo) },
+		func(row func(lsh.Hash128, ref) error) error {
+			return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+				r, _ := a.refs.read(w[2:])
+				return row(lsh.Hash128{Hi: w[0], Lo: w[1]}, r)
+			})
+		},
+		func(_ lsh.Hash128, r, rep ref) error {
+			if rep == r {
+				return nil
+			}
 			return w.row(a.refs.append(a.refs.append(w.buf[:0], r), rep))
-		}
-		return nil
-	})
+		},
+		func(classes int) { a.watch("classes", int64(classes)*groupTableBytes) })
 	if err != nil {
 		return nil, err
 	}
@@ -147,19 +137,28 @@ func (a *membersActor) Insert(ctx context.Context, task executor.Task, out *exec
 }
 
 func (a *membersActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	rows, err := gather(ctx, part, a.layout)
+	rows := a.sorter(a.env, rowKind{width: a.layout.words, keys: []int{a.refs.words() - 1}}, 2)
+	defer rows.close()
+	err := eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error { return rows.add(w, nil) })
 	if err != nil {
 		return nil, err
 	}
-	rows.sortBy(a.refs.words() - 1)
+	c, err := rows.cursor()
+	if err != nil {
+		return nil, err
+	}
 	w, err := newRowFile(out, "members", a.refs.columns("doc", "rep"))
 	if err != nil {
 		return nil, err
 	}
-	for i := range rows.len() {
-		if err := w.row(rows.at(i)); err != nil {
+	for c.next() {
+		if err := w.row(c.row); err != nil {
 			return nil, err
 		}
+	}
+	a.watch("members", rows.peak)
+	if c.err != nil {
+		return nil, c.err
 	}
 	return w.finish(out, part)
 }

@@ -16,8 +16,8 @@ type Exec struct {
 	Workers int `json:"workers"`
 	// MemoryLimit bounds the resident memory of the process, in bytes; 0 means no bound.
 	MemoryLimit int64 `json:"memory_limit"`
-	// BandsPerIteration is the number of bands that are shuffled at a time; 0 means 5. Fewer take less disk
-	// and memory, more take fewer passes over the band keys.
+	// BandsPerIteration is the number of bands that are shuffled at a time; 0 means 5, or all if there are
+	// fewer. Fewer take less disk and memory, more take fewer passes over the band keys.
 	BandsPerIteration int `json:"bands_per_iteration"`
 	// SplitBytes is the size of the pieces in which the input is read; 0 chooses by the size of the input.
 	SplitBytes int64 `json:"split_bytes,omitempty"`
@@ -29,7 +29,11 @@ type Exec struct {
 	// Kernels makes the kernels of one actor; nil means [lsh.NewCPU].
 	Kernels func(lsh.Params) (lsh.Kernels, error) `json:"-"`
 
-	onDisk bool // for tests: find components as if memory were short
+	// For tests:
+	onDisk bool                           // find components as if memory were short
+	share  int64                          // an actor's share of memory, if not 0
+	budget int64                          // of the shuffles and reservations, if not 0
+	watch  func(table string, held int64) // told the size of tables; called from several goroutines
 }
 
 // DefaultBandsPerIteration is NeMo Curator's default.
@@ -94,6 +98,7 @@ type plan struct {
 	share      int64 // of one actor
 	batchBytes int64
 	batchRows  int
+	parts      int   // partitions of a shuffle, at most: an inserting actor gathers a chunk for each
 	maxDoc     int64 // what reading one document may take out of an actor's share; 0 without a limit
 }
 
@@ -106,6 +111,13 @@ func (e *Exec) plan(p lsh.Params) plan {
 		pl.share = min(256<<20, avail/2/actors)
 		pl.maxDoc = pl.share / 2
 	}
+	if e.share > 0 {
+		pl.share = e.share
+	}
+	if e.budget > 0 {
+		pl.budget = e.budget
+	}
+	pl.parts = int(min(maxParts, max(16, pl.share/4/minChunk)))
 	pl.batchBytes = min(4<<20, max(64<<10, pl.share/8))
 	if e.BatchBytes > 0 {
 		pl.batchBytes = e.BatchBytes
@@ -115,6 +127,9 @@ func (e *Exec) plan(p lsh.Params) plan {
 	pl.batchRows = int(min(64<<10, max(64, pl.share/4/perRow)))
 	return pl
 }
+
+// maxParts bounds the partitions of a shuffle however much memory there is: each costs every rank a little, too.
+const maxParts = 1 << 14
 
 // limitFor returns the smallest memory limit, in MiB, under which one document may take need bytes.
 func limitFor(need int64) int64 { return (2*need+baseMemory)>>20 + 1 }

@@ -1,6 +1,9 @@
 package dedup
 
-import "math/bits"
+import (
+	"math/bits"
+	"unsafe"
+)
 
 // numLeaders is the number of pi-smallest members of a bucket that the others are tested against. It is
 // a constant of the format: another value gives other results.
@@ -30,12 +33,40 @@ type leaderGroup struct {
 	refs [numLeaders]ref // the first n are set, in pi order
 }
 
-// Memory that a table takes for a number of distinct keys, at worst.
-func bucketTableBytes(keys int64) int64 { return keys * (32 + 2*4 + 4*2) * 2 }
+// bucketTableBytes is the memory that a table takes for a number of distinct keys, at worst: while its arrays grow, and
+// with room for the keys being spread unevenly over partitions.
+func bucketTableBytes(keys int64) int64 { return keys * (32 + 16 + 16) * 2 }
 
 func (t *bucketTable) reset() {
 	clear(t.slots)
 	t.entries, t.groups = t.entries[:0], t.groups[:0]
+}
+
+// bytes is the memory of the entries; arrays that grow take up to twice as much.
+func (t *bucketTable) bytes() int64 {
+	return int64(len(t.slots))*4 + int64(len(t.entries))*entryBytes + int64(len(t.groups))*groupBytes
+}
+
+const (
+	entryBytes = int64(unsafe.Sizeof(bucketEntry{}))
+	groupBytes = int64(unsafe.Sizeof(leaderGroup{}))
+)
+
+// retain drops the buckets of all other keys.
+func (t *bucketTable) retain(key func(uint64) bool) {
+	entries, groups := t.entries[:0], make([]leaderGroup, 0, len(t.groups)/2)
+	for _, e := range t.entries {
+		if !key(e.key) {
+			continue
+		}
+		if e.group > 0 {
+			groups = append(groups, t.groups[e.group-1])
+			e.group = uint32(len(groups))
+		}
+		entries = append(entries, e)
+	}
+	t.entries, t.groups = entries, groups
+	t.rehash(len(t.slots))
 }
 
 // add shows a member of the bucket of key to the table.
@@ -86,8 +117,10 @@ func (t *bucketTable) find(key uint64) int {
 	}
 }
 
-func (t *bucketTable) grow() {
-	t.slots = make([]uint32, max(1024, 2*len(t.slots)))
+func (t *bucketTable) grow() { t.rehash(max(1024, 2*len(t.slots))) }
+
+func (t *bucketTable) rehash(slots int) {
+	t.slots = make([]uint32, slots)
 	for i, e := range t.entries {
 		t.slots[t.find(e.key)] = uint32(i + 1)
 	}

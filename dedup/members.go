@@ -1,9 +1,7 @@
 package dedup
 
 import (
-	"cmp"
 	"errors"
-	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -32,21 +30,21 @@ func memberOf(w []uint64, str []byte) member {
 	}
 }
 
-func sortMembers(m []member) {
-	slices.SortFunc(m, func(a, b member) int { return cmp.Compare(a.doc, b.doc) })
-}
-
 var memberColumns = []string{"doc", "kept", "size", "inter", "union", "evidence", "kept_id"}
 
 // memberFile writes a work file of members.
 type memberFile struct {
-	file *executor.File
-	w    *colfile.Writer
-	kind corpus.IDKind
-	cols [][]uint64
-	strs [][]byte
-	data []colfile.Data
+	file  *executor.File
+	w     *colfile.Writer
+	kind  corpus.IDKind
+	cols  [][]uint64
+	strs  [][]byte
+	bytes int // of strs
+	data  []colfile.Data
 }
+
+// memberBytes bounds the ids in a block.
+const memberBytes = 256 << 10
 
 func newMemberFile(out *executor.Attempt, name string, kind corpus.IDKind) (*memberFile, error) {
 	f, err := out.Create(name)
@@ -69,8 +67,9 @@ func (f *memberFile) add(m member) error {
 	}
 	if f.kind == corpus.StringIDs {
 		f.strs = append(f.strs, []byte(m.keptID.str))
+		f.bytes += len(m.keptID.str)
 	}
-	if len(f.cols[0]) == rowsPerBlock {
+	if len(f.cols[0]) == rowsPerBlock || f.bytes >= memberBytes {
 		return f.flush()
 	}
 	return nil
@@ -84,7 +83,7 @@ func (f *memberFile) flush() error {
 	}
 	if f.kind == corpus.StringIDs {
 		f.data = append(f.data, colfile.Data{Bytes: f.strs})
-		f.strs = f.strs[:0]
+		f.strs, f.bytes = f.strs[:0], 0
 	}
 	return f.w.Block(f.data)
 }
@@ -97,39 +96,63 @@ func (f *memberFile) finish(out *executor.Attempt, part *shuffle.Partition) ([]e
 	return []executor.Task{partTask(part.Index(), rowResult{part.Index(), f.file.Name(), f.w.Rows()})}, nil
 }
 
+// memberReader walks over the members in a file.
+type memberReader struct {
+	*columnReader
+	cols  [][]uint64 // of the block in hand
+	strs  [][]byte
+	words []uint64
+	at    int // the next member of the block
+}
+
+// openMembers opens a file of members; an empty name is an empty file.
+func (r *run) openMembers(file string) (*memberReader, error) {
+	c, err := r.openColumns(file)
+	return &memberReader{columnReader: c, words: make([]uint64, len(memberColumns))}, err
+}
+
+// pull returns the next member; ok is false at the end.
+func (m *memberReader) pull() (_ member, ok bool, err error) {
+	for len(m.cols) == 0 || m.at == m.rows {
+		if !m.next() {
+			return member{}, false, m.err
+		}
+		m.cols, m.at = m.cols[:0], 0
+		for _, name := range memberColumns {
+			m.cols = append(m.cols, m.u64(name))
+		}
+		if m.run.set.IDKind == corpus.StringIDs {
+			m.strs = m.blobs("kept_sid")
+		}
+		if m.err != nil {
+			return member{}, false, m.err
+		}
+	}
+	for k := range m.cols {
+		m.words[k] = m.cols[k][m.at]
+	}
+	var str []byte
+	if m.strs != nil {
+		str = m.strs[m.at]
+	}
+	m.at++
+	return memberOf(m.words, str), true, nil
+}
+
 // eachMember calls f for every member in a file.
 func (r *run) eachMember(file string, f func(member) error) (err error) {
-	c, err := r.openColumns(file)
+	m, err := r.openMembers(file)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	var cols [][]uint64
-	words := make([]uint64, len(memberColumns))
-	for c.next() {
-		cols = cols[:0]
-		for _, name := range memberColumns {
-			cols = append(cols, c.u64(name))
+	defer func() { err = errors.Join(err, m.Close()) }()
+	for {
+		d, ok, err := m.pull()
+		if err != nil || !ok {
+			return err
 		}
-		var strs [][]byte
-		if r.set.IDKind == corpus.StringIDs {
-			strs = c.blobs("kept_sid")
-		}
-		if c.err != nil {
-			return c.err
-		}
-		for i := range c.rows {
-			for k := range cols {
-				words[k] = cols[k][i]
-			}
-			var str []byte
-			if strs != nil {
-				str = strs[i]
-			}
-			if err := f(memberOf(words, str)); err != nil {
-				return err
-			}
+		if err := f(d); err != nil {
+			return err
 		}
 	}
-	return c.err
 }

@@ -187,7 +187,7 @@ type job struct {
 }
 
 // jobFormat changes when work files do.
-const jobFormat = "dovetail-work/1"
+const jobFormat = "dovetail-work/2"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) error {
@@ -340,7 +340,7 @@ func (r *run) splitTarget() int64 {
 	}
 	size := r.set.Size()
 	target := min(64<<20, max(1<<20, size/int64(4*r.actors())))
-	return max(target, size/4096)
+	return max(target, size/int64(min(4096, r.plan.parts)))
 }
 
 // finish completes the staging folder and puts it in place.
@@ -361,9 +361,9 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	}
 	for _, s := range stats.Stages {
 		switch s.Name {
-		case "components":
-			r.steps.Components = s.Counters["components"]
-			r.steps.Candidates = max(r.steps.Candidates, s.Counters["candidates"])
+		case "spread": // where nothing is verified the candidates are counted there
+			r.steps.Components += s.Counters["components"]
+			r.steps.Candidates += s.Counters["candidates"]
 		case "decide":
 			r.steps.Tests = s.Counters["tests"]
 		}

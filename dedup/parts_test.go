@@ -113,7 +113,7 @@ func TestDeciderCache(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		n := 2 + rng.IntN(40)
 		texts := make([]string, n)
-		members := make([]candidate, n)
+		leaders := make([][]ref, n)
 		words := strings.Fields("aa bb cc dd ee ff")
 		for i := range n {
 			texts[i] = "the quick brown fox "
@@ -121,10 +121,9 @@ func TestDeciderCache(t *testing.T) {
 				texts[i] = texts[rng.IntN(i)]
 			}
 			texts[i] = edit(rng, texts[i]+words[rng.IntN(len(words))], words)
-			members[i].ref = ref{0, uint64(10 * i)}
 			for j := range i {
 				if rng.IntN(4) == 0 {
-					members[i].leaders = append(members[i].leaders, members[j].ref)
+					leaders[i] = append(leaders[i], ref{uint64(j / 2), uint64(10 * j)})
 				}
 			}
 		}
@@ -133,7 +132,7 @@ func TestDeciderCache(t *testing.T) {
 		for i := range n {
 			rep[i] = i
 			tried := make(map[int]bool)
-			for _, l := range members[i].leaders {
+			for _, l := range leaders[i] {
 				tried[rep[l.ord/10]] = true
 			}
 			for _, r := range slices.Sorted(maps.Keys(tried)) {
@@ -146,22 +145,42 @@ func TestDeciderCache(t *testing.T) {
 			}
 		}
 		for _, cache := range []int{0, 200, 1 << 30} {
-			d := decider{windows: windows, threshold: threshold, cacheSize: cache}
-			var got []string
-			err := d.component(members,
-				func(i int) ([]byte, error) { return []byte(texts[i]), nil },
-				func(v verdict) error {
-					got = append(got, fmt.Sprint(v.removed.ord, v.kept.ord, v.inter, v.union))
-					return nil
-				})
-			if err != nil || !slices.Equal(got, want) {
-				t.Fatalf("seed %d, cache %d: %v, want %v (%v)", seed, cache, got, want, err)
+			d := decider{windows: windows, threshold: threshold, cacheSize: cache, withKeep: true}
+			got := decideAll(t, &d, texts, leaders)
+			if !slices.Equal(got, want) {
+				t.Fatalf("seed %d, cache %d: %v, want %v", seed, cache, got, want)
 			}
-			if d.held != 0 || len(d.order) != 0 {
-				t.Errorf("%d bytes of window sets are still held", d.held)
+			if d.free(); d.setSize != 0 || len(d.order) != 0 || d.unused != 0 {
+				t.Errorf("%d bytes of window sets are still held", d.setSize)
 			}
 		}
 	}
+}
+
+// decideAll decides documents whose ordinals are 10 apart and whose keep keys are half their place.
+func decideAll(t *testing.T, d *decider, texts []string, leaders [][]ref) (removals []string) {
+	t.Helper()
+	var store textStore
+	d.text = store.get
+	d.emit = func(v verdict) error {
+		removals = append(removals, fmt.Sprint(v.removed.ord, v.kept.ord, v.inter, v.union))
+		return nil
+	}
+	d.begin(0)
+	for i, text := range texts {
+		var words []uint64
+		for _, l := range leaders[i] {
+			words = append(words, l.keep, l.ord)
+		}
+		place, err := store.add(append(bytesOf(words), text...), uint64(len(leaders[i])))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.next(ref{uint64(i / 2), uint64(10 * i)}, place); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return removals
 }
 
 func TestDeciderRefusesStrangers(t *testing.T) {
@@ -169,11 +188,20 @@ func TestDeciderRefusesStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := decider{windows: windows}
-	members := []candidate{{ref: ref{0, 1}}, {ref: ref{0, 2}, leaders: []ref{{0, 7}}}}
-	err = d.component(members, func(int) ([]byte, error) { return nil, nil }, func(verdict) error { return nil })
-	if err == nil {
-		t.Error("a leader from another component was accepted")
+	for _, withKeep := range []bool{false, true} {
+		var store textStore
+		d := decider{windows: windows, text: store.get, withKeep: withKeep}
+		d.begin(0)
+		place, err := store.add(bytesOf([]uint64{0, 7}), 1)
+		if err == nil {
+			err = d.next(ref{0, 1}, textPlace{})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.next(ref{0, 9}, place); err == nil {
+			t.Error("a leader from another component was accepted")
+		}
 	}
 }
 
@@ -250,15 +278,6 @@ func TestRecords(t *testing.T) {
 		for _, c := range sink.chunks {
 			c.Release()
 		}
-	}
-}
-
-func TestTable(t *testing.T) {
-	tb := &table{width: 2, words: []uint64{3, 1, 1, 2, 3, 0, 1, 2}}
-	tb.sortBy(0, 1)
-	tb.dropRepeats()
-	if got := fmt.Sprint(tb.words); got != "[1 2 3 0 3 1]" {
-		t.Error(got)
 	}
 }
 

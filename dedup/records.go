@@ -96,14 +96,18 @@ type recordBuffer struct {
 // chunkBytes is the size of chunks where there are few partitions; with many they are smaller.
 const chunkBytes = 256 << 10
 
+// minChunk is the least that is worth a chunk of its own. The number of partitions is bounded so that chunks are
+// seldom smaller, however little memory there is.
+const minChunk = 4 << 10
+
 // records returns a writer whose buffers take a part of an actor's share of memory.
 func (r *run) records(out chunkSink, l layout, parts int) *recordWriter {
-	return newRecordWriter(out, l, parts, int(min(4<<20, r.plan.share/4)))
+	return newRecordWriter(out, l, parts, int(min(max(4<<20, int64(parts)*minChunk), r.plan.share/4)))
 }
 
 func newRecordWriter(out chunkSink, l layout, parts, total int) *recordWriter {
 	w := &recordWriter{out: out, layout: l, parts: make([]recordBuffer, parts), skip: make([]bool, parts), total: total}
-	w.chunk = min(chunkBytes, max(4<<10, total/parts))
+	w.chunk = min(chunkBytes, max(minChunk, total/parts))
 	for p := range w.skip {
 		w.skip[p] = !out.Wanted(p)
 	}
@@ -255,6 +259,14 @@ func bytesOf[T uint64 | uint32](v []T) []byte {
 
 func uint64sOf(b []byte) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
+}
+
+// uint64sAt is uint64sOf for bytes that may lie anywhere: it copies them if they are not aligned.
+func uint64sAt(b []byte) []uint64 {
+	if uintptr(unsafe.Pointer(unsafe.SliceData(b)))%8 == 0 {
+		return uint64sOf(b)
+	}
+	return uint64sOf(append(bytesOf(make([]uint64, len(b)/8))[:0], b...))
 }
 
 func uint32sOf(b []byte) []uint32 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
@@ -33,6 +32,7 @@ type routeResult struct {
 	File       string `json:"file"`
 	Candidates int64  `json:"candidates"`
 	Pairs      int64  `json:"pairs"`
+	Components int64  `json:"components"` // whose label is here
 	TextBytes  int64  `json:"text_bytes"` // of the candidates
 	MaxDoc     int64  `json:"max_doc"`    // bytes of the longest of them
 }
@@ -81,56 +81,51 @@ func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *execut
 }
 
 func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
-	labels := &table{width: 2}
-	pairs := &table{width: a.pairs.words}
-	// A pair that met in many bands arrives as often. Compacting whenever the table has doubled keeps
-	// memory at twice the distinct pairs.
+	// A pair that met in many bands arrives as often.
 	n := a.refs.words()
-	docOrd := n - 1
-	var key []int
-	key = append(key, docOrd)
+	byDoc := []int{n - 1}
 	for i := range n {
-		key = append(key, n+i)
+		byDoc = append(byDoc, n+i)
 	}
-	compactAt := 1 << 16
-	compact := func() {
-		pairs.sortBy(key...)
-		pairs.dropRepeats()
-		compactAt = max(1<<16, 2*pairs.len())
-	}
+	labels := a.sorter(a.env, rowKind{width: 2, keys: []int{0}, distinct: true}, 4)
+	defer labels.close()
+	pairs := a.sorter(a.env, rowKind{width: a.pairs.words, keys: byDoc, distinct: true}, 4)
+	defer pairs.close()
 	err = eachRecordOf(ctx, part, []layout{a.pairs, a.labels}, func(which int, w []uint64, _ []byte) error {
 		if which == 1 {
-			labels.words = append(labels.words, w...)
-			return nil
+			return labels.add(w, nil)
 		}
-		pairs.words = append(pairs.words, w...)
-		if pairs.len() >= compactAt {
-			compact()
-		}
-		return nil
+		return pairs.add(w, nil)
 	})
 	if err != nil {
 		return nil, err
 	}
-	compact()
-	labels.sortBy(0)
-	labels.dropRepeats()
+	l, err := labels.cursor()
+	if err != nil {
+		return nil, err
+	}
+	p, err := pairs.cursor()
+	if err != nil {
+		return nil, err
+	}
+	a.watch("route", labels.peak+pairs.peak)
 
-	res := routeResult{Split: part.Index(), Candidates: int64(labels.len()), Pairs: int64(pairs.len())}
+	res := routeResult{Split: part.Index()}
 	file, err := out.Create("candidates")
 	if err != nil {
 		return nil, err
 	}
 	res.File = file.Name()
-	w := colfile.NewWriter(file, a.candidateColumns())
-	if err := a.join(labels, pairs, w, &res); err != nil {
+	w := &candidateFile{w: colfile.NewWriter(file, a.candidateColumns()), withKeep: a.refs.withKeep}
+	if err := a.join(l, p, w, &res); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	if err := errors.Join(w.Finish(), file.Close()); err != nil {
+	if err := errors.Join(w.flush(), w.w.Finish(), file.Close()); err != nil {
 		return nil, err
 	}
 	out.Count("candidates", res.Candidates)
 	out.Count("pairs", res.Pairs)
+	out.Count("components", res.Components)
 	return []executor.Task{partTask(part.Index(), res)}, nil
 }
 
@@ -146,72 +141,94 @@ func (r *run) candidateColumns() []colfile.Column {
 		colfile.Column{Name: "leaders", Kind: colfile.Bytes})
 }
 
-// join walks over the sign file of the split beside the sorted labels and pairs and writes a row for every
-// label.
-func (a *routeActor) join(labels, pairs *table, w *colfile.Writer, res *routeResult) (err error) {
-	f, err := a.openColumns(a.signs[res.Split].File)
+// candidateFile writes candidates in blocks of bounded size.
+type candidateFile struct {
+	w        *colfile.Writer
+	withKeep bool
+	cols     [5][]uint64 // ord, keep, label, row_hi, row_lo
+	leaders  [][]byte
+	arena    []uint64 // of leaders
+	ends     []int    // of each candidate's leaders in arena
+}
+
+// candidateWords bounds the leaders in a block.
+const candidateWords = 32 << 10
+
+// add adds a candidate whose leaders were appended to arena.
+func (f *candidateFile) add(words ...uint64) error {
+	for i, w := range words {
+		f.cols[i] = append(f.cols[i], w)
+	}
+	f.ends = append(f.ends, len(f.arena))
+	if len(f.ends) < rowsPerBlock && len(f.arena) < candidateWords {
+		return nil
+	}
+	return f.flush()
+}
+
+func (f *candidateFile) flush() error {
+	at := 0
+	for _, end := range f.ends {
+		f.leaders = append(f.leaders, bytesOf(f.arena[at:end]))
+		at = end
+	}
+	var data []colfile.Data
+	for i, c := range f.cols {
+		if i != 1 || f.withKeep {
+			data = append(data, colfile.Data{Uint64: c})
+		}
+		f.cols[i] = c[:0]
+	}
+	err := f.w.Block(append(data, colfile.Data{Bytes: f.leaders}))
+	f.leaders, f.arena, f.ends = f.leaders[:0], f.arena[:0], f.ends[:0]
+	return err
+}
+
+// join walks over the sign files of the split beside the sorted labels and pairs and writes a row for every label.
+func (a *routeActor) join(labels, pairs *rowCursor, w *candidateFile, res *routeResult) (err error) {
+	f, err := a.openColumns(a.signs[res.Split].Files...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	l, p := 0, 0
-	for f.next() && l < labels.len() {
+	label, pair := labels.next(), pairs.next()
+	for label && f.next() {
 		refs := f.refs(a.refs, "keep", "ord")
 		hi, lo, size := f.u64("row_hi"), f.u64("row_lo"), f.u64("bytes")
 		if f.err != nil {
 			return f.err
 		}
-		var ords, keeps, labs, his, los []uint64
-		var leaders [][]byte
 		for i := range f.rows {
-			if l == labels.len() || labels.at(l)[0] != refs.ord[i] {
+			ord := refs.ord[i]
+			if !label || labels.row[0] != ord {
 				continue
 			}
-			ords = append(ords, refs.ord[i])
-			keeps = append(keeps, refs.at(i).keep)
-			labs = append(labs, labels.at(l)[1])
-			his, los = append(his, hi[i]), append(los, lo[i])
-			var mine []uint64
-			for ; p < pairs.len(); p++ {
-				doc, rest := a.refs.read(pairs.at(p))
-				if doc.ord != refs.ord[i] {
+			for ; pair; pair = pairs.next() {
+				doc, rest := a.refs.read(pairs.row)
+				if doc.ord != ord {
 					break
 				}
 				leader, _ := a.refs.read(rest)
-				mine = append(mine, leader.keep, leader.ord)
+				w.arena = append(w.arena, leader.keep, leader.ord)
+				res.Pairs++
 			}
-			leaders = append(leaders, bytesOf(mine))
+			res.Candidates++
+			if labels.row[1] == ord {
+				res.Components++
+			}
 			res.TextBytes += int64(size[i])
 			res.MaxDoc = max(res.MaxDoc, int64(size[i]))
-			l++
-		}
-		data := []colfile.Data{{Uint64: ords}}
-		if a.refs.withKeep {
-			data = append(data, colfile.Data{Uint64: keeps})
-		}
-		data = append(data, colfile.Data{Uint64: labs}, colfile.Data{Uint64: his}, colfile.Data{Uint64: los}, colfile.Data{Bytes: leaders})
-		if err := w.Block(data); err != nil {
-			return err
+			if err := w.add(ord, refs.at(i).keep, labels.row[1], hi[i], lo[i]); err != nil {
+				return err
+			}
+			label = labels.next()
 		}
 	}
-	if f.err != nil {
-		return f.err
+	if err := errors.Join(f.err, labels.err, pairs.err); err != nil {
+		return err
 	}
-	if l != labels.len() || p != pairs.len() {
-		return fmt.Errorf("dedup: split %d: %d of %d labels and %d of %d pairs belong to its documents", res.Split, l, labels.len(), p, pairs.len())
+	if label || pair {
+		return fmt.Errorf("dedup: split %d: a label or a pair belongs to none of its documents", res.Split)
 	}
 	return nil
-}
-
-// dropRepeats removes rows equal to the one before.
-func (t *table) dropRepeats() {
-	at := 0
-	for i := range t.len() {
-		if i > 0 && slices.Equal(t.at(i), t.words[at-t.width:at]) {
-			continue
-		}
-		copy(t.words[at:], t.at(i))
-		at += t.width
-	}
-	t.words = t.words[:at]
 }

@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,9 +83,11 @@ func (f *rowFile) finish(out *executor.Attempt, part *shuffle.Partition) ([]exec
 	return []executor.Task{partTask(part.Index(), rowResult{part.Index(), f.name, f.w.Rows()})}, nil
 }
 
-// columnReader walks over the blocks of a work file and hands out columns of the block in hand.
+// columnReader walks over the blocks of one work file after another and hands out columns of the block in hand.
 type columnReader struct {
-	file    *os.File
+	run     *run
+	names   []string // of the files after the one in hand
+	file    *os.File // nil before the first and after the last
 	r       *colfile.Reader
 	block   int // of the block in hand
 	rows    int // of the block in hand
@@ -96,33 +97,61 @@ type columnReader struct {
 	held    map[string][]uint64
 }
 
-// openColumns opens a committed work file by the name its task gave it.
-func (r *run) openColumns(name string) (*columnReader, error) {
-	f, err := r.work.OpenCommitted(name)
-	if err != nil {
-		return nil, err
+// openColumns opens committed work files by the names their tasks gave them. Empty names are empty files.
+func (r *run) openColumns(names ...string) (*columnReader, error) {
+	c := &columnReader{run: r, names: names, held: make(map[string][]uint64)}
+	if c.err = c.openNext(); c.err != nil {
+		return nil, c.err
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	c, err := colfile.Open(f, st.Size(), f.Name())
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &columnReader{file: f, r: c, block: -1, held: make(map[string][]uint64)}, nil
+	return c, nil
 }
 
-func (f *columnReader) Close() error { return f.file.Close() }
+// openNext opens the next file, if there is one.
+func (f *columnReader) openNext() error {
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for len(f.names) > 0 && f.names[0] == "" {
+		f.names = f.names[1:]
+	}
+	if len(f.names) == 0 {
+		return nil
+	}
+	file, err := f.run.work.OpenCommitted(f.names[0])
+	if err != nil {
+		return err
+	}
+	f.names, f.file, f.block = f.names[1:], file, -1
+	st, err := file.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if f.r, err = colfile.Open(file, st.Size(), file.Name()); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return nil
+}
+
+func (f *columnReader) Close() error {
+	if f.file == nil {
+		return nil
+	}
+	err := f.file.Close()
+	f.file = nil
+	return err
+}
 
 // next moves to the next block and reports whether there is one.
 func (f *columnReader) next() bool {
-	if f.err != nil || f.block+1 >= f.r.Blocks() {
-		return false
+	for f.err == nil && f.file != nil {
+		if f.block+1 < f.r.Blocks() {
+			f.block++
+			f.rows = f.r.BlockRows(f.block)
+			return true
+		}
+		f.err = f.openNext()
 	}
-	f.block++
-	f.rows = f.r.BlockRows(f.block)
-	return true
+	return false
 }
 
 // u64 returns a column of the block in hand, valid until next. After a failure err is set and it
@@ -185,6 +214,32 @@ func (c refCodec) columns(names ...string) []string {
 		out = append(out, n)
 	}
 	return out
+}
+
+// ordinals yields the values of one column one by one.
+type ordinals struct {
+	*columnReader
+	name  string
+	block []uint64 // what is left of the block in hand
+}
+
+func (r *run) openOrdinals(file, column string) (*ordinals, error) {
+	c, err := r.openColumns(file)
+	return &ordinals{columnReader: c, name: column}, err
+}
+
+// pull returns the next value; ok is false at the end.
+func (o *ordinals) pull() (ord uint64, ok bool, err error) {
+	for len(o.block) == 0 {
+		if !o.next() {
+			return 0, false, o.err
+		}
+		if o.block = o.u64(o.name); o.err != nil {
+			return 0, false, o.err
+		}
+	}
+	ord, o.block = o.block[0], o.block[1:]
+	return ord, true, nil
 }
 
 // eachRow calls f for every row of the row file that is the result of an earlier task.
@@ -250,47 +305,6 @@ func eachRecordOf(ctx context.Context, part *shuffle.Partition, ls []layout, f f
 		}
 	}
 	return nil
-}
-
-// table is rows of equal width in memory.
-type table struct {
-	words []uint64
-	width int
-}
-
-// gather reads all records of a partition into memory.
-func gather(ctx context.Context, part *shuffle.Partition, l layout) (*table, error) {
-	t := &table{width: l.words, words: make([]uint64, 0, int(part.Rows())*l.words)}
-	err := eachRecord(ctx, part, l, func(w []uint64, _ []byte) error {
-		t.words = append(t.words, w...)
-		return nil
-	})
-	return t, err
-}
-
-func (t *table) len() int          { return len(t.words) / t.width }
-func (t *table) at(i int) []uint64 { return t.words[i*t.width : (i+1)*t.width] }
-
-// sortBy sorts the rows by the given words, in that order of importance.
-func (t *table) sortBy(words ...int) {
-	perm := make([]uint32, t.len())
-	for i := range perm {
-		perm[i] = uint32(i)
-	}
-	slices.SortFunc(perm, func(a, b uint32) int {
-		x, y := t.at(int(a)), t.at(int(b))
-		for _, k := range words {
-			if c := cmp.Compare(x[k], y[k]); c != 0 {
-				return c
-			}
-		}
-		return 0
-	})
-	sorted := make([]uint64, 0, len(t.words))
-	for _, i := range perm {
-		sorted = append(sorted, t.at(int(i))...)
-	}
-	t.words = sorted
 }
 
 // partOf spreads a hash over parts: the high bits of its product, after a mix, so that parts need not be

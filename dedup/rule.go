@@ -2,16 +2,11 @@ package dedup
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
-
-// candidate is a document of a component, with the leaders that the buckets named for it.
-type candidate struct {
-	ref     ref
-	leaders []ref // in pi order, distinct, each before ref
-}
 
 // verdict says that document removed is a duplicate of kept.
 type verdict struct {
@@ -23,118 +18,218 @@ type verdict struct {
 //
 // The rule: in pi order, test d against the distinct rep(l) of its leaders l, pi-smallest first; the first
 // with J >= t becomes rep(d), and d is removed; if there is none, d is kept and rep(d) = d. Nothing but the
-// first hit ends the tests of d, because any other shortcut would let the order of arrival decide. Documents of
-// a reference set, which come first in pi, are all kept.
+// first hit ends the tests of d, because any other shortcut would let the order of arrival decide. Documents of a
+// reference set, which come first in pi, are all kept.
+//
+// Documents pass by one after another, so a component of any size costs the words by which a leader is found and,
+// of documents that are kept, where their text is.
 type decider struct {
 	windows   *lsh.Windows
 	threshold lsh.Threshold
 	reference func(ord uint64) bool // whether a document is of a reference set, and so not tested; nil if there is none
+	withKeep  bool                  // keep keys count
 	cacheSize int                   // bytes of window sets held at one time
+	// text returns the leaders (keep key and ordinal each, in pi order, distinct, each before the document) and the
+	// text at a place, valid until the next call.
+	text func(textPlace) (leaders, text []byte, err error)
+	emit func(verdict) error // called for every removal, in pi order
 
-	sets  [][]uint64 // window set of candidate i, nil if not held
-	order []int      // candidates whose sets are held, oldest first
-	held  int
-	spare [][]uint64
-	reps  []int
-	rep   []int
+	// The documents of the component so far, in pi order.
+	ords  []uint64
+	keeps []uint64 // empty unless withKeep
+	reps  []uint32 // indexes of kept
+	kept  []keptDoc
 
-	tests int64 // pairs whose Jaccard similarity was computed
+	sets    map[uint32][]uint64 // window sets of kept documents, by index of kept
+	order   []uint32            // those held, oldest first
+	setSize int                 // bytes of all of them and of the one in hand
+	spare   [][]uint64
+	unused  int // bytes of spare
+	tests   int64
+
+	cands []uint32 // scratch: what the document in hand is tested against
 }
 
-// component decides one component. members are all its candidates in pi order; text returns the text of
-// member i, valid until the next call; emit is called for every removal, in pi order.
-func (d *decider) component(members []candidate, text func(i int) ([]byte, error), emit func(verdict) error) error {
-	d.sets = slices.Grow(d.sets[:0], len(members))[:len(members)]
-	clear(d.sets)
-	d.order, d.held = d.order[:0], 0
-	d.rep = d.rep[:0]
-	defer d.forget()
-	for i, m := range members {
-		d.rep = append(d.rep, i)
-		if d.reference != nil && d.reference(m.ref.ord) {
+// keptDoc is a document that is kept.
+type keptDoc struct {
+	member uint32
+	place  textPlace
+}
+
+// memberBytes is the memory of one document of a component, at worst.
+func (d *decider) memberBytes() int64 {
+	if d.withKeep {
+		return 8 + 8 + 4 + 32
+	}
+	return 8 + 4 + 32
+}
+
+// held is the memory of the documents of the component.
+func (d *decider) held() int64 {
+	return int64(8*cap(d.ords) + 8*cap(d.keeps) + 4*cap(d.reps) + 32*cap(d.kept))
+}
+
+// begin starts a component of room documents, if that is known. Otherwise what is held may double as it grows.
+func (d *decider) begin(room int) {
+	d.forget()
+	d.ords, d.reps, d.kept, d.keeps = slices.Grow(d.ords[:0], room), slices.Grow(d.reps[:0], room), slices.Grow(d.kept[:0], room), d.keeps[:0]
+	if d.withKeep {
+		d.keeps = slices.Grow(d.keeps, room)
+	}
+}
+
+// free gives back what is only needed for large components.
+func (d *decider) free() {
+	d.forget()
+	d.spare, d.unused = nil, 0
+	d.ords, d.keeps, d.reps, d.kept = nil, nil, nil, nil
+}
+
+func (d *decider) ref(i int) ref {
+	if d.withKeep {
+		return ref{d.keeps[i], d.ords[i]}
+	}
+	return ref{0, d.ords[i]}
+}
+
+// find returns the place of a document among those before the one in hand.
+func (d *decider) find(r ref) (int, bool) {
+	if !d.withKeep {
+		i, ok := slices.BinarySearch(d.ords, r.ord)
+		return i, ok && r.keep == 0
+	}
+	lo, hi := 0, len(d.ords)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); d.ref(mid).before(r) {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(d.ords) && d.ref(lo) == r
+}
+
+// next decides the next document in pi order.
+func (d *decider) next(doc ref, place textPlace) error {
+	leaders, _, err := d.text(place)
+	if err != nil {
+		return err
+	}
+	d.cands = d.cands[:0]
+	if d.reference != nil && d.reference(doc.ord) {
+		leaders = nil
+	}
+	for words := uint64sAt(leaders); len(words) > 0; words = words[2:] {
+		l := ref{words[0], words[1]}
+		i, ok := d.find(l)
+		if !ok {
+			return fmt.Errorf("dedup: leader %d of document %d is not in its component before it", l.ord, doc.ord)
+		}
+		d.cands = append(d.cands, d.reps[i])
+	}
+	slices.Sort(d.cands) // indexes are in pi order
+	var set []uint64
+	for _, k := range slices.Compact(d.cands) {
+		if set == nil {
+			if set, err = d.hash(place); err != nil {
+				return err
+			}
+		}
+		other, err := d.set(k)
+		if err != nil {
+			return err
+		}
+		d.tests++
+		o, ok := d.threshold.AtLeast(set, other)
+		if !ok {
 			continue
 		}
-		d.reps = d.reps[:0]
-		for _, l := range m.leaders {
-			j, ok := slices.BinarySearchFunc(members[:i], l, func(c candidate, r ref) int { return compareRefs(c.ref, r) })
-			if !ok {
-				return fmt.Errorf("dedup: leader %d of document %d is not in its component before it", l.ord, m.ref.ord)
-			}
-			d.reps = append(d.reps, d.rep[j])
-		}
-		slices.Sort(d.reps) // positions are in pi order
-		for _, r := range slices.Compact(d.reps) {
-			a, err := d.set(i, text, i)
-			if err != nil {
-				return err
-			}
-			b, err := d.set(r, text, i)
-			if err != nil {
-				return err
-			}
-			d.tests++
-			o, ok := d.threshold.AtLeast(a, b)
-			if !ok {
-				continue
-			}
-			d.rep[i] = r
-			err = emit(verdict{removed: m.ref, kept: members[r].ref, inter: o.Intersection, union: o.Union})
-			if err != nil {
-				return err
-			}
-			d.drop(i) // only kept documents are tested against
-			break
-		}
+		d.drop(set) // only kept documents are tested against
+		d.add(doc, k)
+		return d.emit(verdict{removed: doc, kept: d.ref(int(d.kept[k].member)), inter: o.Intersection, union: o.Union})
+	}
+	if len(d.kept) == math.MaxUint32 {
+		return fmt.Errorf("dedup: a component of more than %d documents", math.MaxUint32)
+	}
+	k := uint32(len(d.kept))
+	d.kept = append(d.kept, keptDoc{uint32(len(d.ords)), place})
+	d.add(doc, k)
+	if set != nil {
+		d.hold(k, set)
 	}
 	return nil
 }
 
-// set returns the window set of candidate i, hashing its text if the set is not held. The sets of i and
-// pinned are not evicted to make room.
-func (d *decider) set(i int, text func(int) ([]byte, error), pinned int) ([]uint64, error) {
-	if d.sets[i] != nil {
-		return d.sets[i], nil
+func (d *decider) add(doc ref, rep uint32) {
+	d.ords = append(d.ords, doc.ord)
+	if d.withKeep {
+		d.keeps = append(d.keeps, doc.keep)
 	}
-	t, err := text(i)
+	d.reps = append(d.reps, rep)
+}
+
+// hash returns the window set of the text at a place.
+func (d *decider) hash(place textPlace) ([]uint64, error) {
+	_, text, err := d.text(place)
 	if err != nil {
 		return nil, err
 	}
 	var buf []uint64
 	if n := len(d.spare); n > 0 {
 		buf, d.spare = d.spare[n-1], d.spare[:n-1]
+		d.unused -= setBytes(buf)
 	}
-	set := d.windows.Distinct(buf[:0], t)
-	d.sets[i] = set
-	d.order = append(d.order, i)
-	d.held += 8 * cap(set)
-	for at := 0; d.held > d.cacheSize && at < len(d.order); {
-		if j := d.order[at]; j != i && j != pinned {
-			d.drop(j)
-			continue
-		}
-		at++
-	}
+	set := d.windows.Distinct(buf[:0], text)
+	d.setSize += setBytes(set)
 	return set, nil
 }
 
-func (d *decider) drop(i int) {
-	set := d.sets[i]
-	if set == nil {
-		return
+// setBytes is the memory of a window set, with its place in the map.
+func setBytes(set []uint64) int { return 64 + 8*cap(set) }
+
+// set returns the window set of a kept document, hashing its text if the set is not held.
+func (d *decider) set(k uint32) ([]uint64, error) {
+	if set, ok := d.sets[k]; ok {
+		return set, nil
 	}
-	d.sets[i] = nil
-	d.held -= 8 * cap(set)
-	if at := slices.Index(d.order, i); at >= 0 {
-		d.order = slices.Delete(d.order, at, at+1)
+	set, err := d.hash(d.kept[k].place)
+	if err != nil {
+		return nil, err
 	}
+	d.hold(k, set)
+	return set, nil
+}
+
+// hold keeps the window set of a kept document in place of older ones.
+func (d *decider) hold(k uint32, set []uint64) {
+	if d.sets == nil {
+		d.sets = make(map[uint32][]uint64)
+	}
+	for d.setSize > d.cacheSize && len(d.order) > 0 {
+		d.drop(d.sets[d.order[0]])
+		delete(d.sets, d.order[0])
+		d.order = d.order[1:]
+	}
+	d.sets[k] = set
+	d.order = append(d.order, k)
+}
+
+// drop takes back a window set.
+func (d *decider) drop(set []uint64) {
+	n := setBytes(set)
+	d.setSize -= n
 	// A few small sets are worth keeping for the next document; large ones are not.
-	if len(d.spare) < 64 && cap(set) <= 64<<10 {
+	if len(d.spare) < 64 && d.unused+n <= d.cacheSize/8 {
 		d.spare = append(d.spare, set)
+		d.unused += n
 	}
 }
 
+// forget drops all window sets.
 func (d *decider) forget() {
-	for len(d.order) > 0 {
-		d.drop(d.order[len(d.order)-1])
+	for _, k := range d.order {
+		d.drop(d.sets[k])
 	}
+	clear(d.sets)
+	d.order = d.order[:0]
 }

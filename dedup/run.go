@@ -123,6 +123,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 var errUseless = errors.New("nothing to deduplicate")
 
 func prepare(o *Options) (_ *run, err error) {
+	if o.Exec.BandsPerIteration == 0 {
+		o.Exec.BandsPerIteration = max(1, min(DefaultBandsPerIteration, o.Spec.NumBands))
+	}
 	o.Exec.EnsureDefaults()
 	if err := errors.Join(o.Spec.Validate(), o.Exec.Validate(o.Spec.NumBands)); err != nil {
 		return nil, err
@@ -186,6 +189,13 @@ func (r *run) corpusOptions() corpus.Options {
 	return corpus.Options{
 		Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
 		KeepField: r.spec.KeepField(), Workers: r.Exec.Workers,
+	}
+}
+
+// watch tells a test how much a table takes.
+func (r *run) watch(table string, held int64) {
+	if r.Exec.watch != nil {
+		r.Exec.watch(table, held)
 	}
 }
 
@@ -291,18 +301,19 @@ func (r *run) sign(ctx context.Context) error {
 }
 
 // parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
-// for every actor.
+// for every actor. If they would be more than inserting allows they get larger, and extracting takes several passes or
+// scratch files.
 func (r *run) parts(n, size int64) int {
-	return int(min(maxParts, max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
+	return int(min(int64(r.plan.parts), max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
 }
 
 func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
 
-// classBytes is the memory of one class in the exact stage's table, at worst.
-const classBytes = 96
+// decideBytes is the size of a partition of the decide stage, at most.
+const decideBytes = 64 << 20
 
-// maxParts bounds the partitions of one shuffle: each costs a buffer in every inserting actor.
-const maxParts = 1 << 14
+// classBytes is the memory of one class in the exact stage's table, at worst, with room for uneven partitions.
+const classBytes = 96
 
 func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
@@ -335,7 +346,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 	}
 	inputs := make([]bandInput, len(r.signs))
 	for i, s := range r.signs {
-		inputs[i] = bandInput{Sign: s.File, Members: r.members[i].File}
+		inputs[i] = bandInput{Signs: s.Files, Members: r.members[i].File}
 	}
 	tasks, err := encodeTasks("split", inputs)
 	if err != nil {
@@ -345,11 +356,14 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
-	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)))
+	perBand := max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)
+	// Where the partitions of all bands together are too many, fewer bands are taken at a time.
+	bands := int(max(1, min(int64(r.Exec.BandsPerIteration), int64(r.plan.parts)/perBand)))
+	perBand = min(perBand, int64(r.plan.parts))
 	var pairs []rowResult
-	for lo := 0; lo < r.spec.NumBands; lo += r.Exec.BandsPerIteration {
-		hi := min(r.spec.NumBands, lo+r.Exec.BandsPerIteration)
-		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, perBand}, tasks)
+	for lo := 0; lo < r.spec.NumBands; lo += bands {
+		hi := min(r.spec.NumBands, lo+bands)
+		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, int(perBand)}, tasks)
 		if err != nil {
 			return nil, err
 		}
@@ -403,6 +417,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	for i, rt := range routes {
 		r.steps.Candidates += rt.Candidates
 		r.steps.Pairs += rt.Pairs
+		r.steps.Components += rt.Components
 		text += rt.TextBytes
 		longest = max(longest, rt.MaxDoc)
 		if rt.Candidates > 0 {
@@ -412,9 +427,13 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 		}
 	}
 	r.steps.CandidateBytes = text
-	// Beside its text a candidate takes its place in the list and its leaders.
-	perCandidate := int64(128) + 16*(r.steps.Pairs/max(1, r.steps.Candidates))
-	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, 2*text+perCandidate*r.steps.Candidates), longest}, tasks)
+	// Beside its text a candidate takes its place in the list and in its component, and its leaders. A quarter of a share
+	// is left for the windows that are compared.
+	perCandidate := int64(256) + 24*(r.steps.Pairs/max(1, r.steps.Candidates))
+	size := 2*text + perCandidate*r.steps.Candidates
+	// There is nothing to be gained from partitions as large as a large share.
+	size *= max(1, r.plan.share/decideBytes)
+	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, size), longest}, tasks)
 	if err != nil {
 		return nil, err
 	}
@@ -473,7 +492,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		for at < len(r.splits) && r.splits[at].First <= in.Last {
 			in.Last = r.splits[at].Last
 			in.Splits = append(in.Splits, at)
-			in.Signs = append(in.Signs, r.signs[at].File)
+			in.Signs = append(in.Signs, r.signs[at].Files)
 			in.Removals = append(in.Removals, removals[at])
 			size += r.splits[at].Size
 			at++

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"unicode/utf8"
@@ -31,7 +32,7 @@ type signStage struct{ *run }
 // signResult describes the sign file of one split.
 type signResult struct {
 	Split     int          `json:"split"`
-	File      string       `json:"file"`
+	Files     []string     `json:"files"` // one after another, each with an index of bounded size
 	Docs      int64        `json:"docs"`
 	Empty     int64        `json:"empty"` // null or without text
 	Null      int64        `json:"null"`
@@ -97,18 +98,17 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 		return nil, err
 	}
 	var res signResult
-	var file *executor.File
-	err = a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
-		if file != nil {
-			if err := out.Remove(file); err != nil {
-				return err
-			}
-		}
-		if file, err = out.Create("sign"); err != nil {
+	w := &signWriter{signActor: a, out: out}
+	err = a.reading(ctx, out.Meter, func(maxBytes int64) error {
+		if err := w.restart(); err != nil {
 			return err
 		}
-		res = signResult{Split: split, File: file.Name()}
-		return a.split(ctx, out, maxBytes, file, &res)
+		res = signResult{Split: split}
+		if err := a.split(ctx, out, maxBytes, w, &res); err != nil {
+			return err
+		}
+		res.Files = w.names
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 }
 
 // split signs the documents of one split.
-func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, file *executor.File, res *signResult) (err error) {
+func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, w *signWriter, res *signResult) (err error) {
 	reader, err := a.set.Open(a.splits[res.Split], corpus.ReadOptions{
 		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: maxBytes,
 	})
@@ -127,7 +127,6 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	w := colfile.NewWriter(file, a.signColumns())
 	for {
 		b, err := reader.Next(ctx)
 		if err == io.EOF {
@@ -146,11 +145,61 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		out.ProgressRows(int64(docs))
 	}
 	res.Need = reader.Largest()
-	return errors.Join(w.Finish(), file.Close())
+	return w.finish()
+}
+
+// signWriter writes the sign files of a split. The index of a file is held in memory by whoever writes or reads it,
+// so a new file is begun before it takes more than a small part of an actor's share.
+type signWriter struct {
+	*signActor
+	out    *executor.Attempt
+	files  []*executor.File
+	names  []string
+	w      *colfile.Writer
+	blocks int // of the file in hand
+}
+
+// block writes a block of documents.
+func (w *signWriter) block(cols []colfile.Data) error {
+	if most := max(16, w.plan.share/16/int64(len(cols)*colfile.ExtentBytes)); w.w != nil && int64(w.blocks) >= most {
+		if err := w.finish(); err != nil {
+			return err
+		}
+		w.w = nil
+	}
+	if w.w == nil {
+		f, err := w.out.Create(fmt.Sprintf("sign-%d", len(w.files)))
+		if err != nil {
+			return err
+		}
+		w.files, w.names, w.blocks = append(w.files, f), append(w.names, f.Name()), 0
+		w.w = colfile.NewWriter(f, w.signColumns())
+	}
+	w.blocks++
+	return w.w.Block(cols)
+}
+
+// finish completes the file in hand.
+func (w *signWriter) finish() error {
+	if w.w == nil {
+		return nil
+	}
+	return errors.Join(w.w.Finish(), w.files[len(w.files)-1].Close())
+}
+
+// restart removes what was written.
+func (w *signWriter) restart() error {
+	for _, f := range w.files {
+		if err := w.out.Remove(f); err != nil {
+			return err
+		}
+	}
+	w.files, w.names, w.w = nil, nil, nil
+	return nil
 }
 
 // batch signs one batch of documents and appends it to the sign file.
-func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Writer, res *signResult) error {
+func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, res *signResult) error {
 	rows := b.Text.Rows
 	text := &b.Text
 	if a.normalizes {
@@ -238,7 +287,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 	for band := range a.spec.NumBands {
 		column(all[band*rows : (band+1)*rows])
 	}
-	return w.Block(a.cols)
+	return w.block(a.cols)
 }
 
 // preferReferences puts documents of a reference set before all others in pi. Where keep keys say nothing their
@@ -289,12 +338,17 @@ func normalizeColumn(alloc mem.Allocator, norm *lsh.Normalizer, in *mem.Strings)
 	if err != nil {
 		return nil, err
 	}
-	// Normalizing can lengthen a text, so the bytes are gathered first.
+	// Normalizing can lengthen a text, so the bytes are gathered first; those of one large text are there already.
 	var all []byte
 	offsets := mem.Int64s(off)
 	offsets[0] = 0
 	for i := range in.Rows {
-		all = append(all, norm.Apply(in.At(i))...)
+		t := norm.Apply(in.At(i))
+		if in.Rows == 1 {
+			all = t
+		} else {
+			all = append(all, t...)
+		}
 		offsets[i+1] = int64(len(all))
 	}
 	data, err := alloc.Alloc(len(all))

@@ -26,6 +26,9 @@ type starStage struct {
 	parts int
 }
 
+// vertexBytes is the memory of one document in a partition's table, at worst, with room for uneven partitions.
+const vertexBytes = 96
+
 // starResult describes the edges that a partition wrote.
 type starResult struct {
 	rowResult
@@ -81,45 +84,34 @@ func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executo
 }
 
 func (a *starActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	smallest := make(map[ref]ref)
-	each := func(f func(u, v ref) error) error {
-		return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			u, rest := a.refs.read(w)
-			v, _ := a.refs.read(rest)
-			return f(u, v)
-		})
-	}
-	err := each(func(u, v ref) error {
-		m, ok := smallest[u]
-		if !ok {
-			m = u
-		}
-		if v.before(m) {
-			m = v
-		}
-		smallest[u] = m
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
 	w, err := newRowFile(out, "edges", a.refs.columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
 	var hash shuffle.Hash
-	err = each(func(u, v ref) error {
-		m := smallest[u]
-		switch {
-		case a.large && v.before(u): // v looks at this edge from the other side
-			return nil
-		case !a.large && v == m:
-			v = u
-		}
-		row := a.refs.append(a.refs.append(w.buf[:0], v), m)
-		hash = hash.Add(recordHash(row, nil, false))
-		return w.row(row)
-	})
+	err = smallest(int(a.plan.share/groupTableBytes), func(u ref) uint64 { return passHash(u.ord) },
+		func(row func(u, v ref) error) error {
+			return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+				u, rest := a.refs.read(w)
+				v, _ := a.refs.read(rest)
+				return row(u, v)
+			})
+		},
+		func(u, v, m ref) error {
+			if u.before(m) {
+				m = u
+			}
+			switch {
+			case a.large && v.before(u): // v looks at this edge from the other side
+				return nil
+			case !a.large && v == m:
+				v = u
+			}
+			row := a.refs.append(a.refs.append(w.buf[:0], v), m)
+			hash = hash.Add(recordHash(row, nil, false))
+			return w.row(row)
+		},
+		func(vertices int) { a.watch("vertices", int64(vertices)*groupTableBytes) })
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +124,6 @@ func (a *starActor) Extract(ctx context.Context, part *shuffle.Partition, out *e
 
 // starComponents labels the documents of C on disk and returns the label files.
 func (r *run) starComponents(ctx context.Context, pairs []rowResult) ([]string, error) {
-	const vertexBytes = 96 // of one document in a partition's table, at worst
 	vertices := min(r.steps.Documents, 2*r.steps.BandPairs)
 	parts := r.parts(vertices, vertexBytes)
 	tasks, err := encodeTasks("file", pairs)

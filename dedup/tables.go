@@ -30,7 +30,8 @@ var evidenceNames = map[evidence]parquet.ByteArray{
 	evidenceCandidate: []byte("candidate"),
 }
 
-const tableRows = 64 << 10 // rows per row group
+// A row group has at most tableRows rows, and what gathers in memory for it takes a part of an actor's share.
+const tableRows = 64 << 10
 
 // tablePath is the path of the numbered file of a table in the output folder.
 func tablePath(kind string, part int) string { return fmt.Sprintf("%s/part-%05d.parquet", kind, part) }
@@ -78,14 +79,17 @@ type tableWriter struct {
 	w    *file.Writer
 	cols []column
 	n    int
+	held int64 // bytes of the rows gathered
+	most int64 // of held
 }
 
 // keepOpen hides Close from the Parquet writer, which would close a file that is not its own.
 type keepOpen struct{ io.Writer }
 
-func newTableWriter(w io.Writer, fields []field) (*tableWriter, error) {
+// newTableWriter starts a table; most is the bytes that may gather in memory.
+func newTableWriter(w io.Writer, fields []field, most int64) (*tableWriter, error) {
 	nodes := make([]schema.Node, len(fields))
-	t := &tableWriter{cols: make([]column, len(fields))}
+	t := &tableWriter{cols: make([]column, len(fields)), most: most}
 	for i, f := range fields {
 		rep := parquet.Repetitions.Required
 		if f.nullable {
@@ -114,6 +118,7 @@ func newTableWriter(w io.Writer, fields []field) (*tableWriter, error) {
 func (t *tableWriter) id(col int, id docID) {
 	if c := &t.cols[col]; c.str {
 		c.bytes = append(c.bytes, []byte(id.str))
+		t.held += int64(len(id.str))
 	} else {
 		c.ints = append(c.ints, int64(id.num))
 	}
@@ -165,7 +170,9 @@ func (t *tableWriter) cluster(id, kept docID, size uint64) error {
 }
 
 func (t *tableWriter) next() error {
-	if t.n++; t.n < tableRows {
+	t.n++
+	t.held += int64(32 * len(t.cols)) // of values and levels, while they grow
+	if t.n < tableRows && t.held < t.most {
 		return nil
 	}
 	return t.flush()
@@ -175,7 +182,7 @@ func (t *tableWriter) flush() error {
 	if t.n == 0 {
 		return nil
 	}
-	t.n = 0
+	t.n, t.held = 0, 0
 	group, err := t.w.AppendRowGroupChecked()
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -77,10 +78,8 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	w := a.records(out, verdictRecords, len(a.splits))
 	if a.spec.Verify == VerifyNone {
+		// A document that is its own label is kept, and one of a reference set. They come along to be counted.
 		err = a.eachRowOf(in.File, labelColumns, func(r []uint64) error {
-			if r[0] == r[1] || a.set.IsReference(r[0]) {
-				return nil
-			}
 			return w.add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
 		})
 	} else {
@@ -95,38 +94,72 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 }
 
 func (a *spreadActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	// The first pass takes the verdicts, one per removed representative; the second streams the members,
-	// of which there may be any number.
-	fate := make(map[uint64][4]uint64)
-	both := []layout{verdictRecords, memberRecords}
+	verdicts := a.sorter(a.env, rowKind{width: 5, keys: []int{0}, distinct: true}, 4) // label files may repeat a row
+	defer verdicts.close()
+	members := a.sorter(a.env, rowKind{width: 2, keys: []int{0}}, 4)
+	defer members.close()
+	err := eachRecordOf(ctx, part, []layout{verdictRecords, memberRecords}, func(which int, r []uint64, _ []byte) error {
+		if which == 0 {
+			return verdicts.add(r, nil)
+		}
+		return members.add(r, nil)
+	})
+	if err != nil {
+		return nil, err
+	}
+	v, err := verdicts.cursor()
+	if err != nil {
+		return nil, err
+	}
+	m, err := members.cursor()
+	if err != nil {
+		return nil, err
+	}
+	a.watch("spread", verdicts.peak+members.peak)
 	w, err := newRowFile(out, "removed", removedColumns)
 	if err != nil {
 		return nil, err
 	}
-	err = eachRecordOf(ctx, part, both, func(which int, r []uint64, _ []byte) error {
-		if _, seen := fate[r[0]]; which != 0 || seen {
-			return nil // label files may repeat a row
+	candidates, components := int64(0), int64(0)
+	// verdict moves to the next one, which it writes unless it says that a document is kept.
+	verdict := func() (bool, error) {
+		if !v.next() {
+			return false, v.err
 		}
-		fate[r[0]] = [4]uint64(r[1:])
-		return w.row(r)
-	})
-	if err != nil {
+		candidates++
+		if v.row[0] == v.row[1] {
+			components++
+			return true, nil
+		}
+		if a.set.IsReference(v.row[0]) {
+			return true, nil
+		}
+		return true, w.row(v.row)
+	}
+	have, err := verdict()
+	for err == nil && m.next() {
+		for have && v.row[0] < m.row[0] {
+			if have, err = verdict(); err != nil {
+				return nil, err
+			}
+		}
+		row := append(w.buf[:0], m.row[1])
+		if have && v.row[0] == m.row[0] && v.row[1] != v.row[0] && !a.set.IsReference(v.row[0]) {
+			row = append(row, v.row[1:]...)
+		} else {
+			row = append(row, m.row[0], 0, 0, evidenceExact)
+		}
+		err = w.row(row)
+	}
+	for err == nil && have {
+		have, err = verdict()
+	}
+	if err = errors.Join(err, m.err); err != nil {
 		return nil, err
 	}
-	err = eachRecordOf(ctx, part, both, func(which int, r []uint64, _ []byte) error {
-		if which != 1 {
-			return nil
-		}
-		row := append(w.buf[:0], r[1])
-		if f, removed := fate[r[0]]; removed {
-			row = append(row, f[:]...)
-		} else {
-			row = append(row, r[0], 0, 0, evidenceExact)
-		}
-		return w.row(row)
-	})
-	if err != nil {
-		return nil, err
+	if a.spec.Verify == VerifyNone { // otherwise verdicts are about the removed alone
+		out.Count("candidates", candidates)
+		out.Count("components", components)
 	}
 	return w.finish(out, part)
 }
@@ -164,33 +197,55 @@ func (a *clustersActor) Insert(ctx context.Context, task executor.Task, out *exe
 }
 
 func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	sizes := make(map[uint64]uint64)
-	err := eachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error {
-		sizes[r[1]]++
-		return nil
-	})
+	rows := a.sorter(a.env, rowKind{width: removedRecords.words, keys: []int{1}}, 4)
+	defer rows.close()
+	err := eachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error { return rows.add(r, nil) })
 	if err != nil {
 		return nil, err
 	}
-	ids, err := a.idsOf(part.Index(), sizes)
+	c, err := rows.cursor()
 	if err != nil {
 		return nil, err
 	}
+	ahead, err := rows.cursor() // counts the members of a cluster before the first of them is written
+	if err != nil {
+		return nil, err
+	}
+	a.watch("clusters", rows.peak)
+	ids, err := a.openIDs(part.Index())
+	if err != nil {
+		return nil, err
+	}
+	defer ids.close()
 	w, err := newMemberFile(out, "clustered", a.set.IDKind)
 	if err != nil {
 		return nil, err
 	}
-	for kept, n := range sizes {
-		if err := w.add(member{doc: kept, kept: kept, size: n + 1, keptID: ids[kept]}); err != nil {
+	var cluster uint64 // the size of the one in hand
+	var keptID userID
+	more := ahead.next()
+	for left := uint64(0); c.next(); left-- {
+		r := c.row
+		if left == 0 {
+			for ; more && ahead.row[1] == r[1]; more = ahead.next() {
+				left++
+			}
+			size := left + 1
+			id, err := ids.of(r[1])
+			if err != nil {
+				return nil, err
+			}
+			if err := w.add(member{doc: r[1], kept: r[1], size: size, keptID: id}); err != nil {
+				return nil, err
+			}
+			cluster, keptID = size, id
+		}
+		err := w.add(member{doc: r[0], kept: r[1], size: cluster, inter: r[2], union: r[3], evidence: r[4], keptID: keptID})
+		if err != nil {
 			return nil, err
 		}
 	}
-	err = eachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error {
-		return w.add(member{
-			doc: r[0], kept: r[1], size: sizes[r[1]] + 1, inter: r[2], union: r[3], evidence: r[4], keptID: ids[r[1]],
-		})
-	})
-	if err != nil {
+	if err := errors.Join(c.err, ahead.err); err != nil {
 		return nil, err
 	}
 	return w.finish(out, part)
@@ -202,30 +257,53 @@ type userID struct {
 	str string
 }
 
-// idsOf looks up the user's ids of documents of one split. Without user ids it returns nil.
-func (r *run) idsOf(split int, docs map[uint64]uint64) (_ map[uint64]userID, err error) {
-	if r.set.IDKind == corpus.NoIDs || len(docs) == 0 {
-		return nil, nil
+// idReader looks up the user's ids of documents of one split, in ascending order.
+type idReader struct {
+	f    *columnReader // nil without user ids
+	kind corpus.IDKind
+	ords []uint64 // of the block in hand
+	id   func(i int) userID
+	at   int
+}
+
+func (r *run) openIDs(split int) (*idReader, error) {
+	if r.set.IDKind == corpus.NoIDs {
+		return &idReader{}, nil
 	}
-	f, err := r.openColumns(r.signs[split].File)
-	if err != nil {
-		return nil, err
+	f, err := r.openColumns(r.signs[split].Files...)
+	return &idReader{f: f, kind: r.set.IDKind}, err
+}
+
+func (r *idReader) of(ord uint64) (userID, error) {
+	if r.f == nil {
+		return userID{}, nil
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	out := make(map[uint64]userID, len(docs))
-	for f.next() {
-		ords := f.u64("ord")
-		id, err := f.userIDs(r.set.IDKind)
-		if err != nil {
-			return nil, err
-		}
-		for i, ord := range ords {
-			if _, ok := docs[ord]; ok {
-				out[ord] = id(i)
+	for {
+		for ; r.at < len(r.ords); r.at++ {
+			if r.ords[r.at] == ord {
+				return r.id(r.at), nil
 			}
 		}
+		if !r.f.next() {
+			if r.f.err != nil {
+				return userID{}, r.f.err
+			}
+			return userID{}, fmt.Errorf("dedup: document %d was decided on and is not in its split", ord)
+		}
+		var err error
+		if r.id, err = r.f.userIDs(r.kind); err != nil {
+			return userID{}, err
+		}
+		if r.ords, r.at = r.f.u64("ord"), 0; r.f.err != nil {
+			return userID{}, r.f.err
+		}
 	}
-	return out, f.err
+}
+
+func (r *idReader) close() {
+	if r.f != nil {
+		_ = r.f.Close() // it was only read
+	}
 }
 
 // userIDs returns access to the id column of the block in hand.
@@ -274,23 +352,27 @@ func (a *removalsActor) Insert(ctx context.Context, task executor.Task, out *exe
 }
 
 func (a *removalsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	members := make([]member, 0, part.Rows())
-	err := eachRecord(ctx, part, memberLayout, func(w []uint64, blob []byte) error {
-		members = append(members, memberOf(w, blob))
-		return nil
-	})
+	rows := a.sorter(a.env, rowKind{width: memberLayout.words, keys: []int{0}, blob: true}, 2)
+	defer rows.close()
+	if err := eachRecord(ctx, part, memberLayout, rows.add); err != nil {
+		return nil, err
+	}
+	c, err := rows.cursor()
 	if err != nil {
 		return nil, err
 	}
-	sortMembers(members)
+	a.watch("removals", rows.peak)
 	w, err := newMemberFile(out, "removals", a.set.IDKind)
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range members {
-		if err := w.add(m); err != nil {
+	for c.next() {
+		if err := w.add(memberOf(c.row, c.bytes)); err != nil {
 			return nil, err
 		}
+	}
+	if c.err != nil {
+		return nil, c.err
 	}
 	return w.finish(out, part)
 }

@@ -44,7 +44,7 @@ func changeRemoved(t *testing.T, path string, f func([]removedRow) []removedRow)
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	w, err := newTableWriter(&b, removedFields(corpus.NoIDs))
+	w, err := newTableWriter(&b, removedFields(corpus.NoIDs), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,12 +20,12 @@ type writeStage struct{ *run }
 
 // writeInput is a task: files [First, Last], the splits that cover them, and their removal files.
 type writeInput struct {
-	Index    int      `json:"index"`
-	First    int      `json:"first"`
-	Last     int      `json:"last"`
-	Splits   []int    `json:"splits"`
-	Signs    []string `json:"signs"`
-	Removals []string `json:"removals"`
+	Index    int        `json:"index"`
+	First    int        `json:"first"`
+	Last     int        `json:"last"`
+	Splits   []int      `json:"splits"`
+	Signs    [][]string `json:"signs"` // of each split
+	Removals []string   `json:"removals"`
 }
 
 // writeResult is what a task adds to the result of the run.
@@ -104,7 +104,8 @@ type fileWriter struct {
 	in  writeInput
 	res writeResult
 
-	docs             *docReader
+	docs             *docReader // every document, asked before its row is written
+	written          *docReader // the same once more, for the rows that are written later
 	removed, cluster *tableWriter
 	tables           []*executor.File
 	line             []byte
@@ -112,6 +113,7 @@ type fileWriter struct {
 
 func (w *fileWriter) open() (err error) {
 	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
+	w.written = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
 	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
 		return err
 	}
@@ -134,19 +136,14 @@ func (w *fileWriter) file(index int) error {
 	if err := w.set.Changed(w.ctx, index); err != nil {
 		return err
 	}
-	if file.Reference { // is only accounted for
-		for {
-			d, err := w.docs.next(index)
-			if err != nil || d == nil {
-				return err
-			}
-			if err := w.account(d); err != nil {
-				return err
-			}
-		}
+	if file.Reference {
+		return w.reference(index)
 	}
 	if w.set.Format == corpus.Files {
 		if d, err := w.docs.next(index); err != nil || d != nil && d.removed() {
+			if err == nil {
+				_, err = w.nextKept(index) // passes over it
+			}
 			if err == nil {
 				err = w.account(d)
 			}
@@ -159,15 +156,10 @@ func (w *fileWriter) file(index int) error {
 	if err != nil {
 		return err
 	}
-	// Rewrite asks for the rows in ascending order and shows the kept ones, in the same order but later. In
-	// between their ordinals and hashes wait here, at most as many as Rewrite holds rows.
-	type shown struct {
-		ord  uint64
-		text lsh.Hash128
-	}
-	var waiting []shown
+	// Rewrite asks for the rows in ascending order and shows the kept ones in the same order but later: of a Parquet
+	// file a row group later. What became of them is not held in between but read again.
 	var wrong error
-	asked, kept := int64(0), int64(0)
+	asked, kept, shown := int64(0), int64(0), int64(0)
 	stats, err := w.set.Rewrite(w.ctx, index,
 		func(row int64) bool {
 			if wrong != nil {
@@ -189,7 +181,6 @@ func (w *fileWriter) file(index int) error {
 				return false
 			}
 			kept++
-			waiting = append(waiting, shown{d.ord, d.text})
 			return true
 		},
 		corpus.Sink{
@@ -198,10 +189,14 @@ func (w *fileWriter) file(index int) error {
 				if wrong != nil {
 					return wrong
 				}
-				if len(waiting) == 0 || rowOf(waiting[0].ord) != row || textHash(text, null) != waiting[0].text {
+				d, err := w.nextKept(index)
+				if err != nil {
+					return err
+				}
+				if d == nil || rowOf(d.ord) != row || textHash(text, null) != d.text {
 					return w.changed(corpus.Ordinal(index, row))
 				}
-				waiting = waiting[1:]
+				shown++
 				w.res.KeptText += int64(len(text))
 				return nil
 			},
@@ -219,13 +214,43 @@ func (w *fileWriter) file(index int) error {
 	if err != nil {
 		return err
 	}
-	if rest != nil || len(waiting) > 0 || stats.Kept != kept || stats.Rows != asked {
+	unseen, err := w.nextKept(index)
+	if err != nil {
+		return err
+	}
+	if rest != nil || unseen != nil || shown != kept || stats.Kept != kept || stats.Rows != asked {
 		return fmt.Errorf("dedup: %s: %d of %d documents were written and %d of %d should have been: the file changed during the run; start again",
 			file.Name, stats.Kept, stats.Rows, kept, asked)
 	}
 	w.res.Bytes += stats.Bytes
 	w.out.Progress(stats.Bytes)
 	return nil
+}
+
+// reference accounts for a file of the reference set, which is not written.
+func (w *fileWriter) reference(index int) error {
+	for {
+		d, err := w.docs.next(index)
+		if err != nil || d == nil {
+			return err
+		}
+		if _, err := w.nextKept(index); err != nil { // passes over it
+			return err
+		}
+		if err := w.account(d); err != nil {
+			return err
+		}
+	}
+}
+
+// nextKept returns the next document of the file that is kept and was not written yet, or nil.
+func (w *fileWriter) nextKept(file int) (*outcome, error) {
+	for {
+		d, err := w.written.next(file)
+		if err != nil || d == nil || !d.removed() {
+			return d, err
+		}
+	}
 }
 
 // account adds a document to the tables, the digest and the ledger.
@@ -285,7 +310,7 @@ func (r *run) docID(ord uint64, id userID) docID {
 }
 
 func (w *fileWriter) finish() error {
-	if err := w.docs.finished(); err != nil {
+	if err := errors.Join(w.docs.finished(), w.written.finished()); err != nil {
 		return err
 	}
 	err := errors.Join(w.removed.close(), w.cluster.close())
@@ -297,8 +322,10 @@ func (w *fileWriter) finish() error {
 
 // close releases what an attempt that failed left open.
 func (w *fileWriter) close() {
-	if w.docs != nil {
-		w.docs.close()
+	for _, d := range []*docReader{w.docs, w.written} {
+		if d != nil {
+			d.close()
+		}
 	}
 }
 
@@ -323,11 +350,14 @@ func (o *outcome) removed() bool { return o.clustered && o.member.evidence != 0 
 // docReader joins the sign files and removal files of consecutive splits, document by document.
 type docReader struct {
 	*run
-	signs, removals []string
-	sign            *columnReader
-	members         []member // of the split in hand, by ordinal
-	block           []outcome
-	at              int // the next of block
+	signs    [][]string
+	removals []string
+	sign     *columnReader // of the split in hand, nil between splits
+	members  *memberReader // likewise
+	member   member        // the next one, by ordinal
+	some     bool          // there is one
+	block    []outcome
+	at       int // the next of block
 }
 
 // next returns the next document if it is one of the file, and nil otherwise. It is valid until the call
@@ -364,11 +394,11 @@ func (d *docReader) read() (bool, error) {
 			return true, d.fill()
 		}
 		err := d.sign.err
-		if err == nil && len(d.members) > 0 {
-			err = fmt.Errorf("dedup: document %d was decided on and is not in its split", d.members[0].doc)
+		if err == nil && d.some {
+			err = fmt.Errorf("dedup: document %d was decided on and is not in its split", d.member.doc)
 		}
-		err = errors.Join(err, d.sign.Close())
-		d.sign = nil
+		err = errors.Join(err, d.sign.Close(), d.members.Close())
+		d.sign, d.members = nil, nil
 		if err != nil {
 			return false, err
 		}
@@ -376,18 +406,18 @@ func (d *docReader) read() (bool, error) {
 }
 
 // openNext opens the files of the next split.
-func (d *docReader) openNext() (err error) {
-	if d.sign, err = d.openColumns(d.signs[0]); err != nil {
+func (d *docReader) openNext() error {
+	sign, err := d.openColumns(d.signs[0]...)
+	if err != nil {
 		return err
 	}
-	d.members = d.members[:0]
-	if file := d.removals[0]; file != "" {
-		err = d.eachMember(file, func(m member) error {
-			d.members = append(d.members, m)
-			return nil
-		})
+	members, err := d.openMembers(d.removals[0])
+	if err != nil {
+		return errors.Join(err, sign.Close())
 	}
+	d.sign, d.members = sign, members
 	d.signs, d.removals = d.signs[1:], d.removals[1:]
+	d.member, d.some, err = members.pull()
 	return err
 }
 
@@ -402,9 +432,11 @@ func (d *docReader) fill() error {
 	d.block, d.at = d.block[:0], 0
 	for i, ord := range ords {
 		o := outcome{ord: ord, text: lsh.Hash128{Hi: hi[i], Lo: lo[i]}, bytes: size[i], id: id(i)}
-		if len(d.members) > 0 && d.members[0].doc == ord {
-			o.clustered, o.member = true, d.members[0]
-			d.members = d.members[1:]
+		if d.some && d.member.doc == ord {
+			o.clustered, o.member = true, d.member
+			if d.member, d.some, err = d.members.pull(); err != nil {
+				return err
+			}
 		}
 		d.block = append(d.block, o)
 	}
@@ -424,8 +456,9 @@ func (d *docReader) finished() error {
 }
 
 func (d *docReader) close() {
-	if d.sign != nil {
-		_ = d.sign.Close() // after a failure that is reported already
+	if d.sign != nil { // after a failure that is reported already
+		_ = d.sign.Close()
+		_ = d.members.Close()
 	}
 }
 
@@ -435,5 +468,5 @@ func (w *fileWriter) table(kind string, fields []field) (*tableWriter, error) {
 		return nil, err
 	}
 	w.tables = append(w.tables, f)
-	return newTableWriter(f, fields)
+	return newTableWriter(f, fields, w.plan.share/4)
 }

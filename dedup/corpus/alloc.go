@@ -19,6 +19,8 @@ type arena struct {
 	limit int64 // 0 = none
 	name  string
 	row   int64 // first row of the row group, for messages
+	page  int64 // the most bytes of a page of texts; 0 if unknown
+	ratio int64 // about how many bytes of texts come out of one that is compressed, at most
 
 	mu   sync.Mutex // the library's finalizers may free from another goroutine
 	live map[*byte]*mem.Buffer
@@ -41,7 +43,11 @@ func (a *arena) Allocate(size int) []byte {
 	defer a.mu.Unlock()
 	if a.limit > 0 && a.held+int64(size) > a.limit {
 		// A page is held compressed and decompressed at the same time, and the other half comes later.
-		a.refuse(&TooLargeError{Name: a.name, Row: a.row, Need: a.held + 2*int64(size), Limit: a.limit})
+		text := int64(size)
+		if a.page > 0 {
+			text = min(text*a.ratio, a.page)
+		}
+		a.refuse(&TooLargeError{Name: a.name, Row: a.row, Need: a.held + 2*int64(size), Text: text, Limit: a.limit})
 	}
 	b, err := mem.AllocZeroed(a.inner, size)
 	if err != nil {

@@ -56,6 +56,7 @@ type TooLargeError struct {
 	Name  string // the file
 	Row   int64  // the row or line, from 0, of the document, or of the first one in its page
 	Need  int64  // the MaxBytes that would do for it, in bytes
+	Text  int64  // about how many bytes its text has, at most
 	Limit int64  // the MaxBytes that was set
 }
 

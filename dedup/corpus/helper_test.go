@@ -118,13 +118,19 @@ func checkBatch(t testing.TB, b *Batch, o ReadOptions) {
 // readAll reads all splits of a set.
 func readAll(t testing.TB, s *Set, target int64, o ReadOptions) []row {
 	t.Helper()
+	return readEach(t, s, target, func() ReadOptions { return o })
+}
+
+// readEach is readAll with options for each split.
+func readEach(t testing.TB, s *Set, target int64, o func() ReadOptions) []row {
+	t.Helper()
 	splits, err := s.Splits(context.Background(), target)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var rows []row
 	for _, sp := range splits {
-		part, err := readSplit(t, s, sp, o)
+		part, err := readSplit(t, s, sp, o())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,5 +182,17 @@ func wantError(t testing.TB, err, is error, text string) {
 	}
 	if strings.Contains(err.Error(), "\n") {
 		t.Errorf("%q has more than one line", err)
+	}
+}
+
+// these yields ordinals for ReadOptions.Select.
+func these(ords ...uint64) func() (uint64, bool, error) {
+	return func() (uint64, bool, error) {
+		if len(ords) == 0 {
+			return 0, false, nil
+		}
+		ord := ords[0]
+		ords = ords[1:]
+		return ord, true, nil
 	}
 }

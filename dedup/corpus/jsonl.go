@@ -115,7 +115,7 @@ func (l *jsonLines) tooLong() error {
 	if err != nil {
 		return l.fault(err)
 	}
-	return &TooLargeError{Name: l.src.name, Row: row, Need: lineNeed(n), Limit: limit}
+	return &TooLargeError{Name: l.src.name, Row: row, Need: lineNeed(n), Text: n, Limit: limit}
 }
 
 // lineNeed bounds the memory to read a line of n bytes: the buffer it is collected in and the half as large
@@ -307,7 +307,7 @@ func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err err
 func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (end bool, err error) {
 	for {
 		if !r.rows.wanted(r.row) {
-			if r.rows.done() {
+			if r.rows.none(r.row) {
 				return true, nil
 			}
 			if err := r.skip(ctx); err == io.EOF {
@@ -347,7 +347,7 @@ func (r *jsonReader) check(line []byte, row int64, m *batchMaker) error {
 	}
 	r.peak = max(r.peak, held, r.lines.peak)
 	if r.limit > 0 && held > r.limit && n > lineBuffer {
-		return &TooLargeError{Name: r.src.name, Row: row, Need: lineNeed(n), Limit: r.limit}
+		return &TooLargeError{Name: r.src.name, Row: row, Need: lineNeed(n), Text: n, Limit: r.limit}
 	}
 	return nil
 }

@@ -126,7 +126,7 @@ func TestJSONLSelect(t *testing.T) {
 					ords, want = append(ords, r.Ord), append(want, r)
 				}
 			}
-			if got := readAll(t, s, 50_000, ReadOptions{Select: ords}); !slices.Equal(got, want) {
+			if got := readEach(t, s, 50_000, func() ReadOptions { return ReadOptions{Select: these(ords...)} }); !slices.Equal(got, want) {
 				t.Errorf("%s, one of %d: %d rows, want %d", name, share, len(got), len(want))
 			}
 		}
@@ -134,14 +134,14 @@ func TestJSONLSelect(t *testing.T) {
 	// A line that nobody wants is not parsed, and reading stops behind the last that is wanted.
 	fsys.put("b.jsonl", []byte("{\"text\":\"a\"}\n{broken\n{\"text\":\"b\"}\n{broken\n"))
 	s := mustResolve(t, fsys, Options{}, "b.jsonl")
-	got, err := readSplit(t, s, Split{}, ReadOptions{Select: []uint64{0, 2}})
+	got, err := readSplit(t, s, Split{}, ReadOptions{Select: these(0, 2)})
 	if err != nil || len(got) != 2 {
 		t.Errorf("%v, %v", got, err)
 	}
 	fsys.put("c.jsonl", []byte(lines))
 	s = mustResolve(t, fsys, Options{}, "c.jsonl", "a.jsonl")
 	before := fsys.readBytes("c.jsonl")
-	if got, err := readSplit(t, s, Split{First: 0, Last: 1}, ReadOptions{Select: []uint64{all[3].Ord}}); err != nil || len(got) != 1 {
+	if got, err := readSplit(t, s, Split{First: 0, Last: 1}, ReadOptions{Select: these(all[3].Ord)}); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
 	if n := fsys.readBytes("c.jsonl") - before; n != 0 {
@@ -171,7 +171,7 @@ func TestJSONLLongLines(t *testing.T) {
 			}
 		}
 		// Rows that are not wanted need no memory.
-		got, err = readSplit(t, s, Split{}, ReadOptions{MaxBytes: 1, Select: []uint64{0, 2}})
+		got, err = readSplit(t, s, Split{}, ReadOptions{MaxBytes: 1, Select: these(0, 2)})
 		if err != nil || len(got) != 2 {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}

@@ -45,6 +45,12 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 	if err != nil {
 		return nil, err
 	}
+	if column == p.columns.text {
+		a.page, a.ratio = maxPage(meta), 1
+		if packed := meta.TotalCompressedSize(); packed > 0 && meta.Compression() != compress.Codecs.Uncompressed {
+			a.ratio = 2 * (meta.TotalUncompressedSize()/packed + 1)
+		}
+	}
 	props := parquet.NewReaderProperties(a)
 	props.BufferedStreamEnabled = true
 	props.PageStreamingEnabled = true

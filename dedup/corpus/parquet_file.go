@@ -214,8 +214,8 @@ func (r *parquetReader) openGroup(m *batchMaker) error {
 	n := r.meta.RowGroup(g).NumRows()
 	from := r.base
 	r.group, r.base = r.group+1, r.base+n
-	rows := r.rows.within(from, r.base)
-	if n == 0 || rows.done() {
+	rows := r.rows.within(r.base)
+	if n == 0 || rows.none(from) {
 		return nil
 	}
 	cur := &groupReader{parquetReader: r, index: g, row: from, end: from + n, rows: rows}

@@ -85,7 +85,7 @@ func byteCursor(c *chunk) (*cursor[parquet.ByteArray], error) {
 func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 	for ; g.row < g.end; g.row++ {
 		wanted := g.rows.wanted(g.row)
-		if !wanted && g.rows.done() {
+		if !wanted && g.rows.none(g.row) {
 			return true, nil
 		}
 		if g.text != nil {
@@ -127,7 +127,7 @@ func (g *groupReader) addText(m *batchMaker, v []byte, null bool) error {
 		need := n + g.arena.peak
 		g.peak = max(g.peak, need)
 		if g.o.MaxBytes > 0 && need > g.o.MaxBytes {
-			return &TooLargeError{Name: g.src.name, Row: g.row, Need: need, Limit: g.o.MaxBytes}
+			return &TooLargeError{Name: g.src.name, Row: g.row, Need: need, Text: n, Limit: g.o.MaxBytes}
 		}
 	}
 	return m.addText(v, null)

@@ -96,7 +96,7 @@ func TestParquetSelect(t *testing.T) {
 				}
 			}
 			ords = append(ords, Ordinal(1, 0)) // of another file
-			if got := readAll(t, s, 1, ReadOptions{Select: ords}); !slices.Equal(got, want) {
+			if got := readEach(t, s, 1, func() ReadOptions { return ReadOptions{Select: these(ords...)} }); !slices.Equal(got, want) {
 				t.Errorf("%s: rows %v: got\n%v\nwant\n%v", name, sel, got, want)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -38,10 +37,10 @@ type ReadOptions struct {
 	MaxBytes int64
 	// Columns are the columns wanted; 0 means all.
 	Columns Columns
-	// Select, if not nil, restricts the reader to the rows with these ordinals, which ascend. Files and row
-	// groups without one are not read, lines without one not parsed. Ordinals outside of the split are
-	// ignored, so several readers may share one list.
-	Select []uint64
+	// Select, if not nil, restricts the reader to the rows whose ordinals it yields one by one, which ascend; ok
+	// is false at the end. Files and row groups without one are not read, lines without one not parsed. Ordinals
+	// before the split are passed over, and at most one beyond it is asked for. It is called by Next alone.
+	Select func() (ord uint64, ok bool, err error)
 }
 
 const (
@@ -54,7 +53,8 @@ type Reader struct {
 	set     *Set
 	split   Split
 	o       ReadOptions
-	next    int // the file to open after cur
+	chosen  *selection // nil for all rows
+	next    int        // the file to open after cur
 	cur     docReader
 	batch   batchMaker
 	largest int64
@@ -96,11 +96,15 @@ func (s *Set) Open(sp Split, o ReadOptions) (*Reader, error) {
 	}
 	// What is known about the size saves growing the first buffer, and holding a large one for little.
 	first := int(min(o.BatchBytes, max(4<<10, sp.Size+sp.Size/8)))
-	return &Reader{set: s, split: sp, o: o, next: sp.First, batch: batchMaker{
+	r := &Reader{set: s, split: sp, o: o, next: sp.First, batch: batchMaker{
 		bytes: int(o.BatchBytes), rows: o.BatchRows, columns: o.Columns, idKind: s.IDKind,
 		text: stringBuilder{alloc: o.Alloc, first: first, most: int(o.BatchBytes)},
 		strs: stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},
-	}}, nil
+	}}
+	if o.Select != nil {
+		r.chosen = &selection{pull: o.Select}
+	}
+	return r, nil
 }
 
 // Next returns the next batch, which the caller releases, or io.EOF after the last one. It is never empty.
@@ -125,13 +129,20 @@ func (r *Reader) read(ctx context.Context) (*Batch, error) {
 				}
 				return nil, io.EOF
 			}
-			if err := r.openNext(ctx); err != nil {
+			err := r.openNext(ctx)
+			if err == nil && r.chosen != nil {
+				err = r.chosen.err
+			}
+			if err != nil {
 				return nil, err
 			}
 			continue
 		}
 		end, err := r.cur.fill(ctx, &r.batch)
 		r.largest = max(r.largest, r.cur.largest())
+		if err == nil && r.chosen != nil {
+			err = r.chosen.err
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -151,12 +162,9 @@ func (r *Reader) openNext(ctx context.Context) error {
 	i := r.next
 	r.next++
 	f := &r.set.Files[i]
-	rows := rowSelector{all: true}
-	if r.o.Select != nil {
-		rows = selectRows(r.o.Select, i)
-		if len(rows.ords) == 0 {
-			return nil
-		}
+	rows := rowSelector{chosen: r.chosen, file: i, to: MaxRows}
+	if rows.none(0) {
+		return nil // or Select failed, which the caller of openNext finds
 	}
 	var err error
 	switch f.Format {
@@ -194,49 +202,53 @@ func (r *Reader) Close() error {
 	return r.closeFile()
 }
 
-// rowSelector says which rows of a file are wanted: all, or those with the ordinals listed.
+// selection is the ordinals of the rows that are wanted, one at a time.
+type selection struct {
+	pull  func() (uint64, bool, error)
+	head  uint64 // the next one, if ready
+	ready bool
+	err   error // why there are no more
+	end   bool
+}
+
+// seek returns the first ordinal that is not below ord. Those before it are passed over.
+func (s *selection) seek(ord uint64) (uint64, bool) {
+	for !s.end && (!s.ready || s.head < ord) {
+		s.head, s.ready, s.err = s.pull()
+		s.end = !s.ready || s.err != nil
+	}
+	return s.head, !s.end
+}
+
+// rowSelector says which rows of a file are wanted.
 type rowSelector struct {
-	all  bool
-	ords []uint64
+	chosen *selection // nil for all
+	file   int
+	to     int64 // rows from here on are another's
 }
 
-func selectRows(ords []uint64, file int) rowSelector {
-	from, _ := slices.BinarySearch(ords, Ordinal(file, 0))
-	to, _ := slices.BinarySearch(ords, Ordinal(file+1, 0))
-	return rowSelector{ords: ords[from:to]}
-}
-
-// within returns the selection among the rows [from, to).
-func (s rowSelector) within(from, to int64) rowSelector {
-	if s.all {
-		return s
-	}
-	key := func(ord uint64, row int64) int {
-		_, r := SplitOrdinal(ord)
-		return cmp.Compare(r, row)
-	}
-	i, _ := slices.BinarySearchFunc(s.ords, from, key)
-	j, _ := slices.BinarySearchFunc(s.ords, to, key)
-	return rowSelector{ords: s.ords[i:j]}
+// within returns the selection among the rows below to.
+func (s rowSelector) within(to int64) rowSelector {
+	s.to = to
+	return s
 }
 
 // wanted reports whether a row is wanted; rows are asked for in ascending order.
 func (s *rowSelector) wanted(row int64) bool {
-	if s.all {
+	if s.chosen == nil {
 		return true
 	}
-	for len(s.ords) > 0 {
-		_, r := SplitOrdinal(s.ords[0])
-		if r > row {
-			return false
-		}
-		if r == row {
-			return true
-		}
-		s.ords = s.ords[1:]
-	}
-	return false
+	ord := Ordinal(s.file, row)
+	next, ok := s.chosen.seek(ord)
+	return ok && next == ord
 }
 
-// done reports that no further row is wanted.
-func (s *rowSelector) done() bool { return !s.all && len(s.ords) == 0 }
+// none reports that no row from row on is wanted.
+func (s *rowSelector) none(row int64) bool {
+	if s.chosen == nil {
+		return false
+	}
+	next, ok := s.chosen.seek(Ordinal(s.file, row))
+	file, at := SplitOrdinal(next)
+	return !ok || file != s.file || at >= s.to
+}

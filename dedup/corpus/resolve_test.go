@@ -392,7 +392,7 @@ func TestReadFiles(t *testing.T) {
 		}
 	}
 	before := m.readBytes("d/a")
-	got, err := readSplit(t, s, Split{Last: 3}, ReadOptions{Select: []uint64{1 << 32, 3 << 32}})
+	got, err := readSplit(t, s, Split{Last: 3}, ReadOptions{Select: these(1<<32, 3<<32)})
 	if err != nil || len(got) != 2 || m.readBytes("d/a") != before {
 		t.Errorf("%d rows, %v", len(got), err)
 	}

@@ -26,7 +26,7 @@ func (w *wholeFile) fill(ctx context.Context, m *batchMaker) (end bool, err erro
 		if n > int64(m.bytes) {
 			w.peak = n
 			if w.limit > 0 && n > w.limit {
-				return false, &TooLargeError{Name: f.Name, Need: n, Limit: w.limit}
+				return false, &TooLargeError{Name: f.Name, Need: n, Text: n, Limit: w.limit}
 			}
 		}
 		if err := w.read(ctx, m, int(n)); err != nil {

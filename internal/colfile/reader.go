@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"unsafe"
 )
 
 // Reader reads a file. Its methods may be called from several goroutines, each with its own [Scratch].
@@ -27,6 +28,9 @@ type extent struct {
 	n   int64
 	crc uint32
 }
+
+// ExtentBytes is the memory that a [Reader] takes for each column of each block.
+const ExtentBytes = int(unsafe.Sizeof(extent{}))
 
 // Open reads the index of a file of the given size. name is used in errors.
 func Open(r io.ReaderAt, size int64, name string) (*Reader, error) {

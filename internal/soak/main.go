@@ -56,6 +56,9 @@ func run() error {
 	if err := s.limits(large); err != nil {
 		return err
 	}
+	if err := s.shapes(); err != nil {
+		return err
+	}
 	if err := s.kills(small, *kills); err != nil {
 		return err
 	}
