@@ -63,7 +63,9 @@ func (in *Inserter) Insert(ctx context.Context, c Chunk) error {
 	if limit := s.opts.SpillMemoryLimit; limit > 0 {
 		over = s.held - limit
 	}
-	kick := s.spiller.pressure
+	if err == nil {
+		s.spillable()
+	}
 	s.mu.Unlock()
 	if err != nil {
 		it.data.Release()
@@ -71,10 +73,6 @@ func (in *Inserter) Insert(ctx context.Context, c Chunk) error {
 	}
 	if over > 0 {
 		s.spill(over)
-	} else if kick {
-		s.mu.Lock()
-		s.startSpiller()
-		s.mu.Unlock()
 	}
 	return nil
 }

@@ -31,9 +31,9 @@ import (
 //	programs              whatever they do between Alloc and Insert, and with chunks they extracted
 //
 // So every byte the shuffle holds can be freed without any other being granted, as long as somebody asks.
-// Somebody does: a reservation that does not fit calls pressed before it waits, and what becomes spillable
-// later, because it was under way at that moment, is spilled by the spiller, which runs while there is
-// pressure and watches whether reservations wait (see spiller). Requests are served in the order they came,
+// Somebody does: a reservation that does not fit is queued and then calls pressed; and whatever becomes
+// spillable later, because it was under way at that moment, looks whether someone is queued (see spillable).
+// One of the two sees the other. Requests are served in the order they came,
 // so a large one is not starved. What remains is programs: one that holds memory which it releases only after
 // others get some can stop itself, as with any lock. Insert is no such trap: it waits for room in the
 // outgoing queue, and the queue shrinks by sending, for which the peer needs no memory, or by being spilled

@@ -94,7 +94,6 @@ func New(o Options) (*Shuffler, error) {
 		}
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.spiller.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	past, err := s.comm.register(s, o.Run, o.Op, o.Epoch)

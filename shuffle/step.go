@@ -245,8 +245,8 @@ func (s *Shuffler) deliver(msg *message, p prefix, body []byte, payload []*mem.B
 		}
 	}
 	_ = s.step(ev)
-	if s.spiller.pressure {
-		s.startSpiller()
+	if len(msg.items) > 0 {
+		s.spillable()
 	}
 }
 
