@@ -27,6 +27,7 @@ type Budget struct {
 	waiting   []*waiter
 	pressure  []*pressureFunc
 	spillings int64
+	charged   int64 // by Charge
 }
 
 // PurposeStats counts the bytes held for one purpose.
@@ -130,14 +131,17 @@ func (b *Budget) TryReserve(p Purpose, n int64) (*Reservation, bool) {
 
 // Charge counts n bytes that are held already, beyond the limit if need be, and gives n bytes back if n is
 // negative. It serves bookkeeping that cannot wait; while the limit is exceeded [Budget.Short] is true and nothing
-// else is reserved, so whoever charges must be able to release something else or to stop.
-func (b *Budget) Charge(p Purpose, n int64) {
+// else is reserved, so whoever charges must be able to release something else or to stop. It returns all that
+// is charged in this way.
+func (b *Budget) Charge(p Purpose, n int64) (all int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.add(p, n)
+	b.charged += n
 	if n < 0 {
 		b.grant()
 	}
+	return b.charged
 }
 
 // Reserve reserves n bytes. If there is no room it asks holders to spill and then waits until enough is
@@ -228,9 +232,15 @@ func (b *Budget) count(p Purpose, n int64) {
 	s.Peak = max(s.Peak, s.Used)
 }
 
+// fits reports whether the first request in line can be served. If nothing is held but what was charged, it is: nobody
+// could release anything for it. The lock is held.
+func (b *Budget) fits(n int64) bool {
+	return n <= b.limit-b.used || b.used <= b.charged && n <= b.limit
+}
+
 // grant serves waiting requests in order while they fit. The lock is held.
 func (b *Budget) grant() {
-	for len(b.waiting) > 0 && b.waiting[0].n <= b.limit-b.used {
+	for len(b.waiting) > 0 && b.fits(b.waiting[0].n) {
 		w := b.waiting[0]
 		b.waiting = b.waiting[1:]
 		b.used += w.n

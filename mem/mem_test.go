@@ -295,9 +295,16 @@ func TestChargeExceedsTheLimit(t *testing.T) {
 		r.Release()
 		done <- err
 	}()
-	b.Charge("index", -60)
-	if err := <-done; err != nil {
+	if err := <-done; err != nil { // it waits for nobody
 		t.Error(err)
+	}
+	if all := b.Charge("index", -60); all != 60 {
+		t.Errorf("%d bytes are charged", all)
+	}
+	if r, ok := b.TryReserve("x", 40); !ok {
+		t.Error("40 of 40 bytes were not given")
+	} else {
+		r.Release()
 	}
 	b.Charge("index", -60)
 	if s := b.Stats(); s.Used != 0 || s.Purposes["index"].Peak != 120 {

@@ -87,7 +87,7 @@ func (s *Shuffler) victims(need int64) (vs []victim) {
 	add := func(it *item) bool {
 		if it.place == inMemory && it.held && (shared || it.data.Refs() == 1) {
 			vs = append(vs, mark(it))
-			need -= it.size
+			need -= it.size + entryBytes
 		}
 		return need <= 0
 	}
@@ -184,6 +184,8 @@ func (s *Shuffler) writeOut(vs []victim) (freed int64, err error) {
 		_ = s.step(event{kind: evAbort, err: err})
 		return freed, err
 	}
+	freed += s.gatherRuns(vs)
+	s.recharge()
 	s.settleOwed(false)
 	s.returnCredit()
 	return freed, nil
@@ -252,6 +254,9 @@ func (s *Shuffler) overdue() (vs []victim) {
 	}
 	if limit := s.opts.SpillMemoryLimit; limit > 0 && s.held > limit {
 		return s.victims(s.held - limit)
+	}
+	if s.heavy() {
+		return s.victims(s.tinyNeed())
 	}
 	if s.memoryWanted() {
 		return s.victims(spillLeast)
