@@ -14,7 +14,10 @@ import (
 // What is charged to the budget. The data of a chunk, from its allocation (Shuffler.Alloc) to its release;
 // the charge stays with the buffer. A transport that hands buffers over moves the charge with them, so
 // receiving needs no memory. A transport that copies receives into a pool that New reserved: credit never
-// exceeds the pool, so accepting needs no memory either.
+// exceeds the pool, so accepting needs no memory either. Entries in the lists of chunks, metas and open ledger
+// lines are charged without waiting (mem.Budget.Charge) and bounded otherwise: tiny chunks are spilled for the sake
+// of their entries and then need none (index.go), credit is withheld meanwhile, Insert counts the entries of its
+// queues against OutgoingLimit, and more than half of the limit ends the operation.
 //
 // Who waits for memory. Only these call Budget.Reserve: programs (Alloc, Extract, the steps of Chunks),
 // and the loader, which reads back one message's worth of chunks that were queued for a peer, then spilled,
