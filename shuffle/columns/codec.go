@@ -110,12 +110,19 @@ func NewCodec(schema *arrow.Schema) (*Codec, error) {
 		fmt.Fprintf(h, "\n%q %s", f.Name, f.Type)
 	}
 	c.fingerprint = h.Sum64()
-	c.meta = []byte("columns/1")
+	c.meta = Meta()
 	return c, nil
 }
 
 // Schema returns the schema of the batches.
 func (c *Codec) Schema() *arrow.Schema { return c.schema }
+
+// Dictionaries reports whether a column is or contains a dictionary.
+func (c *Codec) Dictionaries() bool {
+	var has func(n *node) bool
+	has = func(n *node) bool { return n.shape == shapeDict || slices.ContainsFunc(n.kids, has) }
+	return slices.ContainsFunc(c.columns, has)
+}
 
 func (c *Codec) count(n *node) {
 	c.nodes++
@@ -204,3 +211,6 @@ func newNode(path string, dt arrow.DataType) (*node, error) {
 	}
 	return n, nil
 }
+
+// Meta returns the Meta of every chunk, for programs that keep chunks by themselves.
+func Meta() []byte { return []byte("columns/1") }

@@ -78,8 +78,13 @@ func (c *Codec) plan(batch arrow.RecordBatch, p *Partitioning, maxChunk int64) (
 	if err := c.check(batch); err != nil {
 		return nil, nil, err
 	}
-	if int64(len(p.order)) != batch.NumRows() {
+	if p.Parts() != 1 && int64(len(p.order)) != batch.NumRows() {
 		return nil, nil, fmt.Errorf("columns: partitioning of %d rows for a batch of %d", len(p.order), batch.NumRows())
+	}
+	for _, row := range p.order {
+		if int64(row) >= batch.NumRows() || row < 0 {
+			return nil, nil, fmt.Errorf("columns: row %d of a batch of %d", row, batch.NumRows())
+		}
 	}
 	var pieces []piece
 	for part := range p.Parts() {

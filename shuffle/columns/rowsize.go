@@ -13,11 +13,19 @@ func (c *Codec) RowBytes(batch arrow.RecordBatch) ([]int64, error) {
 		return nil, err
 	}
 	total := make([]int64, batch.NumRows())
+	fixed := int64(0)
 	for i, n := range c.columns {
+		if n.shape == shapeFixed || n.shape == shapeBool {
+			fixed += int64(max(n.width, 1))
+			continue
+		}
 		size := elementBytes(n, batch.Column(i))
 		for row := range total {
 			total[row] += size(row)
 		}
+	}
+	for row := range total {
+		total[row] += fixed
 	}
 	return total, nil
 }
