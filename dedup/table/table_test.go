@@ -190,8 +190,7 @@ func corpusOf(t testing.TB, rng *rand.Rand, files, rows int) (dir string, all ar
 	return dir, must(codec.Concat(batches, memory.DefaultAllocator))
 }
 
-// expect computes the hashes of the rows of every partition by itself: all rows in memory, one by one. Range partitions are
-// taken from bounds, where each key must lie; see checkRange.
+// rowHashes names every row of a batch.
 func rowHashes(b arrow.RecordBatch) []string {
 	codec := must(columns.NewCodec(b.Schema()))
 	var out []string
@@ -228,6 +227,9 @@ func TestHashAgainstReference(t *testing.T) {
 	dir, all := corpusOf(t, rng, 4, 300)
 	hashes := rowHashes(all)
 	for k := range testTypes {
+		if testing.Short() && k%4 != 1 && k != 0 && k != 20 {
+			continue
+		}
 		on := []string{fmt.Sprintf("c%d", k)}
 		keys := []int{k}
 		if k%5 == 0 {
