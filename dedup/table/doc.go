@@ -36,9 +36,9 @@
 // # Schemas
 //
 // All files must have the same columns with the same types, in the same order; a column is nullable if it is in any file.
-// Whatever Parquet can carry passes through: nested and dictionary columns, decimals, and types of Arrow that are noted
-// beside the Parquet schema. Metadata of schemas is not kept, because what it says (a pandas index, for instance) is of a
-// file that is no more.
+// Whatever Parquet can carry passes through: nested columns, decimals, and, since the metadata of the first file is kept, the
+// types that Arrow notes beside the Parquet schema (dictionaries, durations, extension types and so on). For
+// partitions and order such a column counts as what Parquet has: a duration is its integer, a dictionary its values.
 //
 // # Memory
 //

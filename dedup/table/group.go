@@ -46,8 +46,8 @@ func newPartWriter(l *layout, s *Spec, w io.Writer) (*partWriter, error) {
 	for path, dict := range l.dict {
 		opts = append(opts, parquet.WithDictionaryFor(path, dict))
 	}
-	fw, err := pqarrow.NewFileWriter(l.schema, keepOpen{w}, parquet.NewWriterProperties(opts...),
-		pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema(), pqarrow.WithAllocator(memory.DefaultAllocator)))
+	fw, err := pqarrow.NewFileWriter(l.written, keepOpen{w}, parquet.NewWriterProperties(opts...),
+		pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator)))
 	if err != nil {
 		return nil, err
 	}
@@ -94,12 +94,7 @@ func (p *partWriter) flush() error {
 	if err != nil {
 		return err
 	}
-	defer func() { group.Release() }()
-	if p.layout.numbered {
-		if group, err = p.renumber(group); err != nil {
-			return err
-		}
-	}
+	defer group.Release()
 	hashes, err := p.layout.codec.RowHashes(group)
 	if err != nil {
 		return err
@@ -114,21 +109,6 @@ func (p *partWriter) flush() error {
 	p.total.Rows += p.rows
 	p.total.Chunks++
 	return p.w.Write(group)
-}
-
-// renumber brings dictionaries into the order in which the row group uses their values, without any others: a dictionary is
-// written as it is.
-func (p *partWriter) renumber(group arrow.RecordBatch) (arrow.RecordBatch, error) {
-	rows := make([]int32, group.NumRows())
-	for i := range rows {
-		rows[i] = int32(i)
-	}
-	out, err := pick(p.layout.codec, group, rows)
-	if err != nil {
-		return group, err
-	}
-	group.Release()
-	return out, nil
 }
 
 // pick makes a batch of some rows of another, in the order given.

@@ -24,27 +24,33 @@ type layout struct {
 	// dict says which leaf columns are worth a dictionary when they are written: those that are in one, throughout, in
 	// the first file that has rows. Elsewhere it would be made in vain.
 	dict map[string]bool
-	// numbered says that a column has dictionaries, whose numbers mean something.
-	numbered bool
+	// written is the schema with the metadata of the first file. Among it is Arrow's note of the types that the columns
+	// have beyond what Parquet knows: dictionaries, durations, lists of fixed size, time zones, extensions. They are read and
+	// written as what Parquet knows, and the note passes through, so types that the library lacks are kept too.
+	written *arrow.Schema
 }
 
 // readLayout looks at the schemas of all files.
 func readLayout(ctx context.Context, set *corpus.Set, on []string) (*layout, error) {
 	l := &layout{}
-	var fields []arrow.Field
+	var fields, noted []arrow.Field
+	var meta *arrow.Metadata
 	for i := range set.Files {
-		f, dict, err := readSchema(ctx, set, i)
+		f, err := readSchema(ctx, set, i)
 		if err != nil {
 			return nil, err
 		}
 		if l.dict == nil {
-			l.dict = dict
+			l.dict = f.dict
 		}
-		if fields == nil {
-			fields = f
+		if i == 0 {
+			fields, noted, meta = f.stored, f.noted, &f.meta
 			continue
 		}
-		if err := sameColumns(set, i, fields, f); err != nil {
+		if err := sameColumns(set, i, fields, f.stored); err != nil {
+			return nil, err
+		}
+		if err := sameColumns(set, i, noted, f.noted); err != nil {
 			return nil, err
 		}
 	}
@@ -53,7 +59,7 @@ func readLayout(ctx context.Context, set *corpus.Set, on []string) (*layout, err
 	if l.codec, err = columns.NewCodec(l.schema); err != nil {
 		return nil, fmt.Errorf("%s: %w", set.Files[0].Name, err)
 	}
-	l.numbered = l.codec.Dictionaries()
+	l.written = arrow.NewSchema(fields, meta)
 	for _, name := range on {
 		at := l.schema.FieldIndices(name)
 		switch {
@@ -79,58 +85,66 @@ func names(fields []arrow.Field) string {
 	return strings.Join(out, ", ")
 }
 
-// readSchema returns the columns of a file, without metadata, and which leaves are in dictionaries; nil if it has no rows.
-func readSchema(ctx context.Context, set *corpus.Set, i int) (fields []arrow.Field, dict map[string]bool, err error) {
+// fileSchema is what a file says of itself.
+type fileSchema struct {
+	stored []arrow.Field   // the columns as Parquet has them, without metadata
+	noted  []arrow.Field   // the same with the types that are noted beside
+	meta   arrow.Metadata  // of the file
+	dict   map[string]bool // see layout; nil if there are no rows
+}
+
+func readSchema(ctx context.Context, set *corpus.Set, i int) (s fileSchema, err error) {
 	t, err := set.OpenTable(ctx, i)
 	if err != nil {
-		return nil, nil, err
+		return s, err
 	}
 	defer t.Close()
 	err = t.Guard(-1, func() error {
+		m := t.Metadata()
+		kv := m.KeyValueMetadata()
+		s.meta = arrow.NewMetadata(kv.Keys(), kv.Values())
+		noted, err := pqarrow.FromParquet(m.Schema, &pqarrow.ArrowReadProperties{}, kv)
+		if err != nil {
+			return err
+		}
 		r, err := openReader(t)
 		if err != nil {
 			return err
 		}
-		schema, err := r.Schema()
+		stored, err := r.Schema()
 		if err != nil {
 			return err
 		}
-		for _, f := range schema.Fields() {
-			f.Metadata = arrow.Metadata{}
-			f.Type = plain(f.Type)
-			fields = append(fields, f)
-		}
-		dict = inDictionaries(t.Metadata())
+		s.stored, s.noted = bare(stored.Fields()), bare(noted.Fields())
+		s.dict = inDictionaries(m)
 		return nil
 	})
-	return fields, dict, err
+	return s, err
 }
 
-// plain returns a type without the metadata of its fields, such as the numbers that Parquet files give to columns.
-func plain(t arrow.DataType) arrow.DataType {
-	bare := func(f arrow.Field) arrow.Field {
+// bare returns fields without metadata, such as the numbers that Parquet files give to columns.
+func bare(fields []arrow.Field) []arrow.Field {
+	out := make([]arrow.Field, len(fields))
+	for i, f := range fields {
 		f.Metadata = arrow.Metadata{}
 		f.Type = plain(f.Type)
-		return f
+		out[i] = f
 	}
+	return out
+}
+
+// plain returns a type with bare fields.
+func plain(t arrow.DataType) arrow.DataType {
+	one := func(f arrow.Field) arrow.Field { return bare([]arrow.Field{f})[0] }
 	switch t := t.(type) {
 	case *arrow.StructType:
-		fs := make([]arrow.Field, t.NumFields())
-		for i, f := range t.Fields() {
-			fs[i] = bare(f)
-		}
-		return arrow.StructOf(fs...)
+		return arrow.StructOf(bare(t.Fields())...)
 	case *arrow.MapType:
-		k, v := bare(t.KeyField()), bare(t.ItemField())
-		m := arrow.MapOfFields(k, v)
+		m := arrow.MapOfFields(one(t.KeyField()), one(t.ItemField()))
 		m.KeysSorted = t.KeysSorted
 		return m
 	case *arrow.ListType:
-		return arrow.ListOfField(bare(t.ElemField()))
-	case *arrow.LargeListType:
-		return arrow.LargeListOfField(bare(t.ElemField()))
-	case *arrow.FixedSizeListType:
-		return arrow.FixedSizeListOfField(t.Len(), bare(t.ElemField()))
+		return arrow.ListOfField(one(t.ElemField()))
 	}
 	return t
 }
@@ -182,8 +196,10 @@ func sameColumns(set *corpus.Set, i int, first, f []arrow.Field) error {
 	return nil
 }
 
-// openReader makes the reader that turns Parquet into Arrow. Pages are read one by one rather than column chunks as wholes.
+// openReader makes the reader that turns Parquet into Arrow, without the types that are noted beside the schema. Pages are read
+// one by one rather than column chunks as wholes.
 func openReader(t *corpus.Table) (*pqarrow.FileReader, error) {
+	t.Metadata().FileMetaData.KeyValueMetadata = nil
 	props := parquet.NewReaderProperties(memory.DefaultAllocator)
 	props.BufferedStreamEnabled = true
 	props.BufferSize = 64 << 10

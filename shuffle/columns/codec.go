@@ -117,13 +117,6 @@ func NewCodec(schema *arrow.Schema) (*Codec, error) {
 // Schema returns the schema of the batches.
 func (c *Codec) Schema() *arrow.Schema { return c.schema }
 
-// Dictionaries reports whether a column is or contains a dictionary.
-func (c *Codec) Dictionaries() bool {
-	var has func(n *node) bool
-	has = func(n *node) bool { return n.shape == shapeDict || slices.ContainsFunc(n.kids, has) }
-	return slices.ContainsFunc(c.columns, has)
-}
-
 func (c *Codec) count(n *node) {
 	c.nodes++
 	c.buffers += buffersOf[n.shape]
