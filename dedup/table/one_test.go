@@ -95,11 +95,11 @@ func TestSpill(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String}}, nil)
 	dir := t.TempDir()
 	b := makeBatch(rng, schema, 40_000, 0)
-	for i := range 25 {
+	for i := range 12 {
 		writeTable(t, filepath.Join(dir, fmt.Sprintf("%02d.parquet", i)), b, 10_000)
 	}
 	s := smallSpec("k")
-	s.TotalParts, s.RowGroupBytes = 300, 64<<10
+	s.TotalParts, s.RowGroupBytes = 60, 64<<10
 	_, out := runTable(t, Options{Spec: s, Inputs: []string{dir}})
 	want := hashFiles(t, out, s.TotalParts)
 	e := Exec{Workers: 1, MemoryLimit: baseMemory + 2*minShare}
