@@ -43,6 +43,6 @@
 // # Memory
 //
 // With Exec.MemoryLimit, half belongs to the shuffle, which spills, and the other half to the actors in equal shares. An actor
-// holds a batch of rows, or a row group that is being made. A row must fit into a sixteenth of the limit or so; the
+// holds a batch of rows, or a row group that is being made. A row must fit into an eighth of what the limit leaves; the
 // error for one that does not names the file.
 package table
