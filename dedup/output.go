@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -374,7 +375,7 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 		}
 	}
 	res.Steps = r.steps
-	res.PeakMemory = peakMemory()
+	res.PeakMemory = runfolder.PeakMemory()
 	res.Finished = time.Now().UTC()
 	res.WallSeconds = res.Finished.Sub(started).Seconds()
 	data, err := json.MarshalIndent(res, "", "  ")
@@ -385,10 +386,10 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	for _, dir := range []string{"kept", "removed", "clusters"} {
 		err = errors.Join(err, os.MkdirAll(filepath.Join(r.staging, dir), 0o777))
 	}
-	if err = errors.Join(err, writeSynced(filepath.Join(r.staging, resultName), append(data, '\n'))); err != nil {
+	if err = errors.Join(err, runfolder.WriteSynced(filepath.Join(r.staging, resultName), append(data, '\n'))); err != nil {
 		return nil, err
 	}
-	if err := syncTree(r.staging); err != nil {
+	if err := runfolder.SyncTree(r.staging); err != nil {
 		return nil, err
 	}
 	// An empty folder of that name may exist, and only an empty one can be removed.
@@ -398,22 +399,5 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	if err := os.Rename(r.staging, r.Output); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	return res, syncFolder(filepath.Dir(r.Output))
-}
-
-func writeSynced(path string, data []byte) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncFolder(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return res, runfolder.SyncFolder(filepath.Dir(r.Output))
 }

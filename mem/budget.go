@@ -27,6 +27,7 @@ type Budget struct {
 	waiting   []*waiter
 	pressure  []*pressureFunc
 	spillings int64
+	charged   int64 // by Charge
 }
 
 // PurposeStats counts the bytes held for one purpose.
@@ -52,7 +53,7 @@ type waiter struct {
 
 type pressureFunc struct {
 	priority int
-	f        func(need int64) int64
+	f        func(need int64)
 }
 
 // NewBudget returns a budget of limit bytes; limit <= 0 means [Unlimited].
@@ -87,11 +88,22 @@ func (b *Budget) Stats() BudgetStats {
 	return s
 }
 
+// Short reports whether requests wait for room, or more is held than the limit. A holder looks at it whenever it
+// gets something that it could release, since it is asked only once for each request: see [Budget.OnPressure].
+func (b *Budget) Short() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting) > 0 || b.used > b.limit
+}
+
 // OnPressure registers f to be asked for memory when a reservation does not fit. f must release at
-// least some of need bytes held against this budget if it can, and return how many it released; it is
-// called without locks held, possibly from several goroutines, and must not reserve from the same
-// budget. Higher priorities are asked first. The returned function removes the registration.
-func (b *Budget) OnPressure(priority int, f func(need int64) (freed int64)) (remove func()) {
+// least some of need bytes held against this budget if it can; it is called without locks held, possibly
+// from several goroutines, and must not reserve from the same budget. Higher priorities are asked first.
+// The returned function removes the registration.
+//
+// A request is queued before holders are asked. So a holder that gets something to release only after it was
+// asked, and then looks at [Budget.Short], misses no request.
+func (b *Budget) OnPressure(priority int, f func(need int64)) (remove func()) {
 	p := &pressureFunc{priority, f}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -117,6 +129,21 @@ func (b *Budget) TryReserve(p Purpose, n int64) (*Reservation, bool) {
 	return &Reservation{budget: b, purpose: p, n: n}, true
 }
 
+// Charge counts n bytes that are held already, beyond the limit if need be, and gives n bytes back if n is
+// negative. It serves bookkeeping that cannot wait; while the limit is exceeded [Budget.Short] is true and nothing
+// else is reserved, so whoever charges must be able to release something else or to stop. It returns all that
+// is charged in this way.
+func (b *Budget) Charge(p Purpose, n int64) (all int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.add(p, n)
+	b.charged += n
+	if n < 0 {
+		b.grant()
+	}
+	return b.charged
+}
+
 // Reserve reserves n bytes. If there is no room it asks holders to spill and then waits until enough is
 // released or ctx ends. A request larger than the limit can never be met and fails at once with a
 // [NoMemoryError].
@@ -130,16 +157,14 @@ func (b *Budget) Reserve(ctx context.Context, p Purpose, n int64) (*Reservation,
 	if r, ok := b.TryReserve(p, n); ok {
 		return r, nil
 	}
-	b.press(n)
-	b.mu.Lock()
-	if len(b.waiting) == 0 && n <= b.limit-b.used {
-		b.add(p, n)
-		b.mu.Unlock()
-		return &Reservation{budget: b, purpose: p, n: n}, nil
-	}
+	// The request is in the queue before anyone is asked. A holder that has nothing to give when it is asked, and
+	// gets something later, therefore sees by Short that someone waits: between them nothing can be missed.
 	w := &waiter{n: n, ready: make(chan struct{})}
+	b.mu.Lock()
 	b.waiting = append(b.waiting, w)
+	b.grant()
 	b.mu.Unlock()
+	b.press(func() int64 { return b.missing(w) })
 	select {
 	case <-w.ready:
 	case <-ctx.Done():
@@ -158,17 +183,35 @@ func (b *Budget) Reserve(ctx context.Context, p Purpose, n int64) (*Reservation,
 	return &Reservation{budget: b, purpose: p, n: n}, nil
 }
 
-// press asks the registered holders to release enough for a request of n bytes.
-func (b *Budget) press(n int64) {
+// missing returns how many bytes have to be released before w is served: what it and all before it ask for. It is
+// 0 once w was served. The lock is held.
+func (b *Budget) missing(w *waiter) int64 {
+	need := b.used - b.limit
+	for _, v := range b.waiting {
+		if need += v.n; v == w {
+			return need
+		}
+	}
+	return 0
+}
+
+// press asks the registered holders, one after another, to release memory while missing says that some is. missing
+// is called with the lock held.
+func (b *Budget) press(missing func() int64) {
 	b.mu.Lock()
-	fs, need := b.pressure, n-(b.limit-b.used)
-	b.spillings++
+	fs, need := b.pressure, missing()
+	if need > 0 {
+		b.spillings++
+	}
 	b.mu.Unlock()
 	for _, p := range fs {
 		if need <= 0 {
 			return
 		}
-		need -= p.f(need)
+		p.f(need)
+		b.mu.Lock()
+		need = missing()
+		b.mu.Unlock()
 	}
 }
 
@@ -189,9 +232,15 @@ func (b *Budget) count(p Purpose, n int64) {
 	s.Peak = max(s.Peak, s.Used)
 }
 
+// fits reports whether the first request in line can be served. If nothing is held but what was charged, it is: nobody
+// could release anything for it. The lock is held.
+func (b *Budget) fits(n int64) bool {
+	return n <= b.limit-b.used || b.used <= b.charged && n <= b.limit
+}
+
 // grant serves waiting requests in order while they fit. The lock is held.
 func (b *Budget) grant() {
-	for len(b.waiting) > 0 && b.waiting[0].n <= b.limit-b.used {
+	for len(b.waiting) > 0 && b.fits(b.waiting[0].n) {
 		w := b.waiting[0]
 		b.waiting = b.waiting[1:]
 		b.used += w.n
@@ -302,7 +351,7 @@ func (w *within) Alloc(n int) (*Buffer, error) {
 		return true
 	}
 	if !take() {
-		w.budget.press(int64(n))
+		w.budget.press(func() int64 { return int64(n) + w.budget.used - w.budget.limit })
 		if !take() {
 			return nil, &NoMemoryError{Purpose: w.purpose, Need: int64(n), Limit: w.budget.limit}
 		}

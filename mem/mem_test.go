@@ -195,12 +195,10 @@ func TestPressureAsksHoldersInOrder(t *testing.T) {
 	low, _ := b.TryReserve("low", 50)
 	high, _ := b.TryReserve("high", 50)
 	var asked []string
-	drop := func(name string, r *mem.Reservation) func(int64) int64 {
-		return func(need int64) int64 {
+	drop := func(name string, r *mem.Reservation) func(int64) {
+		return func(need int64) {
 			asked = append(asked, fmt.Sprint(name, need))
-			n := min(30, r.Size())
-			r.Shrink(n)
-			return n
+			r.Shrink(min(30, r.Size()))
 		}
 	}
 	b.OnPressure(0, drop("low", low))
@@ -225,6 +223,93 @@ func TestPressureAsksHoldersInOrder(t *testing.T) {
 	r2.Release()
 	low.Release()
 	high.Release()
+}
+
+// A holder that has nothing when it is asked, and gets something just after, finds the request already waiting. So
+// the moment at which memory becomes free to give never falls between asking and waiting.
+func TestReserveWaitsBeforeItAsks(t *testing.T) {
+	b := mem.NewBudget(100)
+	held, _ := b.TryReserve("held", 100)
+	asked := make(chan bool)
+	b.OnPressure(0, func(int64) { asked <- b.Short() })
+	done := make(chan error)
+	go func() {
+		r, err := b.Reserve(t.Context(), "new", 60)
+		r.Release()
+		done <- err
+	}()
+	if !<-asked {
+		t.Error("the holder was asked for a request that does not wait yet")
+	}
+	// From here on nobody asks again: what is released now must reach the request.
+	if !b.Short() {
+		t.Error("the request is not to be seen")
+	}
+	held.Shrink(60)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if b.Short() || b.Stats().Pressured != 1 {
+		t.Errorf("after all are served: %+v", b.Stats())
+	}
+	held.Release()
+}
+
+// Holders are asked for what the requests ahead lack as well.
+func TestPressureCountsRequestsAhead(t *testing.T) {
+	b := mem.NewBudget(100)
+	held, _ := b.TryReserve("held", 70)
+	asked := make(chan int64, 2)
+	b.OnPressure(0, func(need int64) { asked <- need })
+	done := make(chan error, 2)
+	reserve := func(n int64) {
+		r, err := b.Reserve(t.Context(), "new", n)
+		r.Release()
+		done <- err
+	}
+	go reserve(80)
+	if n := <-asked; n != 50 {
+		t.Errorf("asked for %d bytes, 50 are missing", n)
+	}
+	go reserve(20) // there are 30 bytes left, but they are for the first
+	if n := <-asked; n != 70 {
+		t.Errorf("asked for %d bytes, 70 are missing for both", n)
+	}
+	held.Release()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestChargeExceedsTheLimit(t *testing.T) {
+	b := mem.NewBudget(100)
+	b.Charge("index", 120)
+	if _, ok := b.TryReserve("x", 0); ok || !b.Short() || b.Free() != 0 {
+		t.Error("something was given beyond the limit")
+	}
+	done := make(chan error)
+	go func() {
+		r, err := b.Reserve(t.Context(), "x", 30)
+		r.Release()
+		done <- err
+	}()
+	if err := <-done; err != nil { // it waits for nobody
+		t.Error(err)
+	}
+	if all := b.Charge("index", -60); all != 60 {
+		t.Errorf("%d bytes are charged", all)
+	}
+	if r, ok := b.TryReserve("x", 40); !ok {
+		t.Error("40 of 40 bytes were not given")
+	} else {
+		r.Release()
+	}
+	b.Charge("index", -60)
+	if s := b.Stats(); s.Used != 0 || s.Purposes["index"].Peak != 120 {
+		t.Errorf("%+v", s)
+	}
 }
 
 func TestReservationPaysForBuffers(t *testing.T) {

@@ -46,6 +46,9 @@ func (s *Shuffler) OnDisk() []int {
 				counts[i]++
 			}
 		}
+		for _, r := range s.parts[i].runs {
+			counts[i] += int(r.chunks)
+		}
 	}
 	return counts
 }

@@ -49,6 +49,9 @@ func (s *Shuffler) Extract(ctx context.Context, part int) ([]Chunk, error) {
 // memory.
 func (s *Shuffler) takeAll(ctx context.Context, i int) (items []*item, res *mem.Reservation, err error) {
 	p := &s.m.parts[i]
+	if err := s.expandRuns(i); err != nil {
+		return nil, nil, err
+	}
 	for {
 		s.mu.Lock()
 		if err = s.failed(); err == nil && s.parts[i].taken {
@@ -89,6 +92,7 @@ func (s *Shuffler) takeAll(ctx context.Context, i int) (items []*item, res *mem.
 	left := res.Size()
 	for _, it := range items {
 		s.unhold(it)
+		s.leave(it)
 		switch {
 		case it.place == onDisk:
 			left -= it.size
@@ -104,6 +108,7 @@ func (s *Shuffler) takeAll(ctx context.Context, i int) (items []*item, res *mem.
 	if left > 0 && res != nil {
 		res.Shrink(left)
 	}
+	s.recharge()
 	s.settleOwed(false)
 	s.returnCredit()
 	return items, res, nil
@@ -134,17 +139,31 @@ func (s *Shuffler) Open(part int) (*Partition, error) {
 	if err != nil {
 		return nil, err
 	}
+	mp, lp := &s.m.parts[i], &s.parts[i]
+	free := func() error {
+		switch err := s.failed(); {
+		case err != nil:
+			return err
+		case !mp.complete:
+			return fmt.Errorf("shuffle: open partition %d: it is not complete yet", part)
+		case lp.taken:
+			return fmt.Errorf("shuffle: open partition %d: %w", part, ErrExtracted)
+		}
+		return nil
+	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.failed(); err != nil {
+	err = free()
+	s.mu.Unlock()
+	if err == nil {
+		err = s.expandRuns(i)
+	}
+	if err != nil {
 		return nil, err
 	}
-	mp, lp := &s.m.parts[i], &s.parts[i]
-	switch {
-	case !mp.complete:
-		return nil, fmt.Errorf("shuffle: open partition %d: it is not complete yet", part)
-	case lp.taken:
-		return nil, fmt.Errorf("shuffle: open partition %d: %w", part, ErrExtracted)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := free(); err != nil { // somebody else was faster
+		return nil, err
 	}
 	lp.taken, lp.open = true, true
 	p := &Partition{s: s, i: i, total: mp.totals}
@@ -233,6 +252,7 @@ func (p *Partition) Close() error {
 		s.free(it)
 	}
 	s.m.parts[p.i].items = nil
+	s.recharge()
 	s.settleOwed(false)
 	s.returnCredit()
 	return nil

@@ -51,7 +51,7 @@ func (in *Inserter) Insert(ctx context.Context, c Chunk) error {
 		return err
 	}
 	it.task, it.attempt = in.task, in.attempt
-	it.meta = in.copyMeta(c.Meta)
+	it.meta, it.fresh = in.copyMeta(c.Meta)
 	if int(s.m.cfg.owners[it.part]) != s.comm.rank {
 		it.sum()
 	}
@@ -63,7 +63,12 @@ func (in *Inserter) Insert(ctx context.Context, c Chunk) error {
 	if limit := s.opts.SpillMemoryLimit; limit > 0 {
 		over = s.held - limit
 	}
-	kick := s.spiller.pressure
+	if s.heavy() {
+		over = max(over, s.tinyNeed())
+	}
+	if err == nil {
+		s.spillable()
+	}
 	s.mu.Unlock()
 	if err != nil {
 		it.data.Release()
@@ -71,10 +76,6 @@ func (in *Inserter) Insert(ctx context.Context, c Chunk) error {
 	}
 	if over > 0 {
 		s.spill(over)
-	} else if kick {
-		s.mu.Lock()
-		s.startSpiller()
-		s.mu.Unlock()
 	}
 	return nil
 }
@@ -121,14 +122,14 @@ func (s *Shuffler) newItem(c *Chunk) (*item, error) {
 	return it, nil
 }
 
-// copyMeta returns a copy of a chunk's meta, or an earlier one with the same bytes.
-func (in *Inserter) copyMeta(meta []byte) []byte {
+// copyMeta returns a copy of a chunk's meta, or an earlier one with the same bytes, and which of them it is.
+func (in *Inserter) copyMeta(meta []byte) (kept []byte, fresh bool) {
 	if last := in.meta.Load(); last != nil && bytes.Equal(*last, meta) {
-		return *last
+		return *last, false
 	}
-	kept := slices.Clone(meta)
+	kept = slices.Clone(meta)
 	in.meta.Store(&kept)
-	return kept
+	return kept, true
 }
 
 // sum computes the checksum of an item in memory.
@@ -150,7 +151,7 @@ func (s *Shuffler) insert(ctx context.Context, it *item) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("shuffle: op %d: insert into partition %d: %w", s.opts.Op, it.part, context.Cause(ctx))
 		}
-		if q := s.m.queued; !remote || q == 0 || q+it.size <= s.opts.OutgoingLimit {
+		if q := s.m.outgoing(); !remote || q == 0 || q+it.size <= s.opts.OutgoingLimit {
 			break
 		}
 		c := s.room.wait()
@@ -166,9 +167,11 @@ func (s *Shuffler) insert(ctx context.Context, it *item) error {
 	size := it.size
 	if remote {
 		s.hold(it) // before the step, which may send it
+		s.enter(it)
 	}
 	if err := s.step(event{kind: evInsert, item: it}); err != nil {
 		s.unhold(it)
+		s.leave(it)
 		return err
 	}
 	if !remote {

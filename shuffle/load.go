@@ -51,6 +51,7 @@ func (s *Shuffler) loadLoop() {
 			_ = s.step(event{kind: evAbort, err: fmt.Errorf("reading back chunks for rank %d: %w", p, err)})
 		} else {
 			_ = s.step(event{kind: evReady, peer: p})
+			s.spillable() // what could not be sent after all
 		}
 		s.mu.Unlock()
 	}

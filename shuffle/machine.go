@@ -45,6 +45,7 @@ type machine struct {
 	open      int               // attempts neither committed nor retracted
 	finished  bool              // evFinish was accepted
 	queued    int64             // bytes of data in memory in all queues
+	details   int               // ledger lines that are kept of attempts and tasks that are not settled
 
 	// Receiving.
 	parts    []partition // the local ones, ascending
@@ -205,6 +206,9 @@ type item struct {
 	owed    bool // credit is due to the source once the data has left that memory
 	held    bool // data is counted in Shuffler.held
 	loading bool // being read back; whoever reads frees ref
+	entered bool // counted in Shuffler.entries
+	fresh   bool // meta is not shared with other items, and counted in Shuffler.metas while in memory
+	inRun   bool // a run has taken its place
 	ref     diskRef
 }
 
@@ -343,6 +347,7 @@ func (m *machine) poison(rank int, cause error) {
 	m.queued = 0
 	clear(m.attempts)
 	clear(m.tasks)
+	m.details = 0
 	m.act(action{kind: actPoisoned, err: m.err})
 }
 

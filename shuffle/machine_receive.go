@@ -67,7 +67,11 @@ func (m *machine) accept(it *item) {
 		got = make(map[int]Totals)
 		t.got[key] = got
 	}
-	got[it.part] = got[it.part].Add(Totals{1, it.rows, it.hash})
+	old, some := got[it.part]
+	if !some {
+		m.details++
+	}
+	got[it.part] = old.Add(Totals{1, it.rows, it.hash})
 	if t.committed {
 		m.settle(it.task, t, it.part)
 	}
@@ -92,6 +96,7 @@ func (m *machine) commitFrom(from int, c *commit) {
 		for other, got := range t.got {
 			if other != key {
 				m.forget(c.task, other, got)
+				m.details -= len(got)
 				delete(t.got, other)
 			}
 		}
@@ -109,6 +114,7 @@ func (m *machine) commitFrom(from int, c *commit) {
 			return
 		}
 		t.want[l.part] = l.Totals
+		m.details++
 		t.unsettled++
 		m.parts[i].unsettled++
 	}
@@ -162,6 +168,7 @@ func (m *machine) settleTask(task uint64, t *inTask) {
 			t.key.source, m.cfg.rank, task, len(got), t.total)
 		return
 	}
+	m.details -= len(t.got[t.key]) + len(t.want)
 	t.got, t.want = nil, nil
 }
 
@@ -191,6 +198,7 @@ func (m *machine) retractFrom(from int, c *commit) {
 	}
 	t.retracted = append(t.retracted, key)
 	m.forget(c.task, key, t.got[key])
+	m.details -= len(t.got[key])
 	delete(t.got, key)
 }
 

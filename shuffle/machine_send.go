@@ -149,7 +149,11 @@ func (m *machine) insert(it *item) error {
 	}
 	it.seq = a.seq
 	a.seq++
-	a.lines[it.part] = a.lines[it.part].Add(Totals{1, it.rows, it.hash})
+	old, some := a.lines[it.part]
+	if !some {
+		m.details++
+	}
+	a.lines[it.part] = old.Add(Totals{1, it.rows, it.hash})
 	dest := int(m.cfg.owners[it.part])
 	if dest == m.cfg.rank {
 		m.accept(it)
@@ -180,6 +184,7 @@ func (m *machine) commit(id attemptID) error {
 		byRank[dest] = append(byRank[dest], line{part, t})
 		m.ledger.SentTo[dest] = m.ledger.SentTo[dest].Add(t)
 	}
+	m.details -= len(a.lines)
 	a.lines = nil
 	for dest := range m.peers {
 		lines := byRank[dest]
@@ -212,6 +217,7 @@ func (m *machine) retract(id attemptID) error {
 	for part := range a.lines {
 		told[m.cfg.owners[part]] = true
 	}
+	m.details -= len(a.lines)
 	a.lines = nil
 	m.open--
 	c := commit{task: id.task, attempt: id.attempt}

@@ -14,7 +14,10 @@ import (
 // What is charged to the budget. The data of a chunk, from its allocation (Shuffler.Alloc) to its release;
 // the charge stays with the buffer. A transport that hands buffers over moves the charge with them, so
 // receiving needs no memory. A transport that copies receives into a pool that New reserved: credit never
-// exceeds the pool, so accepting needs no memory either.
+// exceeds the pool, so accepting needs no memory either. Entries in the lists of chunks, metas and open ledger
+// lines are charged without waiting (mem.Budget.Charge) and bounded otherwise: tiny chunks are spilled for the sake
+// of their entries and then need none (index.go), credit is withheld meanwhile, Insert counts the entries of its
+// queues against OutgoingLimit, and more than half of the limit ends the operation.
 //
 // Who waits for memory. Only these call Budget.Reserve: programs (Alloc, Extract, the steps of Chunks),
 // and the loader, which reads back one message's worth of chunks that were queued for a peer, then spilled,
@@ -31,9 +34,9 @@ import (
 //	programs              whatever they do between Alloc and Insert, and with chunks they extracted
 //
 // So every byte the shuffle holds can be freed without any other being granted, as long as somebody asks.
-// Somebody does: a reservation that does not fit calls pressed before it waits, and what becomes spillable
-// later, because it was under way at that moment, is spilled by the spiller, which runs while there is
-// pressure and watches whether reservations wait (see spiller). Requests are served in the order they came,
+// Somebody does: a reservation that does not fit is queued and then calls pressed; and whatever becomes
+// spillable later, because it was under way at that moment, looks whether someone is queued (see spillable).
+// One of the two sees the other. Requests are served in the order they came,
 // so a large one is not starved. What remains is programs: one that holds memory which it releases only after
 // others get some can stop itself, as with any lock. Insert is no such trap: it waits for room in the
 // outgoing queue, and the queue shrinks by sending, for which the peer needs no memory, or by being spilled

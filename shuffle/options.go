@@ -45,7 +45,8 @@ type Options struct {
 	// MaxChunk bounds the data of one chunk, in bytes, and with it the memory that progress needs in the
 	// worst case. Default: a quarter of the budget's limit, at most 1 GiB.
 	MaxChunk int64
-	// OutgoingLimit bounds the bytes that wait in memory to be sent; Insert blocks above it. Default: an
+	// OutgoingLimit bounds the bytes that wait in memory to be sent, with about 300 for each chunk that waits, be it
+	// on disk; Insert blocks above it. Default: an
 	// eighth of the budget's limit, at most 64 MiB.
 	OutgoingLimit int64
 	// ReceiveWindow bounds the bytes that peers may have under way to this rank unasked, all together; one

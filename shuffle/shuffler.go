@@ -24,6 +24,8 @@ type Shuffler struct {
 	jobs   sync.WaitGroup
 	once   sync.Once // Close
 
+	expanding sync.Mutex // held by expandRuns, before mu
+
 	mu       sync.Mutex
 	m        *machine
 	implicit *Inserter
@@ -31,6 +33,11 @@ type Shuffler struct {
 	order    []int       // complete partitions that WaitAny has not returned, ascending
 	unread   int         // local partitions that WaitAny has not returned
 	held     int64       // bytes of data in memory, received and queued
+	tiny     int64       // chunks among those that are smaller than tinyChunk
+	entries  int64       // items, see index.go
+	metas    int64       // bytes of metas in memory that are not shared
+	runBytes int64       // what runs take in memory
+	charged  int64       // what the budget counts for all this
 	owed     []uint64    // credit withheld per peer because held exceeds SpillMemoryLimit
 	placed   []uint64    // credit to return per peer at the end of the step
 	err      error       // poisoned or closed
@@ -50,6 +57,8 @@ type localPart struct {
 	taken bool  // extracted, or open as a Partition
 	read  bool  // extracted, or its Partition was closed
 	open  bool
+	runs  []run // chunks on disk that are not among the machine's items
+	whole bool  // no more runs are made
 }
 
 // notifier wakes all who wait for a change. Its methods are called with the shuffler's lock held.
@@ -94,7 +103,6 @@ func New(o Options) (*Shuffler, error) {
 		}
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.spiller.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	past, err := s.comm.register(s, o.Run, o.Op, o.Epoch)
@@ -332,6 +340,7 @@ func (s *Shuffler) close() {
 		}
 		s.m.parts[i].items = nil
 	}
+	s.recharge()
 	s.news.fire()
 	s.room.fire()
 	s.mu.Unlock()

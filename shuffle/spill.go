@@ -8,12 +8,10 @@ import (
 
 // spiller is the goroutine that spills what nobody else has the time to: chunks in the receive pool, what
 // exceeds SpillMemoryLimit because of receiving, and what becomes spillable while the budget is short. It
-// runs only then. All fields are guarded by Shuffler.mu except kick.
+// runs only while there is any. All fields are guarded by Shuffler.mu.
 type spiller struct {
-	running  bool
-	pressure bool    // a reservation did not fit; cleared when the spiller rests
-	pooled   []*item // chunks in the receive pool
-	kick     chan struct{}
+	running bool
+	pooled  []*item // chunks in the receive pool
 }
 
 const (
@@ -22,28 +20,22 @@ const (
 	spillBatch = 16 << 20
 	// spillLeast is the least that is spilled at a time: a write costs the same for less.
 	spillLeast = 256 << 10
-	// watchEvery and watchFor say how often the spiller looks for waiting reservations, and after how long
-	// without one it stops looking. A reservation that found too little to spill is about to wait but may not
-	// be visible yet, and nothing else would wake the shuffle for it.
-	watchEvery = 10 * time.Millisecond
-	watchFor   = 100
 )
-
-func (sp *spiller) init() { sp.kick = make(chan struct{}, 1) }
 
 // Spill moves chunks to disk until at least n bytes of memory are free or no more can be, and returns how
 // many bytes it freed. Errors abort the operation.
 func (s *Shuffler) Spill(n int64) int64 { return s.spill(n) }
 
-// pressed is called by the budget when a reservation does not fit. What is spilled need not be enough, and
-// need not even be free: a program may hold a buffer too. So the spiller watches for a while.
-func (s *Shuffler) pressed(need int64) int64 {
-	freed := s.spill(need)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.spiller.pressure = true
-	s.startSpiller()
-	return freed
+// pressed is called by the budget when a reservation does not fit. What can be spilled now need not be enough;
+// what becomes spillable later is found by spillable, because the reservation waits already.
+func (s *Shuffler) pressed(need int64) { s.spill(need) }
+
+// spillable is called when chunks have become spillable. Requests that wait for the budget have been told before
+// that there was nothing. The lock is held.
+func (s *Shuffler) spillable() {
+	if s.memoryWanted() {
+		s.startSpiller()
+	}
 }
 
 // spill moves chunks to disk until need bytes are freed or nothing is left. The lock is not held.
@@ -91,11 +83,11 @@ func (s *Shuffler) victims(need int64) (vs []victim) {
 		return nil
 	}
 	need = min(need, spillBatch)
+	shared := false
 	add := func(it *item) bool {
-		// A buffer that others hold too would not be freed.
-		if it.place == inMemory && it.held && it.data.Refs() == 1 {
+		if it.place == inMemory && it.held && (shared || it.data.Refs() == 1) {
 			vs = append(vs, mark(it))
-			need -= it.size
+			need -= it.size + entryBytes
 		}
 		return need <= 0
 	}
@@ -116,25 +108,32 @@ func (s *Shuffler) victims(need int64) (vs []victim) {
 		return false
 	}
 	next := s.nextParts()
-	for i := len(s.parts) - 1; i >= 0; i-- {
-		if !next[i] && fromPart(i) {
-			return vs
-		}
-	}
-	for p := range s.m.peers {
-		q := s.m.peers[p].queue.waiting()
-		for i := len(q) - 1; i >= 0 && s.m.queued > 0; i-- {
-			if add(q[i]) {
+	// A buffer that a program holds too is not freed by being spilled, but when the program lets go of it, of
+	// which the shuffle does not hear. So such chunks go last, and go.
+	for _, shared = range []bool{false, true} {
+		for i := len(s.parts) - 1; i >= 0; i-- {
+			if !next[i] && fromPart(i) {
 				return vs
 			}
 		}
-	}
-	for i := len(s.parts) - 1; i >= 0; i-- {
-		if next[i] && fromPart(i) {
+		for p := range s.m.peers {
+			q := s.m.peers[p].queue.waiting()
+			for i := len(q) - 1; i >= 0 && s.m.queued > 0; i-- {
+				if add(q[i]) {
+					return vs
+				}
+			}
+		}
+		for i := len(s.parts) - 1; i >= 0; i-- {
+			if next[i] && fromPart(i) {
+				return vs
+			}
+		}
+		if len(vs) > 0 {
 			return vs
 		}
 	}
-	return vs
+	return nil
 }
 
 // nextParts returns the local partitions that are being read or are next to be: the open ones and the
@@ -171,10 +170,11 @@ func (s *Shuffler) writeOut(vs []victim) (freed int64, err error) {
 		case it.place == spilling && err != nil:
 			it.place = inMemory
 		case it.place == spilling:
-			if !it.pooled {
+			pooled := it.pooled
+			s.spilled(v)
+			if !pooled && v.data.Refs() == 1 {
 				freed += it.size
 			}
-			s.spilled(v)
 		case err == nil: // it was taken while it was being written
 			s.store.free(v.ref)
 		}
@@ -184,6 +184,8 @@ func (s *Shuffler) writeOut(vs []victim) (freed int64, err error) {
 		_ = s.step(event{kind: evAbort, err: err})
 		return freed, err
 	}
+	freed += s.gatherRuns(vs)
+	s.recharge()
 	s.settleOwed(false)
 	s.returnCredit()
 	return freed, nil
@@ -205,54 +207,30 @@ func (s *Shuffler) spilled(v *victim) {
 	s.leavePool(it)
 }
 
-// startSpiller lets the spiller look for work. The lock is held.
+// startSpiller lets the spiller look for work, which it does at least once after this. The lock is held.
 func (s *Shuffler) startSpiller() {
-	switch {
-	case s.err != nil || s.closed:
-	case s.spiller.running:
-		select {
-		case s.spiller.kick <- struct{}{}:
-		default:
-		}
-	default:
-		s.spiller.running = true
-		s.jobs.Add(1)
-		go s.spillLoop()
+	if s.spiller.running || s.err != nil || s.closed {
+		return
 	}
+	s.spiller.running = true
+	s.jobs.Add(1)
+	go s.spillLoop()
 }
 
 // spillLoop is the spiller.
 func (s *Shuffler) spillLoop() {
 	defer s.jobs.Done()
-	timer := time.NewTimer(watchEvery)
-	defer timer.Stop()
-	for quiet := 0; ; {
-		s.mu.Lock()
-		vs := s.overdue()
-		if len(vs) > 0 {
-			s.mu.Unlock()
-			_, _ = s.writeOut(vs) // an error has aborted the operation
-			quiet = 0
-			continue
-		}
-		s.settleOwed(true)
-		s.returnCredit()
-		if quiet++; s.memoryWanted() {
-			quiet = 0
-		}
-		if s.err != nil || s.closed || !s.spiller.pressure || quiet > watchFor {
-			s.spiller.running, s.spiller.pressure = false, false
-			s.mu.Unlock()
-			return
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for vs := s.overdue(); len(vs) > 0; vs = s.overdue() {
 		s.mu.Unlock()
-		timer.Reset(watchEvery)
-		select {
-		case <-s.spiller.kick:
-		case <-timer.C:
-		case <-s.ctx.Done():
-		}
+		_, _ = s.writeOut(vs) // an error has aborted the operation
+		s.mu.Lock()
 	}
+	// The lock has been held since nothing was found, so whatever comes later starts the spiller again.
+	s.spiller.running = false
+	s.settleOwed(true)
+	s.returnCredit()
 }
 
 // overdue chooses what should be on disk by now, and marks it. The lock is held.
@@ -277,18 +255,14 @@ func (s *Shuffler) overdue() (vs []victim) {
 	if limit := s.opts.SpillMemoryLimit; limit > 0 && s.held > limit {
 		return s.victims(s.held - limit)
 	}
+	if s.heavy() {
+		return s.victims(s.tinyNeed())
+	}
 	if s.memoryWanted() {
 		return s.victims(spillLeast)
 	}
 	return nil
 }
 
-// memoryWanted reports whether a reservation waits for the budget: only then is nothing left for one of no
-// bytes.
-func (s *Shuffler) memoryWanted() bool {
-	if s.opts.Budget == nil {
-		return false
-	}
-	_, ok := s.opts.Budget.TryReserve(s.opts.Purpose, 0)
-	return !ok
-}
+// memoryWanted reports whether the budget is short.
+func (s *Shuffler) memoryWanted() bool { return s.opts.Budget != nil && s.opts.Budget.Short() }

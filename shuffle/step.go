@@ -9,7 +9,7 @@ import (
 
 // step drives the machine with one event and does what it asks. The lock is held.
 func (s *Shuffler) step(ev event) error {
-	queued := s.m.queued
+	queued := s.m.outgoing()
 	acts, err := s.m.Step(ev)
 	if err != nil {
 		return err
@@ -17,9 +17,10 @@ func (s *Shuffler) step(ev event) error {
 	for s.perform(acts) {
 		acts, _ = s.m.Step(s.nextPlaced())
 	}
-	if s.m.queued < queued || s.err != nil {
+	if s.m.outgoing() < queued || s.err != nil {
 		s.room.fire()
 	}
+	s.recharge()
 	return nil
 }
 
@@ -81,6 +82,7 @@ func (s *Shuffler) markDone() {
 // keep accounts for a chunk that now belongs to a local partition.
 func (s *Shuffler) keep(it *item) {
 	fromPeer := it.source != s.comm.rank
+	s.enter(it)
 	if it.pooled {
 		it.owed = true
 		s.spiller.pooled = append(s.spiller.pooled, it)
@@ -91,7 +93,7 @@ func (s *Shuffler) keep(it *item) {
 	if !fromPeer {
 		return
 	}
-	if limit := s.opts.SpillMemoryLimit; limit > 0 && s.held > limit {
+	if s.overLimit() {
 		s.owed[it.source] += it.cost()
 		s.startSpiller()
 		return
@@ -106,6 +108,12 @@ func (s *Shuffler) hold(it *item) {
 	}
 	it.held = true
 	s.held += it.size
+	if it.size < tinyChunk {
+		s.tiny++
+	}
+	if it.fresh {
+		s.metas += int64(it.metaLen)
+	}
 	if i, ok := s.m.local[it.part]; ok {
 		s.parts[i].held += it.size
 	}
@@ -118,6 +126,12 @@ func (s *Shuffler) unhold(it *item) {
 	}
 	it.held = false
 	s.held -= it.size
+	if it.size < tinyChunk {
+		s.tiny--
+	}
+	if it.fresh {
+		s.metas -= int64(it.metaLen)
+	}
 	if i, ok := s.m.local[it.part]; ok {
 		s.parts[i].held -= it.size
 	}
@@ -128,6 +142,7 @@ func (s *Shuffler) free(it *item) {
 	was := it.place
 	it.place = taken
 	s.unhold(it)
+	s.leave(it)
 	switch was {
 	case inMemory, spilling:
 		it.data.Release()
@@ -149,10 +164,16 @@ func (s *Shuffler) leavePool(it *item) {
 	}
 }
 
+// overLimit reports whether more is in memory than this shuffler may keep. The lock is held.
+func (s *Shuffler) overLimit() bool {
+	limit := s.opts.SpillMemoryLimit
+	return limit > 0 && s.held > limit || s.heavy()
+}
+
 // settleOwed returns withheld credit once memory is within the limit again, or by force when nothing more
 // can be spilled.
 func (s *Shuffler) settleOwed(force bool) {
-	if limit := s.opts.SpillMemoryLimit; !force && limit > 0 && s.held > limit {
+	if !force && s.overLimit() {
 		return
 	}
 	for p, cost := range s.owed {
@@ -193,6 +214,7 @@ func (s *Shuffler) send(p int, msg *outMessage) {
 			b = appendChunkHeader(b, &it.chunkHeader)
 			b = append(b, it.meta...)
 			s.unhold(it)
+			s.leave(it)
 			if it.data != nil {
 				o.payload = append(o.payload, it.data)
 				it.data = nil
@@ -245,8 +267,8 @@ func (s *Shuffler) deliver(msg *message, p prefix, body []byte, payload []*mem.B
 		}
 	}
 	_ = s.step(ev)
-	if s.spiller.pressure {
-		s.startSpiller()
+	if len(msg.items) > 0 {
+		s.spillable()
 	}
 }
 
@@ -316,6 +338,7 @@ func (s *Shuffler) decodeChunks(msg *message, body []byte, payload []*mem.Buffer
 		// Chunks of one task mostly share their meta; one copy then serves them all.
 		if last == nil || string(last) != string(meta) {
 			last = slices.Clone(meta)
+			it.fresh = true
 		}
 		it.meta = last
 		if it.data != nil {

@@ -21,6 +21,9 @@ type parquetColumns struct {
 // findColumns looks up the columns that o names and checks that their types will do.
 func findColumns(sc *schema.Schema, o Options) (parquetColumns, error) {
 	c := parquetColumns{text: -1, keep: -1, id: -1}
+	if o.Tables {
+		return c, nil
+	}
 	var err error
 	if c.text, err = findColumn(sc, o.TextField, "a text", isText); err != nil {
 		return c, err

@@ -16,11 +16,12 @@ type parquetFile struct {
 	size    int64
 	meta    *metadata.FileMetaData
 	columns parquetColumns
+	tables  bool // all columns are wanted
 }
 
 // readFooter reads and checks the footer and finds the columns that o names.
 func readFooter(src *source, o Options) (*parquetFile, error) {
-	p := &parquetFile{src: src, size: src.obj.Size()}
+	p := &parquetFile{src: src, size: src.obj.Size(), tables: o.Tables}
 	if err := guarded(p.parseFooter); err != nil {
 		return nil, src.fault(ErrCorrupt, place{}, err)
 	}
@@ -123,6 +124,9 @@ func (p *parquetFile) checkChunk(rg *metadata.RowGroupMetaData, column int) erro
 func (p *parquetFile) groupWork(group int) int64 {
 	rg := p.meta.RowGroup(group)
 	n := int64(0)
+	if p.tables {
+		return rg.TotalByteSize()
+	}
 	for _, c := range []int{p.columns.text, p.columns.keep, p.columns.id} {
 		if c < 0 {
 			continue

@@ -64,6 +64,9 @@ func inputError(format string, args ...any) error {
 
 func checkOptions(o *Options) error {
 	o.TextField = cmp.Or(o.TextField, "text")
+	if o.Tables {
+		o.Format = Parquet
+	}
 	switch o.Format {
 	case "", Parquet, JSONL:
 	case Files:

@@ -52,6 +52,9 @@ type Options struct {
 	// KeepField is the column or JSON field that says which of several documents is kept: the one with the
 	// larger value. Empty means there is none.
 	KeepField string `json:"keep_field,omitempty"`
+	// Tables says that the files are Parquet tables rather than documents: no column is looked for, and the files
+	// are read with [Set.OpenTable].
+	Tables bool `json:"tables,omitempty"`
 	// Workers bounds how many files are looked at or counted at a time; 0 means GOMAXPROCS. It never
 	// changes a result.
 	Workers int `json:"-"`

@@ -46,6 +46,11 @@ func (b binaryValues) span(i int) (from, to int) {
 	return offsetAt(b.offsets, b.width, i), offsetAt(b.offsets, b.width, i+1)
 }
 
+func (b binaryValues) length(i int) int {
+	from, to := b.span(i)
+	return to - from
+}
+
 func (b binaryValues) at(i int) []byte {
 	from, to := b.span(i)
 	return b.data[from:to]
@@ -79,8 +84,8 @@ func putInt(b []byte, width, i, v int) {
 	}
 }
 
-// children returns the arrays of a node's children, so that item i of a struct or of the values of a list
-// is item i of the child.
+// children returns the arrays of a node's children, so that item i of a struct, of a sparse union or of the values
+// of a list is item i of the child.
 func children(n *node, arr arrow.Array) []arrow.Array {
 	switch a := arr.(type) {
 	case *array.Struct:
@@ -93,14 +98,87 @@ func children(n *node, arr arrow.Array) []arrow.Array {
 		return []arrow.Array{a.ListValues()}
 	case *array.Dictionary:
 		return []arrow.Array{a.Dictionary()}
+	case *array.RunEndEncoded:
+		return []arrow.Array{a.Values()}
+	case array.Union:
+		kids := make([]arrow.Array, a.NumFields())
+		for i := range kids {
+			kids[i] = a.Field(i)
+		}
+		return kids
 	}
 	return nil
 }
 
+// views reads the values of a string or binary view.
+type views struct {
+	arr  array.ViewLike
+	bufs []*memory.Buffer
+}
+
+func viewsOf(arr arrow.Array) views { return views{arr.(array.ViewLike), arr.Data().Buffers()[2:]} }
+
+// outside returns how many bytes of value i are not in its header.
+func (v views) outside(i int) int {
+	if h := v.arr.ValueHeader(i); !h.IsInline() {
+		return h.Len()
+	}
+	return 0
+}
+
+func (v views) at(i int) []byte {
+	h := v.arr.ValueHeader(i)
+	if h.IsInline() {
+		return h.InlineBytes()
+	}
+	from := int(h.BufferOffset())
+	return v.bufs[h.BufferIndex()].Bytes()[from : from+h.Len()]
+}
+
+// runsOf returns, for every element of a run-end encoded array, the index of its value.
+func runsOf(arr *array.RunEndEncoded) []int32 {
+	d := arr.Data().Children()[0]
+	width := d.DataType().(arrow.FixedWidthDataType).Bytes()
+	ends := bytesOf(d.Buffers()[1])[min(width*d.Offset(), len(bytesOf(d.Buffers()[1]))):]
+	index := make([]int32, arr.Len())
+	from := arr.Data().Offset()
+	run := 0
+	if len(index) > 0 {
+		run = arr.GetPhysicalIndex(0)
+	}
+	for i := range index {
+		for runEnd(ends, width, run) <= from+i {
+			run++
+		}
+		index[i] = int32(run)
+	}
+	return index
+}
+
+// runEnd reads the i-th run end.
+func runEnd(ends []byte, width, i int) int {
+	if width == 2 {
+		return int(int16(binary.LittleEndian.Uint16(ends[2*i:])))
+	}
+	return offsetAt(ends, width, i)
+}
+
+// codesOf returns the type codes of a union's elements, and for a dense one where their values are in the children.
+func codesOf(arr arrow.Array) (codes []arrow.UnionTypeCode, offsets []int32) {
+	u := arr.(array.Union)
+	if codes = u.RawTypeCodes(); len(codes) > arr.Len() {
+		codes = codes[:arr.Len()]
+	}
+	if d, ok := u.(*array.DenseUnion); ok && arr.Len() > 0 {
+		offsets = d.RawValueOffsets()[:arr.Len()]
+	}
+	return codes, offsets
+}
+
 // storage unwraps an extension array.
 func storage(arr arrow.Array) arrow.Array {
-	if ext, ok := arr.(array.ExtensionArray); ok {
-		return ext.Storage()
+	for ext, ok := arr.(array.ExtensionArray); ok; ext, ok = arr.(array.ExtensionArray) {
+		arr = ext.Storage()
 	}
 	return arr
 }

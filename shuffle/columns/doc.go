@@ -32,10 +32,15 @@
 //	buffers                 each padded to a multiple of 8
 //
 // Nodes are the columns and, after each, its children, depth first: the items of a list, the fields of a
-// struct, the values of a dictionary. The buffers of a node follow Arrow's order: validity (empty if no
-// value is null), then the values of a fixed-width type, the offsets and bytes of a string, the offsets of a
-// list, or the indices into a dictionary. A dictionary holds only the values that the chunk uses. The bytes
-// of a null are zero.
+// struct or a union, the values of a dictionary or of runs. The buffers of a node follow Arrow's order: validity
+// (empty if no value is null; runs and unions have none), then the values of a fixed-width type, the offsets and
+// bytes of a string, the headers and bytes of a view, the offsets of a list or the offsets and lengths of a list
+// view, the indices into a dictionary, the run ends, or the type codes and offsets of a union. A dictionary
+// holds only the values that the chunk uses, in the order of their first use, and whatever could lie in any order
+// lies in the order of the rows. The bytes of a null are zero.
+//
+// All types of Arrow are supported, but for dictionaries of unions. For each there is a hash (ledger), a key hash
+// (partition) and an order ([Sorter]).
 //
 // Schemas do not travel, since a rank needs one for a partition without rows too; the fingerprint makes sure
 // that both sides have the same.

@@ -37,6 +37,36 @@ func (s *selection) gather(i int, bufs [3][]byte) {
 			}
 			putOffset(bufs[1], s.n.width, k+1, at)
 		}
+	case shapeView:
+		s.gatherViews(bufs, rows)
+	case shapeListView:
+		at := 0
+		for k, row := range rows {
+			n := 0
+			if s.nulls[i] == 0 || !s.null(row) {
+				from, to := listSpan(s.n, s.arr, int(row))
+				n = to - from
+			}
+			putOffset(bufs[1], s.n.width, k, at)
+			putOffset(bufs[2], s.n.width, k, n)
+			at += n
+		}
+	case shapeRuns:
+		kid := s.kids[0]
+		for k, end := range s.ends[kid.bounds[i]:kid.bounds[i+1]] {
+			putInt(bufs[0], s.n.width, k, int(end))
+		}
+	case shapeSparse, shapeDense:
+		codes, _ := codesOf(s.arr)
+		next := make([]int, len(s.kids))
+		for k, row := range rows {
+			bufs[0][k] = byte(codes[row])
+			if s.n.shape == shapeDense {
+				kid := s.n.child[codes[row]]
+				putOffset(bufs[1], 4, k, next[kid])
+				next[kid]++
+			}
+		}
 	case shapeDict:
 		for k, v := range s.index[s.bounds[i]:s.bounds[i+1]] {
 			putInt(bufs[1], s.n.width, k, int(v))
@@ -69,6 +99,28 @@ func gatherFixed(dst, src []byte, w int, rows []int32) {
 		for k, row := range rows {
 			copy(dst[w*k:w*k+w], src[w*int(row):])
 		}
+	}
+}
+
+// gatherViews writes headers, and the bytes of long values into one buffer.
+func (s *selection) gatherViews(bufs [3][]byte, rows []int32) {
+	v := viewsOf(s.arr)
+	at := 0
+	for k, row := range rows {
+		h := bufs[1][16*k : 16*k+16]
+		clear(h)
+		if s.null(row) {
+			continue
+		}
+		b := v.at(int(row))
+		binary.LittleEndian.PutUint32(h, uint32(len(b)))
+		if len(b) <= 12 {
+			copy(h[4:], b)
+			continue
+		}
+		copy(h[4:8], b)
+		binary.LittleEndian.PutUint32(h[12:], uint32(at))
+		at += copy(bufs[2][at:], b)
 	}
 }
 

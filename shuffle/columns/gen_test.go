@@ -9,9 +9,79 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/decimal256"
+	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
+
+var unionFields = []arrow.Field{
+	{Name: "i", Type: arrow.PrimitiveTypes.Int32, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int8), Nullable: true},
+}
+
+// randomType makes up a type, nested at most depth levels deep.
+func randomType(rng *rand.Rand, depth int) arrow.DataType {
+	if depth == 0 || rng.IntN(3) == 0 {
+		for {
+			if t := allTypes.Field(rng.IntN(allTypes.NumFields())).Type; !isNested(t) {
+				return t
+			}
+		}
+	}
+	inner := func() arrow.DataType { return randomType(rng, depth-1) }
+	fields := func(least int) []arrow.Field {
+		fs := make([]arrow.Field, least+rng.IntN(3))
+		for i := range fs {
+			fs[i] = arrow.Field{Name: fmt.Sprint("f", i), Type: inner(), Nullable: true}
+		}
+		return fs
+	}
+	codes := func(n int) (cs []arrow.UnionTypeCode) {
+		for i := range n {
+			cs = append(cs, int8(7*i+rng.IntN(7)))
+		}
+		return cs
+	}
+	switch rng.IntN(11) {
+	case 0:
+		return arrow.ListOf(inner())
+	case 1:
+		return arrow.LargeListOf(inner())
+	case 2:
+		return arrow.FixedSizeListOf(int32(1+rng.IntN(3)), inner())
+	case 3:
+		return arrow.ListViewOf(inner())
+	case 4:
+		return arrow.LargeListViewOf(inner())
+	case 5:
+		return arrow.MapOf(arrow.BinaryTypes.String, inner())
+	case 6:
+		fs := fields(1)
+		return arrow.SparseUnionOf(fs, codes(len(fs)))
+	case 7:
+		fs := fields(1)
+		return arrow.DenseUnionOf(fs, codes(len(fs)))
+	case 8:
+		if t := inner(); t.ID() != arrow.RUN_END_ENCODED && t.ID() != arrow.NULL {
+			return arrow.RunEndEncodedOf([]arrow.DataType{arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Int64}[rng.IntN(3)], t)
+		}
+	}
+	return arrow.StructOf(fields(0)...)
+}
+
+func isNested(t arrow.DataType) bool {
+	_, ok := t.(arrow.NestedType)
+	return ok || t.ID() == arrow.RUN_END_ENCODED
+}
+
+// randomSchema makes up a schema. The first column is an int64.
+func randomSchema(rng *rand.Rand) *arrow.Schema {
+	fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}
+	for i := range 1 + rng.IntN(4) {
+		fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: randomType(rng, 3), Nullable: true})
+	}
+	return arrow.NewSchema(fields, nil)
+}
 
 // allTypes has one column of every kind that is supported, and nests some.
 var allTypes = func() *arrow.Schema {
@@ -39,6 +109,13 @@ var allTypes = func() *arrow.Schema {
 		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
 		&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Uint32, ValueType: arrow.PrimitiveTypes.Int64},
 		arrow.ListOf(&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}),
+		arrow.BinaryTypes.StringView, arrow.BinaryTypes.BinaryView,
+		arrow.ListViewOf(arrow.BinaryTypes.String), arrow.LargeListViewOf(arrow.PrimitiveTypes.Int16),
+		arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int16, arrow.BinaryTypes.String),
+		arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int64, arrow.ListOf(arrow.PrimitiveTypes.Int8)),
+		arrow.SparseUnionOf(unionFields, []arrow.UnionTypeCode{5, 0, 9}), arrow.DenseUnionOf(unionFields, []arrow.UnionTypeCode{5, 0, 9}),
+		arrow.ListOf(arrow.DenseUnionOf(unionFields, []arrow.UnionTypeCode{5, 0, 9})),
+		extensions.NewUUIDType(), extensions.NewBool8Type(),
 	}
 	var fields []arrow.Field
 	for i, t := range types {
@@ -71,7 +148,7 @@ func appendRandom(rng *rand.Rand, b array.Builder, nulls float64) {
 		return
 	}
 	word := func() string {
-		s := make([]byte, rng.IntN(12))
+		s := make([]byte, rng.IntN(17)) // views hold up to 12 bytes in place
 		for i := range s {
 			s[i] = byte('a' + rng.IntN(26))
 		}
@@ -117,6 +194,27 @@ func appendRandom(rng *rand.Rand, b array.Builder, nulls float64) {
 		must(b.AppendString(fmt.Sprint("word", n%7)))
 	case *array.Int64DictionaryBuilder:
 		must(b.Append(n % 7))
+	case *array.BinaryViewBuilder:
+		b.AppendString(word())
+	case *array.RunEndEncodedBuilder:
+		if nullable := b.ValueBuilder(); b.Len() > 0 && rng.IntN(2) == 0 {
+			b.ContinueRun(1)
+		} else {
+			b.Append(1)
+			appendRandom(rng, nullable, nulls)
+		}
+	case array.UnionBuilder:
+		code := b.Type().(arrow.UnionType).TypeCodes()[rng.IntN(len(b.Type().(arrow.UnionType).TypeCodes()))]
+		b.Append(code)
+		for k, c := range b.Type().(arrow.UnionType).TypeCodes() {
+			if c == code {
+				appendRandom(rng, b.Child(k), nulls)
+			} else if b.Mode() == arrow.SparseMode {
+				appendRandom(rng, b.Child(k), nulls)
+			}
+		}
+	case interface{ StorageBuilder() array.Builder }: // of extension types
+		appendRandom(rng, b.StorageBuilder(), nulls)
 	case *array.MapBuilder:
 		b.Append(true)
 		for range rng.IntN(3) {
@@ -126,6 +224,12 @@ func appendRandom(rng *rand.Rand, b array.Builder, nulls float64) {
 	case *array.FixedSizeListBuilder:
 		b.Append(true)
 		for range b.Type().(*arrow.FixedSizeListType).Len() {
+			appendRandom(rng, b.ValueBuilder(), nulls)
+		}
+	case array.VarLenListLikeBuilder:
+		n := rng.IntN(4)
+		b.AppendWithSize(true, n)
+		for range n {
 			appendRandom(rng, b.ValueBuilder(), nulls)
 		}
 	case array.ListLikeBuilder:

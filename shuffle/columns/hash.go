@@ -7,7 +7,6 @@ import (
 	"math/bits"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
 // HashRows returns the 32-bit hash of every row's key columns, as libcudf's murmurhash3_x86_32 of a table
@@ -15,7 +14,11 @@ import (
 // seed, over the value's little-endian bytes: one byte for a bool, the storage integer of a date, time or
 // decimal, the bytes of a string. All NaNs hash alike and so do both zeros. A null hashes to 2^32-1. Further
 // columns are combined by boost's hash_combine, h ^ (x + 0x9e3779b9 + (h<<6) + (h>>2)), where x is hashed
-// with the same seed. A dictionary hashes like its values.
+// with the same seed. Nested keys are taken apart into several key columns, see nested.go.
+//
+// Types that libcudf lacks hash as what they stand for: a dictionary, an extension type, run ends and views of strings like
+// their values; 16-bit floats, intervals, 256-bit decimals and binary strings of fixed length by their bytes, of
+// which floats are normalized.
 //
 // This is libcudf from release 26.10 on. Releases before combined the seed with the hash of the first
 // column too, so their partitions are others; to get those, combine the same way outside.
@@ -23,54 +26,37 @@ import (
 // Keys of nested types are refused with [ErrUnsupported].
 func HashRows(batch arrow.RecordBatch, keys []int, seed uint32) ([]uint32, error) {
 	hashes := make([]uint32, batch.NumRows())
-	for i, key := range keys {
+	first := true
+	for _, key := range keys {
 		if key < 0 || key >= int(batch.NumCols()) {
 			return nil, fmt.Errorf("columns: key column %d of %d", key, batch.NumCols())
 		}
 		name := batch.ColumnName(key)
-		value, err := valueHash(name, batch.Column(key), seed)
+		n, err := newNode(name, batch.Column(key).DataType())
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
-			for row := range hashes {
-				hashes[row] = value(row)
+		for _, value := range keyHashes(n, batch.Column(key), seed) {
+			if first {
+				first = false
+				for row := range hashes {
+					hashes[row] = value(row)
+				}
+				continue
 			}
-			continue
-		}
-		for row, h := range hashes {
-			hashes[row] = h ^ (value(row) + 0x9e3779b9 + h<<6 + h>>2)
+			for row, h := range hashes {
+				hashes[row] = combine(h, value(row))
+			}
 		}
 	}
 	return hashes, nil
 }
 
-// valueHash returns a function that hashes a row of a column.
-func valueHash(name string, col arrow.Array, seed uint32) (func(row int) uint32, error) {
-	if ext, ok := col.(array.ExtensionArray); ok {
-		return valueHash(name, ext.Storage(), seed)
-	}
-	n, err := newNode(name, col.DataType())
-	if err != nil {
-		return nil, err
-	}
-	value, err := presentHash(n, col, seed)
-	if err != nil || col.NullN() == 0 {
-		return value, err
-	}
-	return func(row int) uint32 {
-		if col.IsNull(row) {
-			return math.MaxUint32
-		}
-		return value(row)
-	}, nil
-}
-
-// presentHash is valueHash for rows that are not null.
-func presentHash(n *node, col arrow.Array, seed uint32) (func(row int) uint32, error) {
+// leafHash returns a function that hashes elements that are not null of an array that is neither list nor struct.
+func leafHash(n *node, col arrow.Array, seed uint32) func(i int) uint32 {
 	switch n.shape {
 	case shapeNull:
-		return func(int) uint32 { return math.MaxUint32 }, nil
+		return func(int) uint32 { return math.MaxUint32 }
 	case shapeBool:
 		bits, off := bytesOf(col.Data().Buffers()[1]), col.Data().Offset()
 		zero, one := murmur3([]byte{0}, seed), murmur3([]byte{1}, seed)
@@ -79,21 +65,19 @@ func presentHash(n *node, col arrow.Array, seed uint32) (func(row int) uint32, e
 				return one
 			}
 			return zero
-		}, nil
+		}
 	case shapeFixed:
-		return fixedHash(n, fixedBytes(col, n.width), seed), nil
+		return fixedHash(n, fixedBytes(col, n.width), seed)
 	case shapeBinary:
 		b := binaryOf(col, n.width)
-		return func(row int) uint32 { return murmur3(b.at(row), seed) }, nil
-	case shapeDict:
-		d := col.(*array.Dictionary)
-		value, err := valueHash(n.path, d.Dictionary(), seed)
-		if err != nil {
-			return nil, err
-		}
-		return func(row int) uint32 { return value(d.GetValueIndex(row)) }, nil
+		return func(row int) uint32 { return murmur3(b.at(row), seed) }
+	case shapeView:
+		v := viewsOf(col)
+		return func(row int) uint32 { return murmur3(v.at(row), seed) }
+	case shapeSparse, shapeDense:
+		return unionHash(n, col, seed)
 	}
-	return nil, fmt.Errorf("columns: key column %s has type %s: %w as a key", n.path, n.dtype, ErrUnsupported)
+	return encodedHash(n, col, seed)
 }
 
 // fixedHash hashes values of n.width bytes, floats after normalization.

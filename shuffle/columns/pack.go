@@ -24,7 +24,7 @@ const (
 // belongs to the loop, so that the loop can insert it and memory can be spilled before the next is made. An
 // error ends the loop. A single row that exceeds maxChunk gives [shuffle.ErrChunkTooLarge].
 //
-// Scratch memory is about 24 bytes per row and 20 per element of nested types, on the Go heap.
+// It takes scratch memory on the Go heap, see [Codec.PackScratch]; whoever calls it bounds that by the size of batches.
 func (c *Codec) Pack(batch arrow.RecordBatch, p *Partitioning, alloc func(n int) (*mem.Buffer, error), maxChunk int64,
 ) iter.Seq2[shuffle.Chunk, error] {
 	return func(yield func(shuffle.Chunk, error) bool) {
@@ -57,6 +57,7 @@ type piece struct {
 	part     int
 	from, to int
 	size     int64
+	many     bool // it has more elements than a chunk may have
 }
 
 // check verifies that a batch has the codec's schema.
@@ -77,8 +78,13 @@ func (c *Codec) plan(batch arrow.RecordBatch, p *Partitioning, maxChunk int64) (
 	if err := c.check(batch); err != nil {
 		return nil, nil, err
 	}
-	if int64(len(p.order)) != batch.NumRows() {
+	if p.Parts() != 1 && int64(len(p.order)) != batch.NumRows() {
 		return nil, nil, fmt.Errorf("columns: partitioning of %d rows for a batch of %d", len(p.order), batch.NumRows())
+	}
+	for _, row := range p.order {
+		if int64(row) >= batch.NumRows() || row < 0 {
+			return nil, nil, fmt.Errorf("columns: row %d of a batch of %d", row, batch.NumRows())
+		}
 	}
 	var pieces []piece
 	for part := range p.Parts() {
@@ -98,9 +104,16 @@ func (c *Codec) plan(batch arrow.RecordBatch, p *Partitioning, maxChunk int64) (
 				return nil, nil, fmt.Errorf("columns: row %d needs %d bytes, a chunk has at most %d (raise "+
 					"MaxChunk, with the budget if need be): %w", p.order[pc.from], pc.size, maxChunk, shuffle.ErrChunkTooLarge)
 			}
+			if pc.many && rows == 1 {
+				return nil, nil, fmt.Errorf("columns: row %d has more nested elements than the %d that a chunk can have: %w",
+					p.order[pc.from], 1<<24, shuffle.ErrChunkTooLarge)
+			}
 			n := 1
 			if pc.size > maxChunk {
 				n = min(rows, int(pc.size/maxChunk)+1)
+			}
+			if pc.many {
+				n = min(rows, max(n, 2))
 			}
 			for k := range n {
 				next = append(next, piece{part: pc.part, from: pc.from + rows*k/n, to: pc.from + rows*(k+1)/n})
@@ -127,9 +140,11 @@ func (c *Codec) measure(batch arrow.RecordBatch, order []int32, pieces []piece) 
 		}
 	}
 	for i := range pieces {
+		pieces[i].many = false
 		pieces[i].size = int64(blockFixed + 16*c.nodes + 8*c.buffers)
 		for _, s := range cols {
 			pieces[i].size += s.size(i)
+			pieces[i].many = pieces[i].many || !s.fits(i)
 		}
 	}
 	return cols, nil
@@ -144,6 +159,7 @@ type selection struct {
 	nulls  []int   // by piece
 	bytes  []int64 // by piece: length of a string column's bytes
 	index  []int32 // for each of rows: its index in the piece's dictionary
+	ends   []int32 // for each item of a run-end encoded column: where in the piece its run ends
 	kids   []*selection
 }
 
@@ -154,8 +170,12 @@ func choose(n *node, arr arrow.Array, rows []int32, bounds []int) (*selection, e
 	kids := children(n, s.arr)
 	switch n.shape {
 	case shapeBinary:
-		return s, s.measureBytes()
-	case shapeStruct:
+		return s, s.measureBytes(binaryOf(s.arr, n.width).length)
+	case shapeView:
+		return s, s.measureBytes(viewsOf(s.arr).outside)
+	case shapeDense:
+		return s, s.chooseDense(kids)
+	case shapeStruct, shapeSparse:
 		for i, kid := range kids {
 			k, err := choose(n.kids[i], kid, rows, bounds)
 			if err != nil {
@@ -164,7 +184,7 @@ func choose(n *node, arr arrow.Array, rows []int32, bounds []int) (*selection, e
 			s.kids = append(s.kids, k)
 		}
 		return s, nil
-	case shapeList, shapeFixedList, shapeDict:
+	case shapeList, shapeFixedList, shapeDict, shapeListView, shapeRuns:
 		items, itemBounds, err := s.items()
 		if err != nil {
 			return nil, err
@@ -179,7 +199,7 @@ func choose(n *node, arr arrow.Array, rows []int32, bounds []int) (*selection, e
 func (s *selection) pieces() int         { return len(s.bounds) - 1 }
 func (s *selection) piece(i int) []int32 { return s.rows[s.bounds[i]:s.bounds[i+1]] }
 func (s *selection) length(i int) int    { return s.bounds[i+1] - s.bounds[i] }
-func (s *selection) null(row int32) bool { return s.n.shape != shapeNull && s.arr.IsNull(int(row)) }
+func (s *selection) null(row int32) bool { return s.n.shape.valid() && s.arr.IsNull(int(row)) }
 
 func (s *selection) countNulls() {
 	if s.n.shape == shapeNull {
@@ -188,7 +208,7 @@ func (s *selection) countNulls() {
 		}
 		return
 	}
-	if s.arr.NullN() == 0 {
+	if !s.n.shape.valid() || s.arr.NullN() == 0 {
 		return
 	}
 	valid, off := s.arr.NullBitmapBytes(), s.arr.Data().Offset()
@@ -201,18 +221,42 @@ func (s *selection) countNulls() {
 	}
 }
 
+// chooseDense makes the selections of a dense union's children.
+func (s *selection) chooseDense(kids []arrow.Array) error {
+	codes, offsets := codesOf(s.arr)
+	items, bounds := make([][]int32, len(kids)), make([][]int, len(kids))
+	for k := range kids {
+		bounds[k] = make([]int, 1, len(s.bounds))
+	}
+	for i := range s.pieces() {
+		for _, row := range s.piece(i) {
+			k := s.n.child[codes[row]]
+			items[k] = append(items[k], offsets[row])
+		}
+		for k := range kids {
+			bounds[k] = append(bounds[k], len(items[k]))
+		}
+	}
+	for k := range kids {
+		kid, err := choose(s.n.kids[k], kids[k], items[k], bounds[k])
+		if err != nil {
+			return err
+		}
+		s.kids = append(s.kids, kid)
+	}
+	return nil
+}
+
 // measureBytes adds up the lengths of strings.
-func (s *selection) measureBytes() error {
-	b := binaryOf(s.arr, s.n.width)
+func (s *selection) measureBytes(length func(row int) int) error {
 	s.bytes = make([]int64, s.pieces())
 	for i := range s.bytes {
 		for _, row := range s.piece(i) {
 			if s.nulls[i] == 0 || !s.null(row) {
-				from, to := b.span(int(row))
-				s.bytes[i] += int64(to - from)
+				s.bytes[i] += int64(length(int(row)))
 			}
 		}
-		if s.n.width == 4 && s.bytes[i] > math.MaxInt32 {
+		if (s.n.width == 4 || s.n.shape == shapeView) && s.bytes[i] > math.MaxInt32 {
 			return fmt.Errorf("columns: %s: %d bytes of strings need 64-bit offsets", s.n.path, s.bytes[i])
 		}
 	}
@@ -245,10 +289,23 @@ func (s *selection) items() (items []int32, bounds []int, err error) {
 		}
 		return items, bounds, nil
 	}
+	if s.n.shape == shapeRuns {
+		index := runsOf(s.arr.(*array.RunEndEncoded))
+		for i := range s.pieces() {
+			for k, row := range s.piece(i) {
+				if k == 0 || index[row] != items[len(items)-1] {
+					items, s.ends = append(items, index[row]), append(s.ends, 0)
+				}
+				s.ends[len(s.ends)-1] = int32(k + 1)
+			}
+			bounds = append(bounds, len(items))
+		}
+		return items, bounds, nil
+	}
 	for i := range s.pieces() {
 		base := len(items)
 		for _, row := range s.piece(i) {
-			if s.n.shape == shapeList && s.null(row) {
+			if s.n.shape != shapeFixedList && s.null(row) {
 				continue
 			}
 			from, to := listSpan(s.n, s.arr, int(row))
@@ -264,12 +321,25 @@ func (s *selection) items() (items []int32, bounds []int, err error) {
 	return items, bounds, nil
 }
 
+// fits reports whether a piece has no more elements anywhere than a chunk may have.
+func (s *selection) fits(i int) bool {
+	if uint64(s.length(i)) > s.n.maxElements() {
+		return false
+	}
+	for _, k := range s.kids {
+		if !k.fits(i) {
+			return false
+		}
+	}
+	return true
+}
+
 func padded(n int64) int64 { return (n + 7) &^ 7 }
 
 // lengths returns the lengths in bytes of the node's buffers for a piece, in order.
 func (s *selection) lengths(i int) (ls [3]int64) {
 	n := int64(s.length(i))
-	if s.nulls[i] > 0 && s.n.shape != shapeNull {
+	if s.nulls[i] > 0 && s.n.shape.valid() {
 		ls[0] = (n + 7) / 8
 	}
 	w := int64(s.n.width)
@@ -282,6 +352,16 @@ func (s *selection) lengths(i int) (ls [3]int64) {
 		ls[1], ls[2] = (n+1)*w, s.bytes[i]
 	case shapeList:
 		ls[1] = (n + 1) * w
+	case shapeView:
+		ls[1], ls[2] = n*w, s.bytes[i]
+	case shapeListView:
+		ls[1], ls[2] = n*w, n*w
+	case shapeRuns:
+		ls[0] = int64(s.kids[0].length(i)) * w
+	case shapeSparse:
+		ls[0] = n
+	case shapeDense:
+		ls[0], ls[1] = n, 4*n
 	}
 	return ls
 }
@@ -343,7 +423,7 @@ func (w *blockWriter) node(s *selection, i int) {
 		bits := k == 0 || s.n.shape == shapeBool // of which only ones are written
 		bufs[k] = w.buffer(ls[k], bits)
 	}
-	if len(bufs[0]) > 0 {
+	if len(bufs[0]) > 0 && s.n.shape.valid() {
 		for k, row := range s.piece(i) {
 			if !s.null(row) {
 				bufs[0][k>>3] |= 1 << (k & 7)

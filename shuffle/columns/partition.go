@@ -60,6 +60,11 @@ func group(part []uint32, parts int) *Partitioning {
 	return p
 }
 
+// InOrder is a partitioning into one partition, with the given rows in the given order. It serves to pick and to sort rows.
+func InOrder(rows []int32) *Partitioning {
+	return &Partitioning{order: rows, bounds: []int{0, len(rows)}}
+}
+
 // SplitAt cuts a batch of rows rows at the given positions, which must ascend and lie in [0, rows]:
 // partition 0 gets the rows before the first, partition len(at) those from the last on. It serves range
 // shuffles of sorted data.

@@ -25,6 +25,14 @@ func (c *Codec) Hash(batch arrow.RecordBatch) (shuffle.Hash, error) {
 	return sum, nil
 }
 
+// RowHashes returns the hash of every row; see [Codec.Hash].
+func (c *Codec) RowHashes(batch arrow.RecordBatch) ([]shuffle.Hash, error) {
+	if err := c.check(batch); err != nil {
+		return nil, err
+	}
+	return c.rowHashes(batch), nil
+}
+
 // rowHashes hashes every row: the hashes of its columns folded in order.
 func (c *Codec) rowHashes(batch arrow.RecordBatch) []shuffle.Hash {
 	rows := make([]shuffle.Hash, batch.NumRows())
@@ -84,13 +92,36 @@ func elementHashes(n *node, arr arrow.Array) elements {
 		for i := range hs {
 			hs[i] = hashBytes(b.at(i))
 		}
-	case shapeList, shapeFixedList:
+	case shapeList, shapeFixedList, shapeListView:
 		for i := range hs {
+			if n.shape == shapeListView && arr.IsNull(i) {
+				continue
+			}
 			from, to := listSpan(n, arr, i)
 			hs[i] = hashInt(uint64(to - from))
 			for k := from; k < to; k++ {
 				hs[i] = fold(hs[i], kids[0].at(k))
 			}
+		}
+	case shapeView:
+		v := viewsOf(arr)
+		for i := range hs {
+			if !arr.IsNull(i) {
+				hs[i] = hashBytes(v.at(i))
+			}
+		}
+	case shapeRuns:
+		for i, v := range runsOf(arr.(*array.RunEndEncoded)) {
+			hs[i] = kids[0].at(int(v))
+		}
+	case shapeSparse, shapeDense:
+		codes, offsets := codesOf(arr)
+		for i, code := range codes {
+			at := i
+			if offsets != nil {
+				at = int(offsets[i])
+			}
+			hs[i] = fold(hashInt(uint64(code)), kids[n.child[code]].at(at))
 		}
 	case shapeStruct:
 		for _, kid := range kids {
@@ -106,7 +137,7 @@ func elementHashes(n *node, arr arrow.Array) elements {
 			}
 		}
 	}
-	if arr.NullN() > 0 {
+	if n.shape.valid() && arr.NullN() > 0 {
 		valid, off := arr.NullBitmapBytes(), arr.Data().Offset()
 		for i := range hs {
 			if !bit(valid, off+i) {

@@ -107,7 +107,7 @@ func (r *blockReader) node(n *node, want uint64) *array.Data {
 	le := binary.LittleEndian
 	length, nulls := le.Uint64(r.b[r.nodes:]), le.Uint64(r.b[r.nodes+8:])
 	r.nodes += 16
-	if length != want || length > math.MaxInt32 || nulls > length || n.whole && nulls > 0 {
+	if length != want || length > n.maxElements() || nulls > length || n.whole && nulls > 0 {
 		r.fail("%s has %d elements and %d nulls, should have %d", n.path, length, nulls, want)
 	}
 	if r.err != nil {
@@ -123,17 +123,18 @@ func (r *blockReader) node(n *node, want uint64) *array.Data {
 			}
 		}
 	}()
-	if n.shape != shapeNull {
+	if n.shape.valid() {
 		if nulls == 0 {
 			bufs[0] = r.buffer(true, 0)
 		} else if bufs[0] = r.buffer(true, bitmap); bufs[0] != nil &&
 			rows-bitutil.CountSetBits(bufs[0].Bytes(), 0, rows) != int(nulls) {
 			r.fail("%s has other nulls than it says", n.path)
 		}
-	} else if nulls != length {
+	} else if n.shape == shapeNull && nulls != length || n.shape != shapeNull && nulls != 0 {
 		r.fail("%s has %d nulls of %d", n.path, nulls, length)
 	}
-	kid := uint64(0) // elements of a list's child
+	kid := uint64(0)    // elements of a list's child
+	var counts []uint64 // elements of each child of a dense union
 	w := int64(n.width)
 	switch n.shape {
 	case shapeBool:
@@ -151,11 +152,29 @@ func (r *blockReader) node(n *node, want uint64) *array.Data {
 		kid = r.offsets(n, bufs[1], rows)
 	case shapeFixedList:
 		kid = length * uint64(w)
+	case shapeView:
+		bufs[1] = r.buffer(false, int64(rows)*w)
+		bufs[2] = r.buffer(false, -1)
+		r.views(n, bufs, rows)
+	case shapeListView:
+		bufs[1] = r.buffer(false, int64(rows)*w)
+		bufs[2] = r.buffer(false, int64(rows)*w)
+		kid = r.spans(n, bufs, rows)
+	case shapeRuns:
+		bufs[0] = r.buffer(false, -1)
+		kid = r.runs(n, bufs[0], rows)
+	case shapeSparse, shapeDense:
+		bufs[0] = r.buffer(false, int64(rows))
+		if n.shape == shapeDense {
+			bufs[1] = r.buffer(false, 4*int64(rows))
+		}
+		counts = r.codes(n, bufs, rows)
+		kid = length
 	}
 	if r.err != nil {
 		return nil
 	}
-	return r.finish(n, rows, int(nulls), bufs, kid)
+	return r.finish(n, rows, int(nulls), bufs, kid, counts)
 }
 
 // offsets checks that offsets start at 0 and do not descend, and returns the last.
@@ -178,8 +197,115 @@ func (r *blockReader) offsets(n *node, buf *memory.Buffer, rows int) uint64 {
 	return uint64(last)
 }
 
+// views checks the headers of views: their bytes lie one after another in the data, and what is short is inside.
+func (r *blockReader) views(n *node, bufs []*memory.Buffer, rows int) {
+	if r.err != nil {
+		return
+	}
+	le := binary.LittleEndian
+	headers, data := bufs[1].Bytes(), bufs[2].Bytes()
+	at := 0
+	for i := range rows {
+		h := headers[16*i : 16*i+16]
+		size := int(int32(le.Uint32(h)))
+		switch {
+		case size < 0:
+			r.fail("%s has a value of %d bytes", n.path, size)
+		case size <= 12:
+			if !zeros(h[4+size:]) {
+				r.fail("%s has a value with more bytes than it says", n.path)
+			}
+		case le.Uint32(h[8:]) != 0 || int(le.Uint32(h[12:])) != at || size > len(data)-at || string(h[4:8]) != string(data[at:at+4]):
+			r.fail("%s has a value that is not in its place", n.path)
+		default:
+			at += size
+		}
+		if r.err != nil {
+			return
+		}
+	}
+	if at != len(data) {
+		r.fail("%s has %d bytes, its values take %d", n.path, len(data), at)
+	}
+}
+
+func zeros(b []byte) bool {
+	for _, v := range b {
+		if v != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// spans checks that the lists of a view lie one after another, and returns the number of items.
+func (r *blockReader) spans(n *node, bufs []*memory.Buffer, rows int) uint64 {
+	if r.err != nil {
+		return 0
+	}
+	at := 0
+	for i := range rows {
+		from, size := offsetAt(bufs[1].Bytes(), n.width, i), offsetAt(bufs[2].Bytes(), n.width, i)
+		if from != at || size < 0 || size > math.MaxInt32-at {
+			r.fail("%s has a list that is not in its place", n.path)
+			return 0
+		}
+		at += size
+	}
+	return uint64(at)
+}
+
+// runs checks that run ends ascend to the number of rows, and returns the number of runs.
+func (r *blockReader) runs(n *node, ends *memory.Buffer, rows int) uint64 {
+	if r.err != nil {
+		return 0
+	}
+	b, last := ends.Bytes(), 0
+	if len(b)%n.width != 0 {
+		r.fail("%s has %d bytes of run ends", n.path, len(b))
+		return 0
+	}
+	for i := range len(b) / n.width {
+		end := runEnd(b, n.width, i)
+		if end <= last {
+			r.fail("%s has run ends that do not ascend", n.path)
+			return 0
+		}
+		last = end
+	}
+	if last != rows {
+		r.fail("%s has runs of %d elements, should have %d", n.path, last, rows)
+	}
+	return uint64(len(b) / n.width)
+}
+
+// codes checks the type codes of a union, and the offsets of a dense one, for which it returns the number of elements of
+// each child.
+func (r *blockReader) codes(n *node, bufs []*memory.Buffer, rows int) []uint64 {
+	if r.err != nil {
+		return nil
+	}
+	counts := make([]uint64, len(n.kids))
+	for i, code := range bufs[0].Bytes() {
+		if int(code) >= len(n.child) || n.child[code] < 0 {
+			r.fail("%s has the type code %d, which is not one of its type", n.path, int8(code))
+			return nil
+		}
+		kid := n.child[code]
+		if n.shape == shapeDense && uint64(offsetAt(bufs[1].Bytes(), 4, i)) != counts[kid] {
+			r.fail("%s has a value that is not in its place", n.path)
+			return nil
+		}
+		counts[kid]++
+	}
+	if n.shape == shapeSparse {
+		return nil
+	}
+	return counts
+}
+
 // finish reads the children and makes the array data.
-func (r *blockReader) finish(n *node, rows, nulls int, bufs []*memory.Buffer, kid uint64) *array.Data {
+func (r *blockReader) finish(n *node, rows, nulls int, bufs []*memory.Buffer, kid uint64, counts []uint64) *array.Data {
 	dtype := n.dtype
 	if n.outer != nil {
 		dtype = n.outer
@@ -197,14 +323,25 @@ func (r *blockReader) finish(n *node, rows, nulls int, bufs []*memory.Buffer, ki
 		// The number of values is the values' own; the indices are compared with it.
 		kid = binary.LittleEndian.Uint64(r.b[r.nodes:])
 	}
-	for _, k := range n.kids {
+	for i, k := range n.kids {
+		if counts != nil {
+			kid = counts[i]
+		}
 		data := r.node(k, kid)
 		if data == nil {
 			return nil
 		}
 		kids = append(kids, data)
 	}
-	if n.shape != shapeDict {
+	switch n.shape {
+	case shapeDict:
+	case shapeRuns:
+		ends := array.NewData(n.dtype.(*arrow.RunEndEncodedType).RunEnds(), bufs[0].Len()/n.width, []*memory.Buffer{nil, bufs[0]}, nil, 0, 0)
+		kids = append([]arrow.ArrayData{ends}, kids...)
+		return array.NewData(dtype, rows, []*memory.Buffer{nil}, kids, 0, 0)
+	case shapeSparse, shapeDense:
+		return array.NewData(dtype, rows, append([]*memory.Buffer{nil}, bufs...), kids, 0, 0)
+	default:
 		return array.NewData(dtype, rows, bufs, kids, nulls, 0)
 	}
 	if !indicesBelow(bufs, n.width, rows, kid) {
@@ -234,43 +371,4 @@ func indicesBelow(bufs []*memory.Buffer, width, rows int, values uint64) bool {
 		}
 	}
 	return true
-}
-
-// Concat joins batches into one, in order, with memory from alloc. Without batches, or rows, it is empty. The
-// batches stay the caller's.
-func (c *Codec) Concat(batches []arrow.RecordBatch, alloc memory.Allocator) (arrow.RecordBatch, error) {
-	for _, b := range batches {
-		if err := c.check(b); err != nil {
-			return nil, err
-		}
-	}
-	full := slices.DeleteFunc(slices.Clone(batches), func(b arrow.RecordBatch) bool { return b.NumRows() == 0 })
-	rows := int64(0)
-	for _, b := range full {
-		rows += b.NumRows()
-	}
-	cols := make([]arrow.Array, 0, len(c.columns))
-	defer func() {
-		for _, col := range cols {
-			col.Release()
-		}
-	}()
-	for i, f := range c.schema.Fields() {
-		if len(full) == 0 {
-			b := array.NewBuilder(alloc, f.Type)
-			cols = append(cols, b.NewArray())
-			b.Release()
-			continue
-		}
-		arrs := make([]arrow.Array, len(full))
-		for k, b := range full {
-			arrs[k] = b.Column(i)
-		}
-		col, err := array.Concatenate(arrs, alloc)
-		if err != nil {
-			return nil, fmt.Errorf("columns: concatenate column %s: %w", f.Name, err)
-		}
-		cols = append(cols, col)
-	}
-	return array.NewRecordBatch(c.schema, cols, rows), nil
 }

@@ -1,4 +1,4 @@
-package dedup
+package runfolder
 
 import (
 	"bufio"
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// peakMemory returns the largest resident set of this process so far, in bytes.
-func peakMemory() int64 {
+// PeakMemory returns the largest resident set of this process so far, in bytes.
+func PeakMemory() int64 {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {
 		return 0

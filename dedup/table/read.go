@@ -1,0 +1,180 @@
+package table
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+)
+
+// maxBatchRows bounds the rows of a batch, whatever they hold.
+const maxBatchRows = 256 << 10
+
+// readSplit reads the rows of a split in order, in batches of about target bytes. cols are the columns wanted, ascending, or nil
+// for all. The batch is do's until it returns; at says which file and row it begins with.
+func (r *run) readSplit(ctx context.Context, sp corpus.Split, cols []int, target int64, do func(at place, b arrow.RecordBatch) error) error {
+	for i := sp.First; i <= sp.Last; i++ {
+		if err := r.set.Changed(ctx, i); err != nil {
+			return err
+		}
+		if err := r.readFile(ctx, i, sp, cols, target, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place is a row of the input.
+type place struct {
+	file int
+	row  int64
+}
+
+func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, target int64, do func(place, arrow.RecordBatch) error) error {
+	t, err := r.set.OpenTable(ctx, i)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	meta := t.Metadata()
+	end := sp.EndGroup
+	if end == 0 {
+		end = meta.NumRowGroups()
+	}
+	if end > meta.NumRowGroups() {
+		return fmt.Errorf("%s changed during the run: its row groups are others; start again with --restart", r.set.Files[i].Name)
+	}
+	var fr *pqarrow.FileReader
+	if err := t.Guard(-1, func() (err error) { fr, err = openReader(t); return err }); err != nil {
+		return err
+	}
+	row := int64(0)
+	for g := range end {
+		n := meta.RowGroup(g).NumRows()
+		if g >= sp.FirstGroup && n > 0 {
+			gr := groupReader{r: r, t: t, group: g, cols: cols}
+			if err := gr.read(ctx, fr, place{i, row}, n, target, do); err != nil {
+				return err
+			}
+		}
+		row += n
+	}
+	return nil
+}
+
+// groupReader reads a row group.
+type groupReader struct {
+	r     *run
+	t     *corpus.Table
+	group int
+	cols  []int
+}
+
+func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place, rows, target int64, do func(place, arrow.RecordBatch) error) error {
+	schema := g.r.layout.schema
+	var leaves []int
+	fields := schema.Fields()
+	if g.cols != nil {
+		fields = nil
+		for _, c := range g.cols {
+			fields = append(fields, schema.Field(c))
+			leaves = appendLeaves(leaves, &fr.Manifest.Fields[c])
+		}
+	} else {
+		for c := range fr.Manifest.Fields {
+			leaves = appendLeaves(leaves, &fr.Manifest.Fields[c])
+		}
+	}
+	var readers []*pqarrow.ColumnReader
+	defer func() {
+		for _, c := range readers {
+			c.Release()
+		}
+	}()
+	err := g.t.Guard(g.group, func() (err error) {
+		readers, _, err = fr.GetFieldReaders(ctx, leaves, []int{g.group})
+		if err == nil && len(readers) != len(fields) {
+			err = fmt.Errorf("it has %d columns, its schema %d", len(readers), len(fields))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	wanted := arrow.NewSchema(fields, nil)
+	// What the rows take is known only afterwards: values in dictionaries are larger than their pages. So the first batches
+	// are small, and each says how large the next may be.
+	n := min(rows, 512)
+	for done := int64(0); done < rows; {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		n = min(n, rows-done)
+		batch, err := g.batch(readers, wanted, n)
+		if err != nil {
+			return err
+		}
+		size := int64(1)
+		for _, c := range batch.Columns() {
+			size += int64(c.Data().SizeInBytes())
+		}
+		err = do(place{at.file, at.row + done}, batch)
+		batch.Release()
+		if err != nil {
+			return err
+		}
+		done += n
+		n = min(max(1, n*target/size), 8*n, maxBatchRows)
+	}
+	return nil
+}
+
+// batch reads the next n rows.
+func (g *groupReader) batch(readers []*pqarrow.ColumnReader, schema *arrow.Schema, n int64) (batch arrow.RecordBatch, err error) {
+	cols := make([]arrow.Array, 0, len(readers))
+	defer func() {
+		for _, c := range cols {
+			c.Release()
+		}
+	}()
+	err = g.t.Guard(g.group, func() error {
+		for i, reader := range readers {
+			chunked, err := reader.NextBatch(n)
+			if err != nil {
+				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
+			}
+			if chunked == nil || int64(chunked.Len()) != n {
+				return fmt.Errorf("column %q ends too early", schema.Field(i).Name)
+			}
+			// The reader keeps what it returns until it is asked again.
+			col := chunked.Chunk(0)
+			if len(chunked.Chunks()) == 1 {
+				col.Retain()
+			} else if col, err = array.Concatenate(chunked.Chunks(), memory.DefaultAllocator); err != nil {
+				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
+			}
+			cols = append(cols, col)
+			if want := schema.Field(i).Type; !arrow.TypeEqual(col.DataType(), want) {
+				return fmt.Errorf("column %q has values of type %s, should have %s", schema.Field(i).Name, col.DataType(), want)
+			}
+		}
+		batch = array.NewRecordBatch(schema, cols, n)
+		return nil
+	})
+	return batch, err
+}
+
+func appendLeaves(leaves []int, f *pqarrow.SchemaField) []int {
+	if f.IsLeaf() {
+		return append(leaves, f.ColIndex)
+	}
+	for i := range f.Children {
+		leaves = appendLeaves(leaves, &f.Children[i])
+	}
+	return leaves
+}
