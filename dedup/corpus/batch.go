@@ -1,10 +1,6 @@
 package corpus
 
-import (
-	"math"
-
-	"github.com/dovetail-dedup/dovetail/mem"
-)
+import "github.com/dovetail-dedup/dovetail/mem"
 
 // Batch is a run of documents in the order of their ordinals. Its columns have the same number of rows.
 type Batch struct {
@@ -98,17 +94,4 @@ func (m *batchMaker) release() {
 	m.text.release()
 	m.strs.release()
 	m.ord, m.keep, m.ints = nil, nil, nil
-}
-
-// keepKey maps a number to an integer that sorts like it; NaN and, by being what null gets, nothing else
-// maps to 0.
-func keepKey(f float64) uint64 {
-	if f != f {
-		return 0
-	}
-	bits := math.Float64bits(f + 0) // -0 becomes 0
-	if bits>>63 != 0 {
-		return ^bits
-	}
-	return bits | 1<<63
 }

@@ -14,10 +14,9 @@ import (
 
 // inspect looks at each file: its fingerprint, for Parquet its columns and rows, and the kind of its ids.
 func (s *Set) inspect(ctx context.Context) error {
-	kinds := make([]IDKind, len(s.Files))
-	err := inParallel(ctx, s.Options.Workers, len(s.Files), func(ctx context.Context, i int) error {
-		kind, err := s.inspectFile(ctx, i)
-		kinds[i] = kind
+	found := make([]parquetColumns, len(s.Files))
+	err := inParallel(ctx, s.Options.Workers, len(s.Files), func(ctx context.Context, i int) (err error) {
+		found[i], err = s.inspectFile(ctx, i)
 		return err
 	})
 	if err != nil {
@@ -26,22 +25,37 @@ func (s *Set) inspect(ctx context.Context) error {
 	if s.Format == JSONL {
 		return s.sniff(ctx)
 	}
-	for i, kind := range kinds {
-		if s.IDKind == NoIDs {
-			s.IDKind = kind
-		}
-		if kind != s.IDKind && kind != NoIDs {
-			return fault(s.Files[i].Name, ErrColumn, place{}, idKindError(s, kind))
+	for i := range found {
+		if err := s.agree(i, found[i]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Set) inspectFile(ctx context.Context, i int) (kind IDKind, err error) {
+// agree makes the kinds of ids and keep values those of one more file.
+func (s *Set) agree(i int, c parquetColumns) error {
+	if s.IDKind == NoIDs {
+		s.IDKind = c.idKind
+	}
+	if c.idKind != s.IDKind && c.idKind != NoIDs {
+		return fault(s.Files[i].Name, ErrColumn, place{}, idKindError(s, c.idKind))
+	}
+	kept, ok := s.Keep.with(c.kept)
+	if !ok {
+		return fault(s.Files[i].Name, ErrColumn, place{}, fmt.Errorf(
+			"column %q holds values of type %s, that of other files %s, which do not compare; make them one type",
+			s.Options.KeepField, c.kept.Class, s.Keep.Class))
+	}
+	s.Keep = kept
+	return nil
+}
+
+func (s *Set) inspectFile(ctx context.Context, i int) (c parquetColumns, err error) {
 	f := &s.Files[i]
 	src, err := s.open(ctx, i)
 	if err != nil {
-		return NoIDs, err
+		return c, err
 	}
 	defer func() { err = firstError(err, src.Close()) }()
 	f.Work = f.Size
@@ -53,15 +67,15 @@ func (s *Set) inspectFile(ctx context.Context, i int) (kind IDKind, err error) {
 	case f.Format == Parquet:
 		p, err := readFooter(src, s.Options)
 		if err != nil {
-			return NoIDs, err
+			return c, err
 		}
-		f.Rows, f.Work, kind = p.meta.GetNumRows(), 0, p.columns.idKind
+		f.Rows, f.Work, c = p.meta.GetNumRows(), 0, p.columns
 		for g := range p.meta.NumRowGroups() {
 			f.Work += p.groupWork(g)
 		}
 	}
 	f.Footer, err = fingerprint(src, f.Format)
-	return kind, err
+	return c, err
 }
 
 // compressedWork is the ratio of text that is assumed of compressed JSON Lines.

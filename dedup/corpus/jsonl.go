@@ -214,15 +214,18 @@ func (d *jsonDoc) keepValue() (uint64, error) {
 		return 0, nil
 	case jsonBool:
 		if v.raw[0] == 't' {
-			return keepKey(1), nil
+			return numberKeyInt(1), nil
 		}
-		return keepKey(0), nil
+		return numberKeyInt(0), nil
 	case jsonNumber:
+		if n, err := strconv.ParseInt(string(v.raw), 10, 64); err == nil {
+			return numberKeyInt(n), nil
+		}
 		f, err := strconv.ParseFloat(string(v.raw), 64)
 		if err != nil && !math.IsInf(f, 0) {
 			return 0, err
 		}
-		return keepKey(f), nil
+		return numberKey(f), nil
 	default:
 		return 0, fmt.Errorf("field %q is %s, to compare documents by it it must be a number", d.keep.name, v.kind)
 	}

@@ -16,8 +16,8 @@ import (
 func TestJSONLDocuments(t *testing.T) {
 	lines := "\xef\xbb\xbf{\"text\":\"one\",\"id\":7,\"n\":1}\r\n\n \t\r\n{\"id\":-8,\"n\":null}\n{\"text\":null,\"id\":9,\"n\":true}\n{\"text\":\"\\u00e9\",\"id\":10,\"n\":-1e999}"
 	want := []row{
-		{Ord: 0, Text: "one", Int: 7, Keep: keepKey(1)}, {Ord: 3, Null: true, Int: -8}, {Ord: 4, Null: true, Int: 9, Keep: keepKey(1)},
-		{Ord: 5, Text: "é", Int: 10, Keep: keepKey(math.Inf(-1))},
+		{Ord: 0, Text: "one", Int: 7, Keep: numberKey(1)}, {Ord: 3, Null: true, Int: -8}, {Ord: 4, Null: true, Int: 9, Keep: numberKey(1)},
+		{Ord: 5, Text: "é", Int: 10, Keep: numberKey(math.Inf(-1))},
 	}
 	fsys := newMemFS(map[string]string{
 		"a.jsonl": lines, "b.json.gz": gzipped(t, lines), "c.ndjson.gz": gzipped(t, lines[:33], "", lines[33:]), "d.jsonl.zst": zstded(t, lines[:33], "", lines[33:]),

@@ -1,7 +1,6 @@
 package corpus
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -166,73 +165,6 @@ func (c *cursor[T]) nextValue() (v T, null bool, err error) {
 		c.advance()
 	}
 	return v, null, err
-}
-
-// numbers returns a function that yields the keep key of one row after the other.
-func numbers(c *chunk) (func() (uint64, error), error) {
-	col := c.Descriptor()
-	scale, err := numberScale(col)
-	if err != nil {
-		return nil, err
-	}
-	unsigned := false
-	if t, ok := col.LogicalType().(schema.IntLogicalType); ok {
-		unsigned = !t.IsSigned()
-	}
-	switch r := c.ColumnChunkReader.(type) {
-	case *file.BooleanColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(b bool) float64 {
-			if b {
-				return 1
-			}
-			return 0
-		}), nil
-	case *file.Int32ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v int32) float64 {
-			if unsigned {
-				return float64(uint32(v))
-			}
-			return float64(v) * scale
-		}), nil
-	case *file.Int64ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v int64) float64 {
-			if unsigned {
-				return float64(uint64(v))
-			}
-			return float64(v) * scale
-		}), nil
-	case *file.Float32ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v float32) float64 { return float64(v) }), nil
-	case *file.Float64ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v float64) float64 { return v }), nil
-	case *file.Int96ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), int96Micros), nil
-	case *file.FixedLenByteArrayColumnChunkReader:
-		f := bytesNumber(col, scale)
-		return keys(newCursor(c, r.ReadBatchInPage), func(v parquet.FixedLenByteArray) float64 { return f(v) }), nil
-	case *file.ByteArrayColumnChunkReader:
-		f := bytesNumber(col, scale)
-		return keys(newCursor(c, r.ReadBatchInPage), func(v parquet.ByteArray) float64 { return f(v) }), nil
-	}
-	return nil, fmt.Errorf("column %q cannot be read as numbers", col.Path())
-}
-
-func keys[T any](c *cursor[T], number func(T) float64) func() (uint64, error) {
-	return func() (uint64, error) {
-		v, null, err := c.nextValue()
-		if null || err != nil {
-			return 0, err
-		}
-		return keepKey(number(v)), nil
-	}
-}
-
-// int96Micros converts the timestamps of old writers, a Julian day and nanoseconds within it.
-func int96Micros(v parquet.Int96) float64 {
-	const unixEpoch = 2440588
-	nanos := int64(binary.LittleEndian.Uint64(v[:8]))
-	day := int64(int32(binary.LittleEndian.Uint32(v[8:])))
-	return float64(day-unixEpoch)*24*3600*1e6 + float64(nanos)/1e3
 }
 
 var errNullID = errors.New("its id is null")

@@ -138,6 +138,7 @@ func (p *parquetFile) groupWork(group int) int64 {
 type parquetReader struct {
 	*parquetFile
 	file  int
+	kept  KeepKind // of the set
 	o     ReadOptions
 	rows  rowSelector
 	group int // the next row group to open
@@ -158,7 +159,7 @@ func (s *Set) openParquet(
 	if err != nil {
 		return nil, firstError(err, src.Close())
 	}
-	r := &parquetReader{parquetFile: p, file: i, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
+	r := &parquetReader{parquetFile: p, file: i, kept: s.Keep, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
 	if r.end == 0 {
 		r.end = p.meta.NumRowGroups()
 	}

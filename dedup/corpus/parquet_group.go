@@ -41,7 +41,7 @@ func (g *groupReader) open(m *batchMaker) error {
 			if err != nil {
 				return err
 			}
-			if g.keep, err = numbers(c); err != nil {
+			if g.keep, err = numbers(c, g.kept); err != nil {
 				return err
 			}
 		}

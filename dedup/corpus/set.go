@@ -99,8 +99,10 @@ type Set struct {
 	Format  Format  `json:"format"`
 	Options Options `json:"options"`
 	IDKind  IDKind  `json:"id_kind,omitempty"` // NoIDs unless Options.IDField is set and there is a document
-	Files   []File  `json:"files"`
-	Aliases []Alias `json:"aliases,omitempty"` // names left out because they are other names of a file in Files
+	// Keep says how values of Options.KeepField become keys. It means nothing for JSON Lines.
+	Keep    KeepKind `json:"keep,omitzero"`
+	Files   []File   `json:"files"`
+	Aliases []Alias  `json:"aliases,omitempty"` // names left out because they are other names of a file in Files
 	// Warnings are what the user should be told though it is no error, one line each.
 	Warnings []string `json:"warnings,omitempty"`
 }
