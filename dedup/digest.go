@@ -22,7 +22,7 @@ import (
 //
 //	id, verdict (0 kept, 1 removed), kept_id, cluster_id, intersection, union, content hash
 //
-// where an id is a tag byte (0 generated, 1 int64, 2 string), its length for a string, and its bytes; the numbers are
+// where an id is a tag byte (0 generated, 1 integer, 2 bytes), its length for one of bytes, and its bytes; the numbers are
 // uint64; the content hash is that of the raw text for a kept document and zero for a removed one; all
 // little-endian. A document that is in no cluster of two is its own kept_id and cluster_id. The zero value is the
 // digest of no documents.
@@ -47,12 +47,12 @@ type docID struct {
 }
 
 func (d docID) append(dst []byte) []byte {
-	switch d.kind {
-	case corpus.StringIDs:
+	switch {
+	case d.kind.Bytes():
 		dst = append(dst, 2)
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(len(d.str)))
 		return append(dst, d.str...)
-	case corpus.IntIDs:
+	case d.kind.Ints():
 		dst = append(dst, 1)
 	default:
 		dst = append(dst, 0)

@@ -57,7 +57,7 @@ func newMemberFile(out *executor.Attempt, name string, kind corpus.IDKind) (*mem
 	for _, c := range memberColumns {
 		cols = append(cols, colfile.Column{Name: c, Kind: colfile.Uint64})
 	}
-	if kind == corpus.StringIDs {
+	if kind.Bytes() {
 		cols = append(cols, colfile.Column{Name: "kept_sid", Kind: colfile.Bytes})
 	}
 	return &memberFile{file: f, w: colfile.NewWriter(f, cols), kind: kind, cols: make([][]uint64, len(memberColumns))}, nil
@@ -67,7 +67,7 @@ func (f *memberFile) add(m member) error {
 	for i, w := range m.words() {
 		f.cols[i] = append(f.cols[i], w)
 	}
-	if f.kind == corpus.StringIDs {
+	if f.kind.Bytes() {
 		f.strs = append(f.strs, []byte(m.keptID.str))
 	}
 	if len(f.cols[0]) == rowsPerBlock {
@@ -82,7 +82,7 @@ func (f *memberFile) flush() error {
 		f.data = append(f.data, colfile.Data{Uint64: c})
 		f.cols[i] = c[:0]
 	}
-	if f.kind == corpus.StringIDs {
+	if f.kind.Bytes() {
 		f.data = append(f.data, colfile.Data{Bytes: f.strs})
 		f.strs = f.strs[:0]
 	}
@@ -112,7 +112,7 @@ func (r *run) eachMember(file string, f func(member) error) (err error) {
 			cols = append(cols, c.u64(name))
 		}
 		var strs [][]byte
-		if r.set.IDKind == corpus.StringIDs {
+		if r.set.IDKind.Bytes() {
 			strs = c.blobs("kept_sid")
 		}
 		if c.err != nil {

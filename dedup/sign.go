@@ -77,10 +77,10 @@ func (r *run) signColumns() []colfile.Column {
 		add(colfile.Uint64, "keep")
 	}
 	add(colfile.Uint64, "chars", "bytes")
-	switch r.set.IDKind {
-	case corpus.IntIDs:
+	switch kind := r.set.IDKind; {
+	case kind.Ints():
 		add(colfile.Uint64, "id")
-	case corpus.StringIDs:
+	case kind.Bytes():
 		add(colfile.Bytes, "sid")
 	}
 	for b := range r.spec.NumBands {
@@ -217,14 +217,14 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 	}
 	column(chars)
 	column(bytes)
-	switch a.set.IDKind {
-	case corpus.IntIDs:
+	switch kind := a.set.IDKind; {
+	case kind.Ints():
 		ids := make([]uint64, rows)
 		for i, id := range b.IDs.Int {
 			ids[i] = uint64(id)
 		}
 		column(ids)
-	case corpus.StringIDs:
+	case kind.Bytes():
 		ids := make([][]byte, rows)
 		for i := range ids {
 			ids[i] = b.IDs.String.At(i)

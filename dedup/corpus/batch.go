@@ -18,8 +18,8 @@ type Batch struct {
 // IDs is a column of document ids of one kind.
 type IDs struct {
 	Kind   IDKind
-	Int    []int64     // for IntIDs
-	String mem.Strings // for StringIDs
+	Int    []int64     // for IntIDs, and for UintIDs their bits
+	String mem.Strings // for all others
 }
 
 // Release gives back the memory of the batch. It may be called again and on nil.
@@ -80,7 +80,7 @@ func (m *batchMaker) finish() (*Batch, error) {
 	}
 	if m.columns&ColumnID != 0 {
 		b.IDs = &IDs{Kind: m.idKind}
-		if m.idKind == IntIDs {
+		if m.idKind.Ints() {
 			b.IDs.Int, m.ints = m.ints, nil
 		} else if b.IDs.String, err = m.strs.finish(); err != nil {
 			b.Release()

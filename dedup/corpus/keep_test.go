@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/parquet"
@@ -29,15 +30,23 @@ func someInts(rnd *rand.Rand) []int64 {
 
 func checkOrder(t *testing.T, all []keyed) {
 	t.Helper()
-	for _, a := range all {
-		if a.key == 0 {
-			t.Fatalf("%v has the key of null", a.value)
+	slices.SortFunc(all, func(a, b keyed) int { return a.value.Cmp(b.value) })
+	lastExact := keyed{value: new(big.Rat)}
+	for i, b := range all {
+		if b.key == 0 {
+			t.Fatalf("%v has the key of null", b.value)
 		}
-		for _, b := range all {
-			switch c := a.value.Cmp(b.value); {
-			case c < 0 && a.key > b.key, c == 0 && a.key != b.key, c < 0 && a.key == b.key && a.exact && b.exact:
-				t.Fatalf("%v has key %x, %v has %x", a.value.RatString(), a.key, b.value.RatString(), b.key)
+		if i == 0 {
+			continue
+		}
+		if a := all[i-1]; a.key > b.key || a.value.Cmp(b.value) == 0 && a.key != b.key {
+			t.Fatalf("%v has key %x, %v has %x", a.value, a.key, b.value, b.key)
+		}
+		if b.exact {
+			if a := lastExact; a.key == b.key && a.value.Cmp(b.value) != 0 {
+				t.Fatalf("%v and %v have key %x", a.value, b.value, b.key)
 			}
+			lastExact = b
 		}
 	}
 }

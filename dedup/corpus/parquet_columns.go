@@ -32,10 +32,7 @@ func findColumns(sc *schema.Schema, o Options) (parquetColumns, error) {
 		if c.id, err = findColumn(sc, o.IDField, "an id", isID); err != nil {
 			return c, err
 		}
-		c.idKind = IntIDs
-		if sc.Column(c.id).PhysicalType() == parquet.Types.ByteArray {
-			c.idKind = StringIDs
-		}
+		c.idKind = columnIDs(sc.Column(c.id))
 	}
 	return c, nil
 }
@@ -155,16 +152,45 @@ func isText(c *schema.Column) bool {
 	return true
 }
 
-func isID(c *schema.Column) bool {
+func isID(c *schema.Column) bool { return columnIDs(c) != NoIDs }
+
+// columnIDs returns the kind of the ids in a column, NoIDs if there can be none.
+func columnIDs(c *schema.Column) IDKind {
+	plain, unsigned, text, uuid := false, false, false, false
+	switch t := c.LogicalType().(type) {
+	case nil, schema.NoLogicalType, schema.UnknownLogicalType:
+		plain = true
+	case schema.IntLogicalType:
+		plain, unsigned = true, !t.IsSigned() && t.BitWidth() == 64
+	case schema.StringLogicalType, schema.EnumLogicalType, schema.JSONLogicalType:
+		text = true
+	case schema.UUIDLogicalType:
+		uuid = true
+	}
 	switch c.PhysicalType() {
 	case parquet.Types.Int32, parquet.Types.Int64:
-		switch c.LogicalType().(type) {
-		case nil, schema.NoLogicalType, schema.UnknownLogicalType, schema.IntLogicalType:
-			return true
+		switch {
+		case unsigned:
+			return UintIDs
+		case plain:
+			return IntIDs
 		}
-		return false
+	case parquet.Types.ByteArray:
+		switch {
+		case text:
+			return StringIDs
+		case isText(c):
+			return BinaryIDs
+		}
+	case parquet.Types.FixedLenByteArray:
+		switch {
+		case uuid && c.TypeLength() == 16:
+			return UUIDs
+		case plain && c.TypeLength() > 0:
+			return fixedIDs(c.TypeLength())
+		}
 	}
-	return isText(c)
+	return NoIDs
 }
 
 func isNumber(c *schema.Column) bool {

@@ -171,7 +171,7 @@ var errNullID = errors.New("its id is null")
 
 // integers returns a function that yields the integer id of one row after the other.
 func integers(c *chunk) (func() (int64, error), error) {
-	unsigned := false
+	unsigned := false // of 32 bits or fewer
 	if t, ok := c.Descriptor().LogicalType().(schema.IntLogicalType); ok {
 		unsigned = !t.IsSigned()
 	}
@@ -192,11 +192,8 @@ func integers(c *chunk) (func() (int64, error), error) {
 		cur := newCursor(c, r.ReadBatch)
 		return func() (int64, error) {
 			v, null, err := cur.nextValue()
-			switch {
-			case null:
+			if null {
 				err = errNullID
-			case unsigned && v < 0:
-				err = fmt.Errorf("its id %d is larger than a signed 64-bit integer", uint64(v))
 			}
 			return v, err
 		}, nil

@@ -21,7 +21,7 @@ type groupReader struct {
 	text   *cursor[parquet.ByteArray] // nil if not wanted, or without any value
 	keep   func() (uint64, error)
 	ints   func() (int64, error)
-	strs   *cursor[parquet.ByteArray]
+	strs   func() ([]byte, bool, error)
 }
 
 func (g *groupReader) open(m *batchMaker) error {
@@ -56,8 +56,8 @@ func (g *groupReader) open(m *batchMaker) error {
 	if err != nil {
 		return err
 	}
-	if m.idKind == StringIDs {
-		g.strs, err = byteCursor(c)
+	if m.idKind.Bytes() {
+		g.strs, err = byteStrings(c)
 	} else {
 		g.ints, err = integers(c)
 	}
@@ -79,6 +79,19 @@ func byteCursor(c *chunk) (*cursor[parquet.ByteArray], error) {
 		return nil, fmt.Errorf("column %q is not of bytes", c.Descriptor().Path())
 	}
 	return newCursor(c, r.ReadBatchInPage), nil
+}
+
+// byteStrings returns a function that yields the bytes of one row after the other.
+func byteStrings(c *chunk) (func() ([]byte, bool, error), error) {
+	if r, ok := c.ColumnChunkReader.(*file.FixedLenByteArrayColumnChunkReader); ok {
+		cur := newCursor(c, r.ReadBatchInPage)
+		return func() ([]byte, bool, error) { return cur.nextValue() }, nil
+	}
+	cur, err := byteCursor(c)
+	if err != nil {
+		return nil, err
+	}
+	return func() ([]byte, bool, error) { return cur.nextValue() }, nil
 }
 
 // fill adds rows until the batch has no room or the group ends.
@@ -154,7 +167,7 @@ func (g *groupReader) others(m *batchMaker, wanted bool) error {
 		}
 	}
 	if g.strs != nil {
-		id, null, err := g.strs.nextValue()
+		id, null, err := g.strs()
 		if err != nil {
 			return err
 		}

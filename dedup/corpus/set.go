@@ -1,7 +1,10 @@
 package corpus
 
 import (
+	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -85,12 +88,37 @@ type File struct {
 // IDKind is the type of the values of the id field.
 type IDKind string
 
-// The kinds of ids. A set has one of them.
+// The kinds of ids. A set has one of them, or "binary[N]" for byte strings of N bytes each. Integers of fewer
+// bits are of kind IntIDs, and byte strings that the file does not call text are BinaryIDs.
 const (
 	NoIDs     IDKind = ""
 	IntIDs    IDKind = "int64"
+	UintIDs   IDKind = "uint64"
 	StringIDs IDKind = "string"
+	BinaryIDs IDKind = "binary"
+	UUIDs     IDKind = "uuid" // 16 bytes each
 )
+
+// Ints reports whether ids are in IDs.Int.
+func (k IDKind) Ints() bool { return k == IntIDs || k == UintIDs }
+
+// Bytes reports whether ids are in IDs.String.
+func (k IDKind) Bytes() bool { return k != NoIDs && !k.Ints() }
+
+// Width returns the length that every id has; 0 stands for any.
+func (k IDKind) Width() int {
+	if k == UUIDs {
+		return 16
+	}
+	s, _ := strings.CutPrefix(string(k), "binary[")
+	n, err := strconv.Atoi(strings.TrimSuffix(s, "]"))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+func fixedIDs(width int) IDKind { return IDKind(fmt.Sprintf("binary[%d]", width)) }
 
 // Set is a resolved collection. It may be written as JSON and read back in another process, which then sets
 // FS before use.
