@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -186,5 +187,51 @@ func TestUnsuitableIDs(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Ids that documents share are noticed wherever the documents are, and the message does not depend on the way of running.
+func TestDuplicateIDs(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 6 {
+		var b strings.Builder
+		for row := range 200 {
+			id := fmt.Sprint("id", i*1000+row)
+			if i == 3 && row == 7 || i == 5 && row == 9 {
+				id = "id1004"
+			}
+			fmt.Fprintf(&b, "{\"id\":%q,\"text\":\"text %d of %d\"}\n", id, row, i)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.jsonl", i)), []byte(b.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := DefaultSpec()
+	s.IDField = "id"
+	out := filepath.Join(t.TempDir(), "out")
+	want := fmt.Sprintf(`id "id1004" is that of two documents, %s/1.jsonl:5 and %[1]s/3.jsonl:8, and 1 more documents have an id that another has`, dir)
+	for _, e := range []Exec{{Workers: 1}, {Workers: 3, Ranks: 2, SplitBytes: 500}, {}} {
+		_, err := Run(t.Context(), Options{Spec: s, Exec: e, Inputs: []string{dir}, Output: out})
+		if !errors.Is(err, ErrDuplicateIDs) || !strings.Contains(err.Error(), want+"; ") {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	var notes []string
+	o := Options{
+		Spec: s, Exec: Exec{OnDuplicateID: OnDuplicateWarn}, Inputs: []string{dir}, Output: out, Note: func(n string) { notes = append(notes, n) },
+	}
+	res, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.TasksReused == 0 || res.DuplicateIDs == nil || res.DuplicateIDs.Count != 2 || !strings.Contains(strings.Join(notes, "\n"), want) {
+		t.Errorf("%d tasks reused, %+v, notes %q", res.TasksReused, res.DuplicateIDs, notes)
+	}
+	if again, err := Run(t.Context(), o); err != nil || again.DuplicateIDs.Count != 2 {
+		t.Errorf("the same again: %v", err)
+	}
+	o.Exec.OnDuplicateID = ""
+	if _, err := Run(t.Context(), o); !errors.Is(err, ErrDuplicateIDs) {
+		t.Errorf("a finished result with duplicate ids: %v", err)
 	}
 }

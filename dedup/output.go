@@ -318,7 +318,7 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	res := &Result{
 		Format: resultFormat, Version: r.Version, SpecHash: r.spec.Hash(), Spec: *r.spec, Exec: r.Exec, Digest: w.Digest.String(),
 		Ranks: stats.Ranks, TasksReused: stats.TasksReused, Started: started.UTC(),
-		Stages: stats, Inputs: r.inputFiles(),
+		Stages: stats, Inputs: r.inputFiles(), DuplicateIDs: r.duplicates,
 		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, Hash: w.Rows},
 		Budget: BudgetResult{Peak: r.budget.Stats().Peak},
 	}

@@ -34,6 +34,8 @@ type Result struct {
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
 	Inputs     []InputFile       `json:"inputs"`
+	// DuplicateIDs is set where documents share ids of the user's.
+	DuplicateIDs *DuplicateIDs `json:"duplicate_ids,omitempty"`
 
 	// AlreadyDone is set when the output was complete before the run, which then did nothing.
 	AlreadyDone bool `json:"-"`

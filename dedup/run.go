@@ -62,6 +62,8 @@ type run struct {
 	signs   []signResult
 	members []rowResult
 	steps   Steps
+
+	duplicates *DuplicateIDs // nil if there are none
 }
 
 // Run deduplicates. The result is in Options.Output when it returns nil, and otherwise nothing is there: what
@@ -81,6 +83,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	done, err := r.checkOutput()
 	if err != nil {
 		return nil, err
+	}
+	if done != nil && done.DuplicateIDs != nil {
+		if err := r.allowDuplicateIDs(done.DuplicateIDs); err != nil {
+			return nil, err
+		}
 	}
 	if done != nil {
 		// A run that was killed in its last moment may have left its work folder.
@@ -199,6 +206,9 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 		return nil, err
 	}
 	if err := r.sign(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.checkIDs(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.findClasses(ctx); err != nil {

@@ -70,6 +70,8 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.TextField, "text-field", s.TextField, "column that holds the text")
 	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
 
+	fl.StringVar(&e.OnDuplicateID, "on-duplicate-id", dedup.OnDuplicateError, "two documents with one id: error, or warn and go on")
+
 	fl.StringVar(&s.Sketch, "sketch", s.Sketch, "fast, curator32 or curator64 (the last two bit-equal to NeMo Curator's)")
 	fl.IntVar(&s.NumBands, "num-bands", s.NumBands, "number of bands")
 	fl.IntVar(&s.MinhashesPerBand, "minhashes-per-band", s.MinhashesPerBand, "rows per band")
@@ -131,6 +133,7 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 	check(f.opts.Output != "", "--output: name the folder for the result")
 	check(!(s.Format == "files" && set("text-field")), "--text-field has no meaning with --format files: the whole file is the text")
 	check(!(s.Format == "files" && set("id-field")), "--id-field has no meaning with --format files: a file has no columns")
+	check(!(s.IDField == "" && set("on-duplicate-id")), "--on-duplicate-id has a meaning only with --id-field")
 	check(!(s.Format == "files" && s.KeepField() != ""), "--keep %s has no meaning with --format files: a file has no columns", s.Keep)
 	check(!(s.Verify == dedup.VerifyNone && set("threshold")), "--threshold has no meaning with --verify none: nothing is compared; "+
 		"--jaccard-threshold chooses the bands")
