@@ -146,6 +146,9 @@ func (w *fileWriter) file(index int) error {
 	if err != nil {
 		return err
 	}
+	if w.set.Format == corpus.Files {
+		dst.Like(file.Mode, file.ModTime) // it is the same file
+	}
 	// Rewrite asks for the rows in ascending order and shows the kept ones, in the same order but later. In
 	// between they wait here, at most as many as Rewrite holds itself.
 	var waiting []outcome

@@ -273,6 +273,13 @@ func (s *FS) Remove(path string) error {
 }
 
 // Stat describes a file or folder.
+// Attributes can fail and has no other effect.
+func (s *FS) Attributes(path string, _ fs.FileMode, _ time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.op("attributes", path)
+}
+
 func (s *FS) Stat(path string) (fs.FileInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
