@@ -13,7 +13,8 @@
 //
 // Parquet: .parquet, .pq. The text column is any column of byte strings, at the top level or inside structs
 // ("meta.text"), however it is encoded or compressed; binary, dictionary and large types of Arrow are such
-// columns. Row i of the file is document i. Encrypted files are refused.
+// columns. Row i of the file is document i. Checksums of pages are verified where a file has them. Encrypted
+// files are refused.
 //
 // JSON Lines: .jsonl, .json, .ndjson, and each of them with .gz or .zst behind it, of several gzip members
 // or zstd frames, too. A document is a line that is not blank, and must be a JSON object (RFC 8259); its

@@ -3,6 +3,7 @@ package corpus
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 
 	"github.com/apache/arrow-go/v18/parquet"
@@ -17,7 +18,20 @@ type chunk struct {
 	file.ColumnChunkReader
 	left  int64 // levels still to come, by the footer
 	tries int64 // see more
+	sums  *pageSums
 }
+
+// fault returns the error to report when err came up while the chunk was read: that a checksum does not match, if
+// that was why.
+func (c *chunk) fault(err error) error {
+	if c.sums.err != nil {
+		return fmt.Errorf("column %q: %w", c.Descriptor().Path(), c.sums.err)
+	}
+	return err
+}
+
+// finish makes sure at the end of the chunk that all of it is what was written.
+func (c *chunk) finish() error { return c.fault(c.sums.finish()) }
 
 // more reports whether there are more levels to read; if not, Err says whether that is an error. pyarrow can
 // write pages without a value between others, at which HasNext of the library says that the chunk has ended;
@@ -50,7 +64,9 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 	props.BufferSize = readBuffer
 	props.MaxCompressedPageSize = meta.TotalCompressedSize()
 	props.MaxUncompressedPageSize = maxPage(meta)
-	r, err := file.NewParquetReader(p.src.section(0, p.size), file.WithReadProps(props), file.WithMetadata(p.meta))
+	from := chunkStart(meta)
+	sums := &pageSums{src: p.src, at: from, end: from + meta.TotalCompressedSize()}
+	r, err := file.NewParquetReader(io.NewSectionReader(sums, 0, p.size), file.WithReadProps(props), file.WithMetadata(p.meta))
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +75,7 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 		return nil, err
 	}
 	const smallestPage = 8 // its header alone is longer
-	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage}, nil
+	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage, sums}, nil
 }
 
 // maxPage returns the largest size that a page of a chunk may claim to have when it is decompressed: no more

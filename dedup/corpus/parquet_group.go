@@ -192,8 +192,21 @@ func (g *groupReader) checkEnd() error {
 		if err := c.Err(); err != nil {
 			return err
 		}
+		if err := c.finish(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// fault is chunk.fault for all columns.
+func (g *groupReader) fault(err error) error {
+	for _, c := range g.chunks {
+		if sum := c.fault(nil); sum != nil {
+			return sum
+		}
+	}
+	return err
 }
 
 func (g *groupReader) close() error {

@@ -125,7 +125,13 @@ func (w *rewriter) column(
 			return nil
 		}
 	}
-	if err := copyColumn(from, to, kept, each); err != nil {
+	err = copyColumn(from, to, kept, each)
+	if err == nil {
+		err = from.sums.finish()
+	} else if from.sums.err != nil {
+		err = from.sums.err
+	}
+	if err != nil {
 		if read.err != nil && written.err == nil {
 			written.err = read.err
 		}
