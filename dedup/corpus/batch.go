@@ -13,6 +13,15 @@ type Batch struct {
 	Keep []uint64
 	// IDs holds the user's ids; nil if not wanted.
 	IDs *IDs
+	// Bad are the records that were left out because of Options.SkipRecords, by ordinal; they have no row in the
+	// columns. A batch may have nothing else.
+	Bad []Bad
+}
+
+// Bad is a record that was left out.
+type Bad struct {
+	Ord    uint64
+	Reason string // what is wrong with it, without its place
 }
 
 // IDs is a column of document ids of one kind.
@@ -45,17 +54,20 @@ type batchMaker struct {
 	keep []uint64
 	ints []int64
 	strs stringBuilder
+	bad  []Bad
 }
 
 // room reports whether a document with n bytes of text may join the batch. The first one always may.
 func (m *batchMaker) room(n int) bool {
 	if len(m.ord) == 0 {
-		return true
+		return len(m.bad) < m.rows
 	}
-	return len(m.ord) < m.rows && (m.columns&ColumnText == 0 || m.text.n+n <= m.bytes)
+	return len(m.ord)+len(m.bad) < m.rows && (m.columns&ColumnText == 0 || m.text.n+n <= m.bytes)
 }
 
-func (m *batchMaker) full() bool { return len(m.ord) >= m.rows || m.text.n >= m.bytes }
+func (m *batchMaker) full() bool { return len(m.ord)+len(m.bad) >= m.rows || m.text.n >= m.bytes }
+
+func (m *batchMaker) empty() bool { return len(m.ord)+len(m.bad) == 0 }
 
 // addText appends a text; the caller appends the other columns of the document, too.
 func (m *batchMaker) addText(text []byte, null bool) error {
@@ -67,8 +79,8 @@ func (m *batchMaker) addText(text []byte, null bool) error {
 
 // finish returns the batch and starts the next.
 func (m *batchMaker) finish() (*Batch, error) {
-	b := &Batch{Ord: m.ord}
-	m.ord = nil
+	b := &Batch{Ord: m.ord, Bad: m.bad}
+	m.ord, m.bad = nil, nil
 	var err error
 	if m.columns&ColumnText != 0 {
 		if b.Text, err = m.text.finish(); err != nil {
@@ -93,5 +105,5 @@ func (m *batchMaker) finish() (*Batch, error) {
 func (m *batchMaker) release() {
 	m.text.release()
 	m.strs.release()
-	m.ord, m.keep, m.ints = nil, nil, nil
+	m.ord, m.keep, m.ints, m.bad = nil, nil, nil, nil
 }

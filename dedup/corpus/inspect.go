@@ -16,7 +16,9 @@ import (
 func (s *Set) inspect(ctx context.Context) error {
 	found := make([]parquetColumns, len(s.Files))
 	err := inParallel(ctx, s.Options.Workers, len(s.Files), func(ctx context.Context, i int) (err error) {
-		found[i], err = s.inspectFile(ctx, i)
+		if found[i], err = s.inspectFile(ctx, i); err != nil && s.leaveOut(i, err) {
+			err = s.fingerprintBad(ctx, i)
+		}
 		return err
 	})
 	if err != nil {
@@ -26,11 +28,34 @@ func (s *Set) inspect(ctx context.Context) error {
 		return s.sniff(ctx)
 	}
 	for i := range found {
-		if err := s.agree(i, found[i]); err != nil {
+		if s.Files[i].Bad != "" {
+			continue
+		}
+		if err := s.agree(i, found[i]); err != nil && !s.leaveOut(i, err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// leaveOut reports whether a file is left out because of an error, and marks it.
+func (s *Set) leaveOut(i int, err error) bool {
+	fe, bad := BadFile(err)
+	if bad = bad && s.Options.SkipFiles; bad {
+		s.Files[i].Bad = fe.Reason()
+	}
+	return bad
+}
+
+// fingerprintBad fills in Footer for a file that is left out, and may have none.
+func (s *Set) fingerprintBad(ctx context.Context, i int) error {
+	src, err := s.open(ctx, i)
+	if err != nil {
+		return err
+	}
+	s.Files[i].Rows, s.Files[i].Work = -1, 0
+	s.Files[i].Footer, err = fingerprint(src, "")
+	return firstError(err, src.Close())
 }
 
 // agree makes the kinds of ids and keep values those of one more file.
@@ -115,7 +140,13 @@ func fingerprint(src *source, format Format) (string, error) {
 // text field that no document has.
 func (s *Set) sniff(ctx context.Context) error {
 	for i := range s.Files {
+		if s.Files[i].Bad != "" {
+			continue
+		}
 		done, err := s.sniffFile(ctx, i)
+		if err != nil && s.leaveOut(i, err) {
+			continue
+		}
 		if done || err != nil {
 			return err
 		}
@@ -140,19 +171,18 @@ func (s *Set) sniffFile(ctx context.Context, i int) (done bool, err error) {
 			return false, err
 		}
 		ok, err := doc.parse(line, row)
-		if err != nil {
+		if ok && err == nil && doc.id != nil && s.IDKind == NoIDs {
+			if s.IDKind = idKindOf(doc.id.value); s.IDKind == NoIDs {
+				err = fmt.Errorf("field %q is %s, an id must be an integer or a string", doc.id.name, doc.id.value.kind)
+			}
+		}
+		if err != nil && !s.Options.SkipRecords {
 			return false, l.src.fault(ErrRecord, place{line: row + 1}, err)
 		}
-		if !ok {
+		if !ok || err != nil {
 			continue
 		}
 		docs++
-		if doc.id != nil && s.IDKind == NoIDs {
-			if s.IDKind = idKindOf(doc.id.value); s.IDKind == NoIDs {
-				return false, l.src.fault(ErrRecord, place{line: row + 1},
-					fmt.Errorf("field %q is %s, an id must be an integer or a string", doc.id.name, doc.id.value.kind))
-			}
-		}
 		if doc.text.value.kind != jsonMissing {
 			return true, nil
 		}

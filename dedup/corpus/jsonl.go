@@ -90,8 +90,8 @@ func (l *jsonLines) next(ctx context.Context) (line []byte, row int64, err error
 	return line, row, nil
 }
 
-// skip passes over the next line.
-func (l *jsonLines) skip(ctx context.Context) error {
+// skipLine passes over the next line.
+func (l *jsonLines) skipLine(ctx context.Context) error {
 	l.src.ctx = ctx
 	if err := guarded(l.lines.skip); err != nil {
 		return l.fault(err)
@@ -132,6 +132,9 @@ type jsonDoc struct {
 	line           jsonLine
 	text, keep, id *jsonField // nil if not wanted
 	idKind         IDKind
+
+	key uint64 // see values
+	num int64
 }
 
 func newJSONDoc(o Options, columns Columns, kind IDKind) *jsonDoc {
@@ -242,22 +245,27 @@ func idKindOf(v jsonValue) IDKind {
 	return NoIDs
 }
 
-// addID appends the id of the last document.
-func (d *jsonDoc) addID(m *batchMaker) error {
+// values takes the keep key and the integer id out of the last document.
+func (d *jsonDoc) values() (err error) {
+	if d.keep != nil {
+		if d.key, err = d.keepValue(); err != nil {
+			return err
+		}
+	}
+	if d.id == nil {
+		return nil
+	}
 	v := d.id.value
 	switch kind := idKindOf(v); {
 	case kind == NoIDs:
 		return fmt.Errorf("field %q is %s, an id must be an integer or a string", d.id.name, v.kind)
 	case kind != d.idKind:
 		return fmt.Errorf("field %q is %s, the ids before it are of type %s", d.id.name, v.kind, d.idKind)
-	case kind == StringIDs:
-		return m.strs.add(v.raw)
+	case kind == IntIDs:
+		if d.num, err = strconv.ParseInt(string(v.raw), 10, 64); err != nil {
+			return fmt.Errorf("field %q is %.40s, which is no 64-bit integer", d.id.name, v.raw)
+		}
 	}
-	n, err := strconv.ParseInt(string(v.raw), 10, 64)
-	if err != nil {
-		return fmt.Errorf("field %q is %.40s, which is no 64-bit integer", d.id.name, v.raw)
-	}
-	m.ints = append(m.ints, n)
 	return nil
 }
 
@@ -268,6 +276,7 @@ type jsonReader struct {
 	doc     *jsonDoc
 	rows    rowSelector
 	limit   int64
+	skip    bool // bad records are left out
 	pending bool // doc holds a document that had no room yet
 	at      int64
 	peak    int64
@@ -281,14 +290,15 @@ func (s *Set) openJSONL(
 		return nil, err
 	}
 	return &jsonReader{
-		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, doc: newJSONDoc(s.Options, o.Columns, s.IDKind),
+		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, skip: s.Options.SkipRecords,
+		doc: newJSONDoc(s.Options, o.Columns, s.IDKind),
 	}, nil
 }
 
 func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err error) {
 	for {
 		if !r.pending {
-			if end, err := r.advance(ctx, m); end || err != nil {
+			if some, end, err := r.advance(ctx, m); !some || err != nil {
 				return end, err
 			}
 		}
@@ -301,42 +311,51 @@ func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err err
 			return false, nil
 		}
 		if err := r.add(m, text, null); err != nil {
-			return false, r.src.fault(ErrRecord, place{line: r.at + 1}, err)
+			return false, err
 		}
 	}
 }
 
-// advance parses up to the next wanted document.
-func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (end bool, err error) {
+// advance parses up to the next wanted document. some is false if there is none: at the end, or because the batch is
+// full of bad records.
+func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool, err error) {
 	for {
 		if !r.rows.wanted(r.row) {
 			if r.rows.done() {
-				return true, nil
+				return false, true, nil
 			}
-			if err := r.skip(ctx); err == io.EOF {
-				return true, nil
+			if err := r.skipLine(ctx); err == io.EOF {
+				return false, true, nil
 			} else if err != nil {
-				return false, err
+				return false, false, err
 			}
 			continue
 		}
 		line, row, err := r.next(ctx)
 		if err == io.EOF {
-			return true, nil
+			return false, true, nil
 		}
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if err := r.check(line, row, m); err != nil {
-			return false, err
+			return false, false, err
 		}
 		ok, err := r.doc.parse(line, row)
-		if err != nil {
-			return false, r.src.fault(ErrRecord, place{line: row + 1}, err)
+		if ok && err == nil {
+			err = r.doc.values()
 		}
-		if ok {
+		switch {
+		case err != nil && !r.skip:
+			return false, false, r.src.fault(ErrRecord, place{line: row + 1}, err)
+		case err != nil:
+			m.bad = append(m.bad, Bad{Ordinal(r.file, row), err.Error()})
+			if m.full() {
+				return false, false, nil
+			}
+		case ok:
 			r.at = row
-			return false, nil
+			return true, false, nil
 		}
 	}
 }
@@ -362,14 +381,14 @@ func (r *jsonReader) add(m *batchMaker, text []byte, null bool) error {
 		}
 	}
 	if r.doc.keep != nil {
-		k, err := r.doc.keepValue()
-		if err != nil {
-			return err
-		}
-		m.keep = append(m.keep, k)
+		m.keep = append(m.keep, r.doc.key)
 	}
-	if r.doc.id != nil {
-		if err := r.doc.addID(m); err != nil {
+	switch {
+	case r.doc.id == nil:
+	case r.doc.idKind == IntIDs:
+		m.ints = append(m.ints, r.doc.num)
+	default:
+		if err := m.strs.add(r.doc.id.value.raw); err != nil {
 			return err
 		}
 	}

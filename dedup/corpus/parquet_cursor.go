@@ -19,6 +19,8 @@ type chunk struct {
 	left  int64 // levels still to come, by the footer
 	tries int64 // see more
 	sums  *pageSums
+
+	column int
 }
 
 // fault returns the error to report when err came up while the chunk was read: that a checksum does not match, if
@@ -75,7 +77,7 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 		return nil, err
 	}
 	const smallestPage = 8 // its header alone is longer
-	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage, sums}, nil
+	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage, sums, column}, nil
 }
 
 // maxPage returns the largest size that a page of a chunk may claim to have when it is decompressed: no more
@@ -185,8 +187,8 @@ func (c *cursor[T]) nextValue() (v T, null bool, err error) {
 
 var errNullID = errors.New("its id is null")
 
-// integers returns a function that yields the integer id of one row after the other.
-func integers(c *chunk) (func() (int64, error), error) {
+// integers returns a function that yields the integer id of one row after the other, and whether it is null.
+func integers(c *chunk) (func() (int64, bool, error), error) {
 	unsigned := false // of 32 bits or fewer
 	if t, ok := c.Descriptor().LogicalType().(schema.IntLogicalType); ok {
 		unsigned = !t.IsSigned()
@@ -194,25 +196,15 @@ func integers(c *chunk) (func() (int64, error), error) {
 	switch r := c.ColumnChunkReader.(type) {
 	case *file.Int32ColumnChunkReader:
 		cur := newCursor(c, r.ReadBatch)
-		return func() (int64, error) {
+		return func() (int64, bool, error) {
 			v, null, err := cur.nextValue()
-			if null {
-				err = errNullID
-			}
 			if unsigned {
-				return int64(uint32(v)), err
+				return int64(uint32(v)), null, err
 			}
-			return int64(v), err
+			return int64(v), null, err
 		}, nil
 	case *file.Int64ColumnChunkReader:
-		cur := newCursor(c, r.ReadBatch)
-		return func() (int64, error) {
-			v, null, err := cur.nextValue()
-			if null {
-				err = errNullID
-			}
-			return v, err
-		}, nil
+		return newCursor(c, r.ReadBatch).nextValue, nil
 	}
 	return nil, fmt.Errorf("column %q cannot be read as integers", c.Descriptor().Path())
 }

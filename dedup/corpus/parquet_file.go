@@ -144,6 +144,7 @@ type parquetReader struct {
 	*parquetFile
 	file  int
 	kept  KeepKind // of the set
+	skip  bool     // rows without an id are left out
 	o     ReadOptions
 	rows  rowSelector
 	group int // the next row group to open
@@ -164,7 +165,7 @@ func (s *Set) openParquet(
 	if err != nil {
 		return nil, firstError(err, src.Close())
 	}
-	r := &parquetReader{parquetFile: p, file: i, kept: s.Keep, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
+	r := &parquetReader{parquetFile: p, file: i, kept: s.Keep, skip: s.Options.SkipRecords, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
 	if r.end == 0 {
 		r.end = p.meta.NumRowGroups()
 	}

@@ -42,6 +42,11 @@ type ReadOptions struct {
 	// groups without one are not read, lines without one not parsed. Ordinals outside of the split are
 	// ignored, so several readers may share one list.
 	Select []uint64
+	// Without are the indexes, which ascend, of files that are passed over.
+	Without []int
+	// Verify decodes all columns of Parquet files, also those that are not wanted, so that whatever is read later
+	// can be read.
+	Verify bool
 }
 
 const (
@@ -120,7 +125,7 @@ func (r *Reader) read(ctx context.Context) (*Batch, error) {
 	for {
 		if r.cur == nil {
 			if r.next > r.split.Last {
-				if len(r.batch.ord) > 0 {
+				if !r.batch.empty() {
 					return r.batch.finish()
 				}
 				return nil, io.EOF
@@ -151,6 +156,9 @@ func (r *Reader) openNext(ctx context.Context) error {
 	i := r.next
 	r.next++
 	f := &r.set.Files[i]
+	if _, without := slices.BinarySearch(r.o.Without, i); without || f.Bad != "" {
+		return nil
+	}
 	rows := rowSelector{all: true}
 	if r.o.Select != nil {
 		rows = selectRows(r.o.Select, i)
@@ -180,6 +188,9 @@ func (r *Reader) closeFile() error {
 	}
 	return cur.close()
 }
+
+// File returns the index of the file that is being read: after Next failed, of the one it failed in.
+func (r *Reader) File() int { return max(r.split.First, r.next-1) }
 
 // Largest returns the most memory, in bytes, that was held at one time besides the batches within
 // BatchBytes: a MaxBytes that would do for what was read so far.

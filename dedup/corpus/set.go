@@ -55,6 +55,10 @@ type Options struct {
 	// KeepField is the column or JSON field that says which of several documents is kept: the one with the
 	// larger value. Empty means there is none.
 	KeepField string `json:"keep_field,omitempty"`
+	// SkipFiles leaves files out that are damaged or lack a column, and SkipRecords single lines and rows that
+	// cannot be used, instead of failing. See File.Bad and Batch.Bad.
+	SkipFiles   bool `json:"skip_files,omitempty"`
+	SkipRecords bool `json:"skip_records,omitempty"`
 	// Workers bounds how many files are looked at or counted at a time; 0 means GOMAXPROCS. It never
 	// changes a result.
 	Workers int `json:"-"`
@@ -83,6 +87,10 @@ type File struct {
 	Rows int64 `json:"rows"`
 	// Work is about how many bytes of wanted columns reading the file yields, for scheduling.
 	Work int64 `json:"work"`
+	// Bad says why the file is left out, if it is: no split has its rows, and readers pass over it. Resolve finds what
+	// the footer and the beginning of files tell; whoever reads the rest and comes upon a [FileError] for which
+	// BadFile is true sets it. The file keeps its index.
+	Bad string `json:"bad,omitempty"`
 }
 
 // IDKind is the type of the values of the id field.
