@@ -24,10 +24,11 @@ import (
 //
 // where an id is a tag byte (0 generated, 1 integer, 2 bytes), its length for one of bytes, and its bytes; the numbers are
 // uint64; the content hash is that of the raw text for a kept document and zero for a removed one; all
-// little-endian. A document that is in no cluster of two is its own kept_id and cluster_id. The zero value is the
+// little-endian. A record that was left out has the line 3, ordinal, and a file that was left out the line 4, index,
+// path. A document that is in no cluster of two is its own kept_id and cluster_id. The zero value is the
 // digest of no documents.
 type Digest struct {
-	Docs uint64
+	Docs uint64 // lines
 	Sum  [4]uint64
 }
 
@@ -74,9 +75,21 @@ func (d *Digest) add(l line, buf []byte) []byte {
 	for _, v := range []uint64{l.inter, l.union, l.text.Hi, l.text.Lo} {
 		buf = binary.LittleEndian.AppendUint64(buf, v)
 	}
-	a, b := xxh3.Hash128Seed(buf, 1), xxh3.Hash128Seed(buf, 2)
-	d.merge(Digest{Docs: 1, Sum: [4]uint64{a.Hi, a.Lo, b.Hi, b.Lo}})
+	d.hash(buf)
 	return buf
+}
+
+// skippedRecord adds a record that was left out.
+func (d *Digest) skippedRecord(ord uint64) { d.hash(binary.LittleEndian.AppendUint64([]byte{3}, ord)) }
+
+// skippedFile adds a file that was left out.
+func (d *Digest) skippedFile(index int, path string) {
+	d.hash(append(binary.LittleEndian.AppendUint64([]byte{4}, uint64(index)), path...))
+}
+
+func (d *Digest) hash(line []byte) {
+	a, b := xxh3.Hash128Seed(line, 1), xxh3.Hash128Seed(line, 2)
+	d.merge(Digest{Docs: 1, Sum: [4]uint64{a.Hi, a.Lo, b.Hi, b.Lo}})
 }
 
 // merge adds the documents of o.

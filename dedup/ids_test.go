@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 )
@@ -234,4 +235,54 @@ func TestDuplicateIDs(t *testing.T) {
 	if _, err := Run(t.Context(), o); !errors.Is(err, ErrDuplicateIDs) {
 		t.Errorf("a finished result with duplicate ids: %v", err)
 	}
+}
+
+// writeGroups writes a Parquet file of row groups of 20 rows, with columns text and other, and returns where the pages
+// of other in the last group begin.
+func writeGroups(t testing.TB, path string, groups int, values func(group, row int) (text, other string)) int64 {
+	t.Helper()
+	fields := schema.FieldList{
+		primitive(t, "text", parquet.Types.ByteArray, schema.StringLogicalType{}, -1),
+		primitive(t, "other", parquet.Types.ByteArray, schema.StringLogicalType{}, -1),
+	}
+	root, err := schema.NewGroupNode("schema", parquet.Repetitions.Required, fields, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryDefault(false), parquet.WithStats(false))
+	w := file.NewParquetWriter(&buf, root, file.WithWriterProps(props))
+	at := 0
+	for g := range groups {
+		rg := w.AppendRowGroup()
+		for c := range 2 {
+			cw, err := rg.NextColumn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			at = buf.Len()
+			vals := make([]parquet.ByteArray, 20)
+			defs := make([]int16, 20)
+			for row := range vals {
+				text, other := values(g, row)
+				vals[row], defs[row] = parquet.ByteArray([]string{text, other}[c]), 1
+			}
+			if _, err := cw.(*file.ByteArrayColumnChunkWriter).WriteBatch(vals, defs, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := cw.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := rg.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, buf.Bytes(), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	return int64(at)
 }

@@ -153,7 +153,7 @@ type job struct {
 }
 
 // jobFormat changes when work files do.
-const jobFormat = "dovetail-work/1"
+const jobFormat = "dovetail-work/2"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) error {
@@ -318,7 +318,7 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	res := &Result{
 		Format: resultFormat, Version: r.Version, SpecHash: r.spec.Hash(), Spec: *r.spec, Exec: r.Exec, Digest: w.Digest.String(),
 		Ranks: stats.Ranks, TasksReused: stats.TasksReused, Started: started.UTC(),
-		Stages: stats, Inputs: r.inputFiles(), DuplicateIDs: r.duplicates,
+		Stages: stats, Inputs: r.inputFiles(), Skipped: r.skipped, DuplicateIDs: r.duplicates,
 		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, Hash: w.Rows},
 		Budget: BudgetResult{Peak: r.budget.Stats().Peak},
 	}
@@ -338,6 +338,9 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 				res.Ledger.addRank(k)
 			}
 		}
+	}
+	if r.skipped != nil {
+		r.steps.SkippedFiles = len(r.skipped.Files)
 	}
 	res.Steps = r.steps
 	res.PeakMemory = peakMemory()

@@ -16,6 +16,8 @@ type Document struct {
 	KeepKey uint64
 	// Text is normalized; a null is an empty text.
 	Text string
+	// Skipped documents are left out: they take part in nothing and have no verdict.
+	Skipped bool
 }
 
 // Verdict is what the rule makes of a document.
@@ -40,7 +42,7 @@ func Reference(docs []Document, s Spec) (map[uint64]Verdict, error) {
 		_, err := lsh.ParseThreshold(s.Threshold)
 		return nil, err
 	}
-	order := slices.Clone(docs)
+	order := slices.DeleteFunc(slices.Clone(docs), func(d Document) bool { return d.Skipped })
 	slices.SortFunc(order, func(a, b Document) int {
 		return cmp.Or(cmp.Compare(a.KeepKey, b.KeepKey), cmp.Compare(a.Ordinal, b.Ordinal))
 	})

@@ -34,6 +34,8 @@ type Result struct {
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
 	Inputs     []InputFile       `json:"inputs"`
+	// Skipped is set where files or records were left out.
+	Skipped *Skipped `json:"skipped,omitempty"`
 	// DuplicateIDs is set where documents share ids of the user's.
 	DuplicateIDs *DuplicateIDs `json:"duplicate_ids,omitempty"`
 
@@ -47,6 +49,8 @@ const resultFormat = "dovetail/1"
 // Steps are the numbers of rows at each step.
 type Steps struct {
 	Files           int   `json:"files"`
+	SkippedFiles    int   `json:"skipped_files"`   // of Files, left out
+	SkippedRecords  int64 `json:"skipped_records"` // in the others, left out; not among the Documents
 	Documents       int64 `json:"documents"`
 	Empty           int64 `json:"empty"` // null or without text
 	TextBytes       int64 `json:"text_bytes"`

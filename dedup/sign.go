@@ -1,9 +1,10 @@
 package dedup
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -40,6 +41,13 @@ type signResult struct {
 	Need      int64        `json:"need"`    // memory that reading the largest document took
 	First     uint64       `json:"first"`   // smallest ordinal, if there are documents
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
+
+	// Bad are files that are to be left out, BadFile the work file with the ordinals of the records that are, "" for
+	// none; BadRecords counts them, and BadExamples are the first.
+	Bad         []badFile   `json:"bad,omitempty"`
+	BadFile     string      `json:"bad_file,omitempty"`
+	BadRecords  int64       `json:"bad_records,omitempty"`
+	BadExamples []badRecord `json:"bad_examples,omitempty"`
 }
 
 func (signStage) Name() string { return "sign" }
@@ -58,6 +66,7 @@ type signActor struct {
 	kernels lsh.Kernels
 	norm    *lsh.Normalizer
 	cols    []colfile.Data
+	need    int64 // what reading took of the last split that was read to its end
 }
 
 func (a *signActor) Close() error { return a.kernels.Close() }
@@ -96,20 +105,33 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return nil, err
 	}
+	sp := a.splits[split]
 	var res signResult
-	var file *executor.File
-	err = a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
-		if file != nil {
-			if err := out.Remove(file); err != nil {
-				return err
+	var bad []badFile
+	var files []*executor.File // what the last try made
+	for {
+		err = a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
+			for _, f := range files {
+				if err := out.Remove(f); err != nil {
+					return err
+				}
 			}
-		}
-		if file, err = out.Create("sign"); err != nil {
+			res = signResult{Split: split, Bad: bad}
+			files, err = a.split(ctx, out, maxBytes, &res)
 			return err
+		})
+		found, ok := a.badFileOf(err)
+		if !ok {
+			break
 		}
-		res = signResult{Split: split, File: file.Name()}
-		return a.split(ctx, out, maxBytes, file, &res)
-	})
+		// Look at the others, too, so that the split is signed no more than twice.
+		more, err := a.badFiles(ctx, out.Meter, found.File+1, sp.Last)
+		if err != nil {
+			return nil, err
+		}
+		bad = append(append(bad, found), more...)
+		slices.SortFunc(bad, func(a, b badFile) int { return cmp.Compare(a.File, b.File) })
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -118,34 +140,35 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	return oneResult(task, res)
 }
 
-// split signs the documents of one split.
-func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, file *executor.File, res *signResult) (err error) {
-	reader, err := a.set.Open(a.splits[res.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: maxBytes,
-	})
+// split signs the documents of one split, without the bad files that res names, and returns the files it made.
+func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, res *signResult) (made []*executor.File, err error) {
+	file, err := out.Create("sign")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
+	res.File = file.Name()
+	made = append(made, file)
 	w := colfile.NewWriter(file, a.signColumns())
-	for {
-		b, err := reader.Next(ctx)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+	bad := badRows{out: out}
+	err = a.eachBatch(ctx, a.splits[res.Split], a.readOptions(maxBytes, res.Bad), func(b *corpus.Batch) error {
+		if err := bad.add(res, b.Bad); err != nil || len(b.Ord) == 0 {
 			return err
 		}
 		n := b.Text.Data.Len()
-		err = a.batch(ctx, b, w, res)
-		b.Release()
-		if err != nil {
+		if err := a.batch(ctx, b, w, res); err != nil {
 			return err
 		}
 		out.Progress(int64(n))
+		return nil
+	})
+	if bad.file != nil {
+		made = append(made, bad.file.file)
 	}
-	res.Need = reader.Largest()
-	return errors.Join(w.Finish(), file.Close())
+	if err != nil {
+		return made, err
+	}
+	res.Need = a.need
+	return made, errors.Join(w.Finish(), file.Close(), bad.close())
 }
 
 // batch signs one batch of documents and appends it to the sign file.

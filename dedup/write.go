@@ -26,6 +26,7 @@ type writeInput struct {
 	Splits   []int    `json:"splits"`
 	Signs    []string `json:"signs"`
 	Removals []string `json:"removals"`
+	Bad      []string `json:"bad"` // files of the records that were left out, "" for none
 }
 
 // writeResult is what a task adds to the result of the run.
@@ -33,6 +34,7 @@ type writeResult struct {
 	Digest   Digest       `json:"digest"`
 	Rows     shuffle.Hash `json:"rows"` // multiset hash of (ordinal, content hash) of all documents
 	Docs     int64        `json:"docs"`
+	Skipped  int64        `json:"skipped"` // records that were left out
 	Kept     int64        `json:"kept"`
 	Removed  int64        `json:"removed"`
 	Exact    int64        `json:"exact"` // of the removed
@@ -103,6 +105,7 @@ type fileWriter struct {
 	res writeResult
 
 	docs             *docReader
+	bad              *badReader
 	removed, cluster *tableWriter
 	tables           []*executor.File
 	line             []byte
@@ -110,6 +113,7 @@ type fileWriter struct {
 
 func (w *fileWriter) open() (err error) {
 	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
+	w.bad = &badReader{run: w.run, files: w.in.Bad}
 	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
 		return err
 	}
@@ -129,6 +133,9 @@ func (w *fileWriter) place(rel string) (*executor.File, error) {
 // file filters one input file.
 func (w *fileWriter) file(index int) error {
 	file := &w.set.Files[index]
+	if file.Bad != "" {
+		return nil
+	}
 	if err := w.set.Changed(w.ctx, index); err != nil {
 		return err
 	}
@@ -157,6 +164,13 @@ func (w *fileWriter) file(index int) error {
 	stats, err := w.set.Rewrite(w.ctx, index,
 		func(row int64) bool {
 			if wrong != nil {
+				return false
+			}
+			if bad, err := w.bad.take(corpus.Ordinal(index, row)); bad || err != nil {
+				wrong = err
+				asked++
+				w.res.Skipped++
+				w.res.Digest.skippedRecord(corpus.Ordinal(index, row))
 				return false
 			}
 			d, err := w.docs.next(index)
@@ -258,7 +272,11 @@ func (w *fileWriter) finish() error {
 	if err := w.docs.finished(); err != nil {
 		return err
 	}
-	err := errors.Join(w.removed.close(), w.cluster.close())
+	more, err := w.bad.more()
+	if err == nil && more {
+		err = errors.New("dedup: records that were left out are in no file")
+	}
+	err = errors.Join(err, w.removed.close(), w.cluster.close())
 	for _, f := range w.tables {
 		err = errors.Join(err, f.Close())
 	}
@@ -269,6 +287,7 @@ func (w *fileWriter) finish() error {
 func (w *fileWriter) close() {
 	if w.docs != nil {
 		w.docs.close()
+		w.bad.close()
 	}
 }
 
