@@ -324,6 +324,9 @@ func (b *badReader) close() {
 
 // advise adds to an error about the contents of a file what can be done about it.
 func (r *run) advise(err error) error {
+	if errors.Is(err, corpus.ErrColumn) && r.spec.OnBadFile != OnBadSkip {
+		return fmt.Errorf("%w; name a column that serves, or leave such files out with --on-bad-file skip (and --restart)", err)
+	}
 	if _, bad := corpus.BadFile(err); bad && r.spec.OnBadFile != OnBadSkip {
 		return fmt.Errorf("%w; repair the file, or leave it out with --on-bad-file skip (and --restart)", err)
 	}

@@ -46,6 +46,8 @@ type jsonLines struct {
 	lines lineReader
 	free  func() error
 	row   int64 // of the line that next returns next
+
+	compressed bool
 }
 
 // openLines opens the bytes [from, to) of a file, whose first line is number row; they are decompressed
@@ -69,7 +71,8 @@ func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o Re
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
 	return &jsonLines{
-		src: src, free: free, row: row, lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
+		src: src, free: free, row: row, compressed: f.Compression != Uncompressed,
+		lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
 	}, nil
 }
 
@@ -105,7 +108,14 @@ func (l *jsonLines) fault(err error) error {
 	if err == io.EOF && l.src.err == nil {
 		return err
 	}
-	return l.src.fault(ErrCorrupt, place{line: l.row + 1}, err)
+	if !l.compressed {
+		return l.src.fault(ErrCorrupt, place{line: l.row + 1}, err)
+	}
+	// What is wrong lies somewhere ahead of the line in hand.
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = errors.New("the file ends too early")
+	}
+	return l.src.fault(ErrCorrupt, place{}, fmt.Errorf("cannot be decompressed to its end: %w", err))
 }
 
 func (l *jsonLines) tooLong() error {
