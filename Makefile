@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-rivals soak clean
 
 all: build
 
@@ -46,6 +46,9 @@ fuzz-smoke: ## every fuzz target for a moment
 
 bench-smoke: ## every benchmark once, so that none rots
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
+
+bench-rivals: ## the Parquet and JSON libraries that were not chosen, on the same texts
+	cd dedup/corpus/internal/rivals && $(GO) test -bench . -benchtime 3x
 
 soak: build ## the long checks: a million documents under memory limits, kill -9, long random tests
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak
