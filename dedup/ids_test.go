@@ -58,7 +58,10 @@ func writeParquet(t testing.TB, path string, rows int, cols ...parquetColumn) st
 	}
 	var buf bytes.Buffer
 	w := file.NewParquetWriter(&buf, root)
-	rg := w.AppendRowGroup()
+	rg, err := w.AppendRowGroupChecked()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range cols {
 		defs := make([]int16, rows)
 		for i := range defs {
@@ -254,7 +257,10 @@ func writeGroups(t testing.TB, path string, groups int, values func(group, row i
 	w := file.NewParquetWriter(&buf, root, file.WithWriterProps(props))
 	at := 0
 	for g := range groups {
-		rg := w.AppendRowGroup()
+		rg, err := w.AppendRowGroupChecked()
+		if err != nil {
+			t.Fatal(err)
+		}
 		for c := range 2 {
 			cw, err := rg.NextColumn()
 			if err != nil {

@@ -38,7 +38,8 @@
 // An error that is due to the bytes of a file is a [FileError] that wraps one of [ErrCorrupt], [ErrColumn],
 // [ErrRecord] and [ErrChanged], and names the file and, where there is one, the line, row or row group. Errors
 // of the file system, of the allocator and of the context are passed on and wrap none of these, so that a
-// caller that skips bad files never skips one because a disk failed or memory was short.
+// caller that skips bad files never skips one because a disk failed or memory was short. [BadFile] and [BadRecord]
+// tell them apart; with Options.SkipFiles and Options.SkipRecords they are left out instead.
 //
 // All methods of a Set are safe for concurrent use. A [Reader] belongs to one goroutine at a time.
 package corpus

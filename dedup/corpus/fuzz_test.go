@@ -23,8 +23,8 @@ func heapAllocs() uint64 {
 }
 
 // heapBound is what using a file of n bytes may allocate, over and over, on the heap: windows of decompressors, levels
-// and values of batches, footers. Decoded pages and lines come from an allocator with a bound of its own.
-func heapBound(n int) uint64 { return 400<<20 + 4000*uint64(n) }
+// and values of batches, footers. A zstd file may ask for a window of 128 MiB. Decoded pages and lines come from an allocator with a bound of its own.
+func heapBound(n int) uint64 { return 1<<30 + 4000*uint64(n) }
 
 // exercise does everything that can be done with a file, under several options, and checks what must be true of it.
 func exercise(t *testing.T, name string, data []byte, options ...Options) {

@@ -48,6 +48,34 @@ type jsonLines struct {
 	row   int64 // of the line that next returns next
 
 	compressed bool
+	window     int64 // see zstdWindow
+}
+
+// usualWindow is the largest window that zstd makes without being told to, and every decoder has to accept.
+const usualWindow = 8 << 20
+
+// zstdWindow returns the bytes that decompressing a file takes at once, because the header of its first frame says so
+// and whatever its size, if that is more than usual.
+func zstdWindow(src *source, f *File) (int64, error) {
+	if f.Compression != Zstd {
+		return 0, nil
+	}
+	head := make([]byte, min(f.Size, zstd.HeaderMaxSize))
+	if _, err := src.ReadAt(head, 0); err != nil && err != io.EOF {
+		return 0, src.fault(ErrCorrupt, place{}, err)
+	}
+	var h zstd.Header
+	if h.Decode(head) != nil {
+		return 0, nil // the decoder says what is wrong
+	}
+	n := h.WindowSize
+	if h.SingleSegment {
+		n = h.FrameContentSize
+	}
+	if n <= usualWindow || n > maxWindow {
+		return 0, nil
+	}
+	return int64(n), nil
 }
 
 // openLines opens the bytes [from, to) of a file, whose first line is number row; they are decompressed
@@ -66,12 +94,19 @@ func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o Re
 		err := fmt.Errorf("it is empty, which no .%s file is", f.Compression)
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
+	window, err := zstdWindow(src, f)
+	if err != nil {
+		return nil, fail(err)
+	}
+	if o.MaxBytes > 0 && window > o.MaxBytes {
+		return nil, fail(&TooLargeError{Name: f.Name, Row: row, Need: window + lineBuffer, Limit: o.MaxBytes})
+	}
 	r, free, err := decompress(f.Compression, src.section(from, to))
 	if err != nil {
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
 	return &jsonLines{
-		src: src, free: free, row: row, compressed: f.Compression != Uncompressed,
+		src: src, free: free, row: row, window: window, compressed: f.Compression != Uncompressed,
 		lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
 	}, nil
 }
@@ -301,7 +336,8 @@ func (s *Set) openJSONL(
 	}
 	return &jsonReader{
 		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, skip: s.Options.SkipRecords,
-		doc: newJSONDoc(s.Options, o.Columns, s.IDKind),
+		peak: l.window,
+		doc:  newJSONDoc(s.Options, o.Columns, s.IDKind),
 	}, nil
 }
 

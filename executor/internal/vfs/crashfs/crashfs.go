@@ -272,7 +272,6 @@ func (s *FS) Remove(path string) error {
 	return nil
 }
 
-// Stat describes a file or folder.
 // Attributes can fail and has no other effect.
 func (s *FS) Attributes(path string, _ fs.FileMode, _ time.Time) error {
 	s.mu.Lock()
@@ -280,6 +279,7 @@ func (s *FS) Attributes(path string, _ fs.FileMode, _ time.Time) error {
 	return s.op("attributes", path)
 }
 
+// Stat describes a file or folder.
 func (s *FS) Stat(path string) (fs.FileInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
