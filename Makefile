@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke quality soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-rivals quality soak clean
 
 all: build
 
@@ -51,6 +51,9 @@ bench-smoke: ## every benchmark once, so that none rots
 quality: build ## precision and recall of every mode on the Go distribution's tree, docs/quality.md
 	{ echo "# Latest result of \`make quality\`"; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
 	mv $(OUT)-quality.md docs/quality.md
+
+bench-rivals: ## the Parquet and JSON libraries that were not chosen, on the same texts
+	cd dedup/corpus/internal/rivals && $(GO) test -bench . -benchtime 3x
 
 soak: build ## the long checks: a million documents under memory limits, kill -9, long random tests
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak

@@ -49,10 +49,11 @@ func TestKilledAndResumed(t *testing.T) {
 		kills = 20
 	}
 	rng := rand.New(rand.NewPCG(seedOf(t, 11), 0))
-	c := makeCorpus(rng, 12, 900)
+	c := makeCorpus(rng, 12, 900).spoil(rng)
 	dir := t.TempDir()
 	c.write(t, dir)
 	s := smallSpec()
+	s.OnBadFile, s.OnBadRecord = OnBadSkip, OnBadSkip
 	want, _ := c.expected(t, s)
 
 	self, err := os.Executable()

@@ -22,12 +22,13 @@ import (
 //
 //	id, verdict (0 kept, 1 removed, 2 of the reference set), kept_id, cluster_id, intersection, union, content hash
 //
-// where an id is a tag byte (0 generated, 1 int64, 2 string), its length for a string, and its bytes; the numbers are
+// where an id is a tag byte (0 generated, 1 integer, 2 bytes), its length for one of bytes, and its bytes; the numbers are
 // uint64; the content hash is that of the raw text, and zero for a removed document; all
-// little-endian. A document that is in no cluster of two is its own kept_id and cluster_id. The zero value is the
+// little-endian. A record that was left out has the line 3, ordinal, and a file that was left out the line 4, index,
+// path. A document that is in no cluster of two is its own kept_id and cluster_id. The zero value is the
 // digest of no documents.
 type Digest struct {
-	Docs uint64
+	Docs uint64 // lines
 	Sum  [4]uint64
 }
 
@@ -54,12 +55,12 @@ type docID struct {
 }
 
 func (d docID) append(dst []byte) []byte {
-	switch d.kind {
-	case corpus.StringIDs:
+	switch {
+	case d.kind.Bytes():
 		dst = append(dst, 2)
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(len(d.str)))
 		return append(dst, d.str...)
-	case corpus.IntIDs:
+	case d.kind.Ints():
 		dst = append(dst, 1)
 	default:
 		dst = append(dst, 0)
@@ -79,9 +80,21 @@ func (d *Digest) add(l line, buf []byte) []byte {
 	for _, v := range []uint64{l.inter, l.union, l.text.Hi, l.text.Lo} {
 		buf = binary.LittleEndian.AppendUint64(buf, v)
 	}
-	a, b := xxh3.Hash128Seed(buf, 1), xxh3.Hash128Seed(buf, 2)
-	d.merge(Digest{Docs: 1, Sum: [4]uint64{a.Hi, a.Lo, b.Hi, b.Lo}})
+	d.hash(buf)
 	return buf
+}
+
+// skippedRecord adds a record that was left out.
+func (d *Digest) skippedRecord(ord uint64) { d.hash(binary.LittleEndian.AppendUint64([]byte{3}, ord)) }
+
+// skippedFile adds a file that was left out.
+func (d *Digest) skippedFile(index int, path string) {
+	d.hash(append(binary.LittleEndian.AppendUint64([]byte{4}, uint64(index)), path...))
+}
+
+func (d *Digest) hash(line []byte) {
+	a, b := xxh3.Hash128Seed(line, 1), xxh3.Hash128Seed(line, 2)
+	d.merge(Digest{Docs: 1, Sum: [4]uint64{a.Hi, a.Lo, b.Hi, b.Lo}})
 }
 
 // merge adds the documents of o.

@@ -20,6 +20,8 @@
 // # The flow
 //
 //	sign        read every text once: content hash, band keys                   per split of the input
+//	leave-out   only with --on-bad-file skip, and where other splits of a bad file have rows
+//	ids         only with --id-field: shuffle by id, to find ids that documents share
 //	exact       shuffle by content hash: classes and their representatives
 //	members     back to the splits: who is not a representative
 //	bands-*     shuffle by band key: buckets, leaders, pairs                    some bands at a time

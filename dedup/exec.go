@@ -23,6 +23,9 @@ type Exec struct {
 	SplitBytes int64 `json:"split_bytes,omitempty"`
 	// BatchBytes is about how much text is signed at a time; 0 chooses by the memory limit.
 	BatchBytes int64 `json:"batch_bytes,omitempty"`
+	// OnDuplicateID says what to do if two documents have one id: "error" or "warn"; "" means "error". It decides
+	// whether there is a result, not which.
+	OnDuplicateID string `json:"on_duplicate_id"`
 	// Device names what computes signatures, for the record.
 	Device string `json:"device"`
 
@@ -35,6 +38,12 @@ type Exec struct {
 	budget int64                          // of the shuffles and reservations, if not 0
 	watch  func(table string, held int64) // told the size of tables; called from several goroutines
 }
+
+// Values of Exec.OnDuplicateID.
+const (
+	OnDuplicateError = "error"
+	OnDuplicateWarn  = "warn"
+)
 
 // DefaultBandsPerIteration is NeMo Curator's default.
 const DefaultBandsPerIteration = 5
@@ -49,6 +58,9 @@ func (e *Exec) EnsureDefaults() {
 	}
 	if e.BandsPerIteration == 0 {
 		e.BandsPerIteration = DefaultBandsPerIteration
+	}
+	if e.OnDuplicateID == "" {
+		e.OnDuplicateID = OnDuplicateError
 	}
 	if e.Device == "" {
 		e.Device = "cpu"
@@ -73,6 +85,8 @@ func (e *Exec) Validate(bands int) error {
 	check(e.MemoryLimit == 0 || e.MemoryLimit >= e.minMemoryLimit(),
 		"--memory-limit %dMiB: the smallest that works is %dMiB with %d workers and %d ranks", e.MemoryLimit>>20,
 		e.minMemoryLimit()>>20, e.Workers, e.Ranks)
+	check(e.OnDuplicateID == OnDuplicateError || e.OnDuplicateID == OnDuplicateWarn,
+		"--on-duplicate-id %q: must be %s or %s", e.OnDuplicateID, OnDuplicateError, OnDuplicateWarn)
 	check(e.SplitBytes >= 0, "split size %d: must not be negative", e.SplitBytes)
 	check(e.BatchBytes >= 0, "batch size %d: must not be negative", e.BatchBytes)
 	return errors.Join(errs...)

@@ -133,3 +133,31 @@ func TestLargeDocumentsUnderALimit(t *testing.T) {
 		}
 	}
 }
+
+// Text files that stay are the same files: bytes, permissions, time of the last change.
+func TestTextFilesKeepTheirAttributes(t *testing.T) {
+	dir := t.TempDir()
+	mtime := time.Date(2001, 2, 3, 4, 5, 6, 789_000_000, time.UTC)
+	modes := map[string]os.FileMode{"a.sh": 0o750, "b.txt": 0o444, "sub/c": 0o606}
+	for name, mode := range modes {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("this is "+name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Chmod(path, mode), os.Chtimes(path, mtime, mtime)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := DefaultSpec()
+	s.Format = "files"
+	out, _ := testRun(t, dir, s, Exec{})
+	for name, mode := range modes {
+		st, err := os.Stat(filepath.Join(out, "kept", filepath.FromSlash(name)))
+		if err != nil || st.Mode() != mode || !st.ModTime().Equal(mtime) {
+			t.Errorf("%s: %v, want %v and %v (%v)", name, st, mode, mtime, err)
+		}
+	}
+}

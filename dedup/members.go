@@ -55,7 +55,7 @@ func newMemberFile(out *executor.Attempt, name string, kind corpus.IDKind) (*mem
 	for _, c := range memberColumns {
 		cols = append(cols, colfile.Column{Name: c, Kind: colfile.Uint64})
 	}
-	if kind == corpus.StringIDs {
+	if kind.Bytes() {
 		cols = append(cols, colfile.Column{Name: "kept_sid", Kind: colfile.Bytes})
 	}
 	return &memberFile{file: f, w: colfile.NewWriter(f, cols), kind: kind, cols: make([][]uint64, len(memberColumns))}, nil
@@ -65,7 +65,7 @@ func (f *memberFile) add(m member) error {
 	for i, w := range m.words() {
 		f.cols[i] = append(f.cols[i], w)
 	}
-	if f.kind == corpus.StringIDs {
+	if f.kind.Bytes() {
 		f.strs = append(f.strs, []byte(m.keptID.str))
 		f.bytes += len(m.keptID.str)
 	}
@@ -81,7 +81,7 @@ func (f *memberFile) flush() error {
 		f.data = append(f.data, colfile.Data{Uint64: c})
 		f.cols[i] = c[:0]
 	}
-	if f.kind == corpus.StringIDs {
+	if f.kind.Bytes() {
 		f.data = append(f.data, colfile.Data{Bytes: f.strs})
 		f.strs, f.bytes = f.strs[:0], 0
 	}
@@ -121,7 +121,7 @@ func (m *memberReader) pull() (_ member, ok bool, err error) {
 		for _, name := range memberColumns {
 			m.cols = append(m.cols, m.u64(name))
 		}
-		if m.run.set.IDKind == corpus.StringIDs {
+		if m.run.set.IDKind.Bytes() {
 			m.strs = m.blobs("kept_sid")
 		}
 		if m.err != nil {

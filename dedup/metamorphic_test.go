@@ -24,7 +24,12 @@ func TestOneDigest(t *testing.T) {
 		docs := rapid.IntRange(0, 120).Draw(t, "docs")
 		c := makeCorpus(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "corpus"), 1)), files, docs)
 
+		if rapid.Bool().Draw(t, "spoiled") {
+			c = c.spoil(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "faults"), 1)))
+		}
+
 		s := DefaultSpec()
+		s.OnBadFile, s.OnBadRecord = OnBadSkip, OnBadSkip // which make no difference where nothing is bad
 		s.Sketch = rapid.SampledFrom([]string{"fast", "fast", "curator32", "curator64"}).Draw(t, "sketch")
 		s.NumBands = rapid.IntRange(1, 24).Draw(t, "bands")
 		s.MinhashesPerBand = rapid.IntRange(1, 4).Draw(t, "rows")
@@ -64,7 +69,7 @@ func TestOneDigest(t *testing.T) {
 		if rapid.Bool().Draw(t, "listed") { // the files one by one, in any order
 			inputs = inputs[:0]
 			for i := range c {
-				inputs = append(inputs, filepath.Join(in, fmt.Sprintf("sub%d", i%2), fmt.Sprintf("f%03d.jsonl", i)))
+				inputs = append(inputs, filepath.Join(in, filepath.FromSlash(fileName(i, c[i]))))
 			}
 			rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "order"), 1))
 			rng.Shuffle(len(inputs), func(i, j int) { inputs[i], inputs[j] = inputs[j], inputs[i] })

@@ -65,8 +65,11 @@ func (r *run) missing(old *Result) string {
 		paths = append(paths, tablePath("removed", part), tablePath("clusters", part))
 	}
 	if r.set.Format != corpus.Files { // of those, removed ones leave none
+		bad := old.skippedFiles()
 		for i := r.set.References; i < len(r.set.Files); i++ {
-			paths = append(paths, "kept/"+r.set.Files[i].Path)
+			if _, ok := bad[i]; !ok {
+				paths = append(paths, "kept/"+r.set.Files[i].Path)
+			}
 		}
 	}
 	for _, p := range paths {
@@ -354,6 +357,7 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 		Format: resultFormat, Version: r.Version, SpecHash: r.spec.Hash(), Spec: *r.spec, Exec: r.Exec, Digest: w.Digest.String(),
 		Ranks: stats.Ranks, TasksReused: stats.TasksReused, Started: started.UTC(),
 		Stages: stats, InputPaths: r.paths, AgainstPaths: r.against, Inputs: r.inputFiles(), Parts: r.ranges,
+		Skipped: r.skipped, DuplicateIDs: r.duplicates,
 		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, References: w.References, Hash: w.Rows},
 		Budget: BudgetResult{Peak: r.budget.Stats().Peak},
 	}
@@ -373,6 +377,9 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 				res.Ledger.addRank(k)
 			}
 		}
+	}
+	if r.skipped != nil {
+		r.steps.SkippedFiles = len(r.skipped.Files)
 	}
 	res.Steps = r.steps
 	res.PeakMemory = runfolder.PeakMemory()

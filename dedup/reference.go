@@ -18,6 +18,8 @@ type Document struct {
 	Reference bool
 	// Text is normalized; a null is an empty text.
 	Text string
+	// Skipped documents are left out: they take part in nothing and have no verdict.
+	Skipped bool
 }
 
 // Verdict is what the rule makes of a document.
@@ -42,7 +44,7 @@ func Reference(docs []Document, s Spec) (map[uint64]Verdict, error) {
 		_, err := lsh.ParseThreshold(s.Threshold)
 		return nil, err
 	}
-	order := slices.Clone(docs)
+	order := slices.DeleteFunc(slices.Clone(docs), func(d Document) bool { return d.Skipped })
 	slices.SortFunc(order, func(a, b Document) int {
 		switch {
 		case a.Reference && b.Reference:
@@ -118,7 +120,7 @@ func Reference(docs []Document, s Spec) (map[uint64]Verdict, error) {
 		}
 	}
 	keepReferences := func() {
-		for _, d := range docs {
+		for _, d := range order {
 			if d.Reference {
 				verdicts[d.Ordinal] = Verdict{Kept: d.Ordinal}
 			}

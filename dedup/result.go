@@ -41,6 +41,10 @@ type Result struct {
 	Inputs       []InputFile `json:"inputs"`
 	// Parts are the ranges of Inputs that the numbered files of removed/ and clusters/ are about.
 	Parts []FileRange `json:"parts"`
+	// Skipped is set where files or records were left out.
+	Skipped *Skipped `json:"skipped,omitempty"`
+	// DuplicateIDs is set where documents share ids of the user's.
+	DuplicateIDs *DuplicateIDs `json:"duplicate_ids,omitempty"`
 
 	// AlreadyDone is set when the output was complete before the run, which then did nothing.
 	AlreadyDone bool `json:"-"`
@@ -52,6 +56,8 @@ const resultFormat = "dovetail/1"
 // Steps are the numbers of rows at each step.
 type Steps struct {
 	Files           int   `json:"files"`
+	SkippedFiles    int   `json:"skipped_files"`   // of Files, left out
+	SkippedRecords  int64 `json:"skipped_records"` // in the others, left out; not among the Documents
 	Documents       int64 `json:"documents"`
 	Empty           int64 `json:"empty"` // null or without text
 	TextBytes       int64 `json:"text_bytes"`
@@ -107,6 +113,17 @@ type InputFile struct {
 	Footer  string    `json:"footer"`
 	// Reference marks a file of the reference set.
 	Reference bool `json:"reference,omitempty"`
+}
+
+// skippedFiles returns the files that were left out, with the reason, by their index in the inputs.
+func (r *Result) skippedFiles() map[int]string {
+	out := make(map[int]string)
+	if r.Skipped != nil {
+		for _, f := range r.Skipped.Files {
+			out[f.Index] = f.Reason
+		}
+	}
+	return out
 }
 
 // FileRange is a range of input files, both ends included.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 	"os"
 	"slices"
@@ -27,7 +26,7 @@ const rowsPerBlock = 8 << 10
 
 // rowFile writes a row file.
 type rowFile struct {
-	file io.WriteCloser
+	file *executor.File
 	name string
 	w    *colfile.Writer
 	cols [][]uint64

@@ -68,6 +68,9 @@ type run struct {
 	members []rowResult
 	ranges  []FileRange // of the files that each task of the write stage has
 	steps   Steps
+
+	skipped    *Skipped      // nil if nothing was left out
+	duplicates *DuplicateIDs // nil if there are none
 }
 
 // Run deduplicates. The result is in Options.Output when it returns nil, and otherwise nothing is there: what
@@ -79,7 +82,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	if err := r.resolve(ctx); err != nil {
-		return nil, err
+		return nil, r.advise(err)
 	}
 	for _, w := range r.set.Warnings {
 		r.note("note: " + w)
@@ -87,6 +90,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	done, err := r.checkOutput()
 	if err != nil {
 		return nil, err
+	}
+	if done != nil && done.DuplicateIDs != nil {
+		if err := r.allowDuplicateIDs(done.DuplicateIDs); err != nil {
+			return nil, err
+		}
 	}
 	if done != nil {
 		// A run that was killed in its last moment may have left its work folder.
@@ -99,6 +107,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	res, err := r.pipeline(ctx, started)
+	err = r.advise(err)
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
 	}
@@ -189,6 +198,7 @@ func (r *run) corpusOptions() corpus.Options {
 	return corpus.Options{
 		Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
 		KeepField: r.spec.KeepField(), Workers: r.Exec.Workers,
+		SkipFiles: r.spec.OnBadFile == OnBadSkip, SkipRecords: r.spec.OnBadRecord == OnBadSkip,
 	}
 }
 
@@ -240,6 +250,9 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	if err := r.sign(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.checkIDs(ctx); err != nil {
+		return nil, err
+	}
 	if err := r.findClasses(ctx); err != nil {
 		return nil, err
 	}
@@ -264,7 +277,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 
 func (r *run) sign(ctx context.Context) error {
 	if len(r.splits) == 0 {
-		return nil
+		return r.leaveOut(ctx)
 	}
 	indexes := make([]int, len(r.splits))
 	for i := range indexes {
@@ -284,12 +297,16 @@ func (r *run) sign(ctx context.Context) error {
 	if r.signs, err = decodeAll[signResult](out); err != nil {
 		return err
 	}
+	if err := r.leaveOut(ctx); err != nil {
+		return err
+	}
 	null := int64(0)
 	for _, s := range r.signs {
 		r.steps.Documents += s.Docs
 		r.steps.Empty += s.Empty
 		null += s.Null
 		r.steps.TextBytes += s.TextBytes
+		r.steps.SkippedRecords += s.BadRecords
 		r.steps.LongestBytes = max(r.steps.LongestBytes, s.MaxDoc)
 		r.steps.read = r.steps.read.Add(s.Rows)
 	}
@@ -494,6 +511,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 			in.Splits = append(in.Splits, at)
 			in.Signs = append(in.Signs, r.signs[at].Files)
 			in.Removals = append(in.Removals, removals[at])
+			in.Bad = append(in.Bad, r.signs[at].BadFile)
 			size += r.splits[at].Size
 			at++
 		}
@@ -501,6 +519,11 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		r.ranges = append(r.ranges, FileRange{in.First, in.Last})
 	}
 	total := &writeResult{}
+	if r.skipped != nil {
+		for _, f := range r.skipped.Files {
+			total.Digest.skippedFile(f.Index, f.Path)
+		}
+	}
 	tasks, err := encodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
@@ -526,6 +549,7 @@ func (w *writeResult) add(o *writeResult) {
 	w.Digest.merge(o.Digest)
 	w.Rows = w.Rows.Add(o.Rows)
 	w.Docs += o.Docs
+	w.Skipped += o.Skipped
 	w.Kept += o.Kept
 	w.Removed += o.Removed
 	w.References += o.References
@@ -541,7 +565,8 @@ func (w *writeResult) add(o *writeResult) {
 
 // checkLedger compares what was written with what was read.
 func (r *run) checkLedger(w *writeResult) error {
-	if w.Docs != r.steps.Documents || !w.Rows.Equal(r.steps.read) || w.Kept+w.Removed+w.References != w.Docs {
+	if w.Docs != r.steps.Documents || w.Skipped != r.steps.SkippedRecords || !w.Rows.Equal(r.steps.read) ||
+		w.Kept+w.Removed+w.References != w.Docs {
 		return fmt.Errorf("dedup: %d documents were read and %d written or removed, or they are not the same ones: "+
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}

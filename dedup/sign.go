@@ -1,10 +1,11 @@
 package dedup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -41,6 +42,13 @@ type signResult struct {
 	Need      int64        `json:"need"`    // memory that reading the largest document took
 	First     uint64       `json:"first"`   // smallest ordinal, if there are documents
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
+
+	// Bad are files that are to be left out, BadFile the work file with the ordinals of the records that are, "" for
+	// none; BadRecords counts them, and BadExamples are the first.
+	Bad         []badFile   `json:"bad,omitempty"`
+	BadFile     string      `json:"bad_file,omitempty"`
+	BadRecords  int64       `json:"bad_records,omitempty"`
+	BadExamples []badRecord `json:"bad_examples,omitempty"`
 }
 
 func (signStage) Name() string { return "sign" }
@@ -59,6 +67,7 @@ type signActor struct {
 	kernels lsh.Kernels
 	norm    *lsh.Normalizer
 	cols    []colfile.Data
+	need    int64 // what reading took of the last split that was read to its end
 }
 
 func (a *signActor) Close() error { return a.kernels.Close() }
@@ -78,10 +87,10 @@ func (r *run) signColumns() []colfile.Column {
 		add(colfile.Uint64, "keep")
 	}
 	add(colfile.Uint64, "chars", "bytes")
-	switch r.set.IDKind {
-	case corpus.IntIDs:
+	switch kind := r.set.IDKind; {
+	case kind.Ints():
 		add(colfile.Uint64, "id")
-	case corpus.StringIDs:
+	case kind.Bytes():
 		add(colfile.Bytes, "sid")
 	}
 	for b := range r.spec.NumBands {
@@ -97,19 +106,32 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return nil, err
 	}
+	sp := a.splits[split]
 	var res signResult
+	var bad []badFile
 	w := &signWriter{signActor: a, out: out}
-	err = a.reading(ctx, out.Meter, func(maxBytes int64) error {
-		if err := w.restart(); err != nil {
+	for {
+		err = a.reading(ctx, out.Meter, func(maxBytes int64) error {
+			if err := w.restart(); err != nil {
+				return err
+			}
+			res = signResult{Split: split, Bad: bad}
+			err := a.split(ctx, out, maxBytes, w, &res)
+			res.Files = w.names
 			return err
+		})
+		found, ok := a.badFileOf(err)
+		if !ok {
+			break
 		}
-		res = signResult{Split: split}
-		if err := a.split(ctx, out, maxBytes, w, &res); err != nil {
-			return err
+		// Look at the others, too, so that the split is signed no more than twice.
+		more, err := a.badFiles(ctx, out.Meter, found.File+1, sp.Last)
+		if err != nil {
+			return nil, err
 		}
-		res.Files = w.names
-		return nil
-	})
+		bad = append(append(bad, found), more...)
+		slices.SortFunc(bad, func(a, b badFile) int { return cmp.Compare(a.File, b.File) })
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -118,34 +140,29 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	return oneResult(task, res)
 }
 
-// split signs the documents of one split.
-func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, w *signWriter, res *signResult) (err error) {
-	reader, err := a.set.Open(a.splits[res.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: maxBytes,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	for {
-		b, err := reader.Next(ctx)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+// split signs the documents of one split, without the bad files that res names.
+func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, w *signWriter, res *signResult) error {
+	bad := badRows{out: out}
+	err := a.eachBatch(ctx, a.splits[res.Split], a.readOptions(maxBytes, res.Bad), func(b *corpus.Batch) error {
+		if err := bad.add(res, b.Bad); err != nil || len(b.Ord) == 0 {
 			return err
 		}
 		n, docs := b.Text.Data.Len(), len(b.Ord)
-		err = a.batch(ctx, b, w, res)
-		b.Release()
-		if err != nil {
+		if err := a.batch(ctx, b, w, res); err != nil {
 			return err
 		}
 		out.Progress(int64(n))
 		out.ProgressRows(int64(docs))
+		return nil
+	})
+	if bad.file != nil {
+		w.bad = bad.file.file
 	}
-	res.Need = reader.Largest()
-	return w.finish()
+	if err != nil {
+		return err
+	}
+	res.Need = a.need
+	return errors.Join(w.finish(), bad.close())
 }
 
 // signWriter writes the sign files of a split. The index of a file is held in memory by whoever writes or reads it,
@@ -154,6 +171,7 @@ type signWriter struct {
 	*signActor
 	out    *executor.Attempt
 	files  []*executor.File
+	bad    *executor.File // of the records that are left out, if there are any
 	names  []string
 	w      *colfile.Writer
 	blocks int // of the file in hand
@@ -189,12 +207,15 @@ func (w *signWriter) finish() error {
 
 // restart removes what was written.
 func (w *signWriter) restart() error {
+	if w.bad != nil {
+		w.files = append(w.files, w.bad)
+	}
 	for _, f := range w.files {
 		if err := w.out.Remove(f); err != nil {
 			return err
 		}
 	}
-	w.files, w.names, w.w = nil, nil, nil
+	w.files, w.bad, w.names, w.w = nil, nil, nil, nil
 	return nil
 }
 
@@ -269,14 +290,14 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 	}
 	column(chars)
 	column(bytes)
-	switch a.set.IDKind {
-	case corpus.IntIDs:
+	switch kind := a.set.IDKind; {
+	case kind.Ints():
 		ids := make([]uint64, rows)
 		for i, id := range b.IDs.Int {
 			ids[i] = uint64(id)
 		}
 		column(ids)
-	case corpus.StringIDs:
+	case kind.Bytes():
 		ids := make([][]byte, rows)
 		for i := range ids {
 			ids[i] = b.IDs.String.At(i)

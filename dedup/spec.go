@@ -48,6 +48,10 @@ type Spec struct {
 	TextField string `json:"text_field"`
 	// IDField is the column that holds the documents' ids, or "" for generated ones.
 	IDField string `json:"id_field,omitempty"`
+	// OnBadFile says what happens when a file is damaged or lacks a column: "error", or "skip" to leave it out as a
+	// whole. OnBadRecord says the same of a single line or row that cannot be used, which is then left out of kept/.
+	OnBadFile   string `json:"on_bad_file"`
+	OnBadRecord string `json:"on_bad_record"`
 	// Format is the input format, or "" to go by the file names.
 	Format string `json:"format,omitempty"`
 }
@@ -66,6 +70,8 @@ func DefaultSpec() Spec {
 		Empty:            EmptyKeep,
 		Normalize:        "none",
 		TextField:        "text",
+		OnBadFile:        OnBadError,
+		OnBadRecord:      OnBadError,
 	}
 }
 
@@ -80,6 +86,9 @@ const (
 
 	EmptyKeep  = "keep"
 	EmptyDedup = "dedup"
+
+	OnBadError = "error"
+	OnBadSkip  = "skip"
 )
 
 // Params returns the parameters of the sketch.
@@ -119,6 +128,8 @@ func (s *Spec) Validate() error {
 	}
 	oneOf("verify", s.Verify, VerifyExact, VerifyNone)
 	oneOf("empty", s.Empty, EmptyKeep, EmptyDedup)
+	oneOf("on-bad-file", s.OnBadFile, OnBadError, OnBadSkip)
+	oneOf("on-bad-record", s.OnBadRecord, OnBadError, OnBadSkip)
 	if !strings.HasPrefix(s.Keep, KeepFieldPrefix) {
 		oneOf("keep", s.Keep, KeepFirst, KeepLongest, KeepFieldPrefix+"NAME")
 	} else if s.KeepField() == "" {

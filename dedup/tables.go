@@ -12,8 +12,8 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 )
 
-// The tables a run leaves beside the kept documents. Ids are int64 (file << 32 | row, or the user's) or
-// strings.
+// The tables a run leaves beside the kept documents. Ids are int64 (file << 32 | row) or
+// have the type of the user's: int64, uint64, string, binary, binary of a fixed length, UUID.
 //
 //	removed   id, kept_id, cluster_id, similarity (double), intersection, union (int64), evidence (string)
 //	clusters  id, cluster_id, cluster_size (int64)
@@ -40,15 +40,28 @@ func tablePath(kind string, part int) string { return fmt.Sprintf("%s/part-%05d.
 type field struct {
 	name     string
 	typ      parquet.Type
-	str      bool // a UTF-8 string rather than bytes
+	logical  schema.LogicalType // nil if it has none
+	width    int                // of a binary of fixed length
 	nullable bool
 }
 
 func idField(name string, kind corpus.IDKind) field {
-	if kind == corpus.StringIDs {
-		return field{name: name, typ: parquet.Types.ByteArray, str: true}
+	f := field{name: name, typ: parquet.Types.Int64}
+	switch {
+	case kind == corpus.UintIDs:
+		f.logical = schema.NewIntLogicalType(64, false)
+	case kind.Width() > 0:
+		f.typ, f.width = parquet.Types.FixedLenByteArray, kind.Width()
+		if kind == corpus.UUIDs {
+			f.logical = schema.UUIDLogicalType{}
+		}
+	case kind.Bytes():
+		f.typ = parquet.Types.ByteArray
+		if kind == corpus.StringIDs {
+			f.logical = schema.StringLogicalType{}
+		}
 	}
-	return field{name: name, typ: parquet.Types.Int64}
+	return f
 }
 
 func removedFields(kind corpus.IDKind) []field {
@@ -57,7 +70,7 @@ func removedFields(kind corpus.IDKind) []field {
 		{name: "similarity", typ: parquet.Types.Double, nullable: true},
 		{name: "intersection", typ: parquet.Types.Int64, nullable: true},
 		{name: "union", typ: parquet.Types.Int64, nullable: true},
-		{name: "evidence", typ: parquet.Types.ByteArray, str: true},
+		{name: "evidence", typ: parquet.Types.ByteArray, logical: schema.StringLogicalType{}},
 	}
 }
 
@@ -95,11 +108,14 @@ func newTableWriter(w io.Writer, fields []field, most int64) (*tableWriter, erro
 		if f.nullable {
 			rep = parquet.Repetitions.Optional
 		}
-		var logical schema.LogicalType = schema.NoLogicalType{}
-		if f.str {
-			logical = schema.StringLogicalType{}
+		logical, width := f.logical, -1
+		if logical == nil {
+			logical = schema.NoLogicalType{}
 		}
-		node, err := schema.NewPrimitiveNodeLogical(f.name, rep, logical, f.typ, -1, -1)
+		if f.width > 0 {
+			width = f.width
+		}
+		node, err := schema.NewPrimitiveNodeLogical(f.name, rep, logical, f.typ, width, -1)
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +132,7 @@ func newTableWriter(w io.Writer, fields []field, most int64) (*tableWriter, erro
 }
 
 func (t *tableWriter) id(col int, id docID) {
-	if c := &t.cols[col]; c.str {
+	if c := &t.cols[col]; c.typ != parquet.Types.Int64 {
 		c.bytes = append(c.bytes, []byte(id.str))
 		t.held += int64(len(id.str))
 	} else {
@@ -215,6 +231,12 @@ func (c *column) writeTo(cw file.ColumnChunkWriter) (err error) {
 		_, err = w.WriteBatch(c.doubles, def, nil)
 	case *file.ByteArrayColumnChunkWriter:
 		_, err = w.WriteBatch(c.bytes, def, nil)
+	case *file.FixedLenByteArrayColumnChunkWriter:
+		fixed := make([]parquet.FixedLenByteArray, len(c.bytes))
+		for i, b := range c.bytes {
+			fixed[i] = parquet.FixedLenByteArray(b)
+		}
+		_, err = w.WriteBatch(fixed, def, nil)
 	}
 	c.ints, c.doubles, c.bytes, c.def = c.ints[:0], c.doubles[:0], c.bytes[:0], c.def[:0]
 	return err

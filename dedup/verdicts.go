@@ -308,11 +308,11 @@ func (r *idReader) close() {
 
 // userIDs returns access to the id column of the block in hand.
 func (f *columnReader) userIDs(kind corpus.IDKind) (func(i int) userID, error) {
-	switch kind {
-	case corpus.IntIDs:
+	switch {
+	case kind.Ints():
 		ids := f.u64("id")
 		return func(i int) userID { return userID{num: ids[i]} }, f.err
-	case corpus.StringIDs:
+	case kind.Bytes():
 		ids := f.blobs("sid")
 		return func(i int) userID { return userID{str: string(ids[i])} }, f.err
 	}

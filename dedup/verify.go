@@ -47,6 +47,8 @@ type Verification struct {
 	Removed   int64 `json:"removed"`
 	// References of the Documents are of the reference set.
 	References int64 `json:"references,omitempty"`
+	// SkippedRecords are lines and rows that were left out when the result was made, and again.
+	SkippedRecords int64 `json:"skipped_records,omitempty"`
 	// Replayed is the number of removals whose similarity was computed again from the texts, Wrong of
 	// which did not come out as recorded.
 	Replayed int64 `json:"replayed"`
@@ -104,6 +106,12 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	}
 	if d := diffPaths(res.Inputs, r.inputFiles()); d != "" {
 		return nil, fmt.Errorf("dedup: the input is not the one that %s was made from (%s); name it with --input, and the reference set with --against", o.Dir, d)
+	}
+	for i, reason := range res.skippedFiles() {
+		if i < 0 || i >= len(r.set.Files) {
+			return nil, fmt.Errorf("dedup: %s: file %d of %d was skipped", filepath.Join(o.Dir, resultName), i, len(r.set.Files))
+		}
+		r.set.Files[i].Bad = reason
 	}
 	if err := v.findKept(ctx); err != nil {
 		return nil, err
@@ -255,6 +263,11 @@ func (v *verifier) compare(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, v.ex.Close()) }()
 	var total verifySum
+	for i, f := range v.set.Files {
+		if f.Bad != "" {
+			total.Digest.skippedFile(i, f.Path)
+		}
+	}
 	if len(v.res.Parts) > 0 {
 		inputs := make([]verifyInput, len(v.res.Parts))
 		for i, p := range v.res.Parts {
@@ -311,6 +324,7 @@ func (v *verifier) sumUp(t *verifySum) {
 	v.out.More += t.More
 	o := v.out
 	o.Documents, o.Kept, o.Removed, o.References = t.Docs, t.Kept, t.Removed, t.References
+	o.SkippedRecords = t.Skipped
 	o.Replayed, o.Wrong, o.Unverifiable = t.Replayed, t.Wrong, t.Unverifiable
 	o.Digest = t.Digest.String()
 	if o.Replayed > 0 && (v.o.Sample >= 0 || o.Wrong > 0) {

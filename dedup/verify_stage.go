@@ -35,6 +35,7 @@ type verifySum struct {
 	Digest                          Digest
 	Rows                            shuffle.Hash
 	Docs, Kept, Removed, References int64
+	Skipped                         int64 // records
 	Replayed, Wrong                 int64
 	Unverifiable                    int64
 	KeptOf, KeptSizes               shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
@@ -50,6 +51,7 @@ func (s *verifySum) add(o *verifySum) {
 	s.Kept += o.Kept
 	s.Removed += o.Removed
 	s.References += o.References
+	s.Skipped += o.Skipped
 	s.Replayed += o.Replayed
 	s.Wrong += o.Wrong
 	s.Unverifiable += o.Unverifiable
@@ -159,7 +161,8 @@ type partCheck struct {
 
 // docCursor walks over documents one at a time.
 type docCursor struct {
-	reader *corpus.Reader // nil if there is nothing to read
+	bad    func([]corpus.Bad) // is shown the records that are left out; may be nil
+	reader *corpus.Reader     // nil if there is nothing to read
 	batch  *corpus.Batch
 	at     int
 }
@@ -173,14 +176,24 @@ func (c *docCursor) next(ctx context.Context) (bool, error) {
 		c.at++
 		return true, nil
 	}
-	c.batch.Release()
-	c.batch, c.at = nil, 0
-	b, err := c.reader.Next(ctx)
-	if err == io.EOF {
-		return false, nil
+	for {
+		c.batch.Release()
+		c.batch, c.at = nil, 0
+		b, err := c.reader.Next(ctx)
+		if err == io.EOF {
+			return false, nil
+		}
+		if err != nil {
+			return false, decoding(err)
+		}
+		c.batch = b
+		if c.bad != nil {
+			c.bad(b.Bad)
+		}
+		if len(b.Ord) > 0 { // there may be nothing but bad records
+			return true, nil
+		}
 	}
-	c.batch = b
-	return err == nil, decoding(err)
 }
 
 func (c *docCursor) close() error {
@@ -195,7 +208,7 @@ func (c *docCursor) close() error {
 func (r *run) idAt(b *corpus.Batch, i int) docID {
 	var id userID
 	if b.IDs != nil {
-		if b.IDs.Kind == corpus.IntIDs {
+		if b.IDs.Kind.Ints() {
 			id.num = uint64(b.IDs.Int[i])
 		} else {
 			id.str = string(b.IDs.String.At(i))
@@ -222,7 +235,7 @@ func (p *partCheck) run() (err error) {
 	defer func() { err = errors.Join(err, p.clusters.close()) }()
 	var files []int // in kept, ascending
 	for f := p.in.First; f <= p.in.Last; f++ {
-		if p.set.Files[f].Reference {
+		if p.set.Files[f].Reference || p.set.Files[f].Bad != "" {
 			continue
 		} else if k := p.keptAt[f]; k >= 0 {
 			files = append(files, k)
@@ -244,6 +257,12 @@ func (p *partCheck) run() (err error) {
 		return decoding(err)
 	}
 	defer func() { err = errors.Join(err, docs.close()) }()
+	docs.bad = func(bad []corpus.Bad) {
+		for _, b := range bad {
+			p.sum.Skipped++
+			p.sum.Digest.skippedRecord(b.Ord)
+		}
+	}
 	for _, move := range []func() error{p.nextRemoved, p.nextCluster} {
 		if err := move(); err != nil {
 			return err
@@ -305,10 +324,8 @@ func (p *partCheck) show(id docID) string {
 			return fmt.Sprintf("document %d (%s, row %d)", id.num, p.set.Files[file].Path, row)
 		}
 		return fmt.Sprintf("document %d", id.num)
-	case id.kind == corpus.IntIDs:
-		return fmt.Sprintf("document %d", int64(id.num))
 	}
-	return fmt.Sprintf("document %.100q", id.str)
+	return "document " + id.String()
 }
 
 // document checks document i of a batch of the input.

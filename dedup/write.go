@@ -26,6 +26,7 @@ type writeInput struct {
 	Splits   []int      `json:"splits"`
 	Signs    [][]string `json:"signs"` // of each split
 	Removals []string   `json:"removals"`
+	Bad      []string   `json:"bad"` // files of the records that were left out, "" for none
 }
 
 // writeResult is what a task adds to the result of the run.
@@ -33,6 +34,7 @@ type writeResult struct {
 	Digest  Digest       `json:"digest"`
 	Rows    shuffle.Hash `json:"rows"` // multiset hash of (ordinal, content hash) of all documents
 	Docs    int64        `json:"docs"`
+	Skipped int64        `json:"skipped"` // records that were left out
 	Kept    int64        `json:"kept"`
 	Removed int64        `json:"removed"`
 	// References are documents of the reference set.
@@ -106,6 +108,7 @@ type fileWriter struct {
 
 	docs             *docReader // every document, asked before its row is written
 	written          *docReader // the same once more, for the rows that are written later
+	bad              *badReader
 	removed, cluster *tableWriter
 	tables           []*executor.File
 	line             []byte
@@ -114,6 +117,7 @@ type fileWriter struct {
 func (w *fileWriter) open() (err error) {
 	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
 	w.written = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
+	w.bad = &badReader{run: w.run, files: w.in.Bad}
 	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
 		return err
 	}
@@ -133,6 +137,9 @@ func (w *fileWriter) place(rel string) (*executor.File, error) {
 // file filters one input file.
 func (w *fileWriter) file(index int) error {
 	file := &w.set.Files[index]
+	if file.Bad != "" {
+		return nil
+	}
 	if err := w.set.Changed(w.ctx, index); err != nil {
 		return err
 	}
@@ -156,6 +163,9 @@ func (w *fileWriter) file(index int) error {
 	if err != nil {
 		return err
 	}
+	if w.set.Format == corpus.Files {
+		dst.Like(file.Mode, file.ModTime) // it is the same file
+	}
 	// Rewrite asks for the rows in ascending order and shows the kept ones in the same order but later: of a Parquet
 	// file a row group later. What became of them is not held in between but read again.
 	var wrong error
@@ -163,6 +173,11 @@ func (w *fileWriter) file(index int) error {
 	stats, err := w.set.Rewrite(w.ctx, index,
 		func(row int64) bool {
 			if wrong != nil {
+				return false
+			}
+			if bad, err := w.leftOut(corpus.Ordinal(index, row)); bad || err != nil {
+				wrong = err
+				asked++
 				return false
 			}
 			d, err := w.docs.next(index)
@@ -231,8 +246,11 @@ func (w *fileWriter) file(index int) error {
 func (w *fileWriter) reference(index int) error {
 	for {
 		d, err := w.docs.next(index)
-		if err != nil || d == nil {
+		if err != nil {
 			return err
+		}
+		if d == nil {
+			break
 		}
 		if _, err := w.nextKept(index); err != nil { // passes over it
 			return err
@@ -241,6 +259,28 @@ func (w *fileWriter) reference(index int) error {
 			return err
 		}
 	}
+	for {
+		more, err := w.bad.more()
+		if err != nil || !more {
+			return err
+		}
+		if f, _ := corpus.SplitOrdinal(w.bad.ords[0]); f != index {
+			return nil
+		}
+		if _, err := w.leftOut(w.bad.ords[0]); err != nil {
+			return err
+		}
+	}
+}
+
+// leftOut accounts for a record if it was left out, and reports whether it was.
+func (w *fileWriter) leftOut(ord uint64) (bool, error) {
+	bad, err := w.bad.take(ord)
+	if bad {
+		w.res.Skipped++
+		w.res.Digest.skippedRecord(ord)
+	}
+	return bad, err
 }
 
 // nextKept returns the next document of the file that is kept and was not written yet, or nil.
@@ -313,7 +353,11 @@ func (w *fileWriter) finish() error {
 	if err := errors.Join(w.docs.finished(), w.written.finished()); err != nil {
 		return err
 	}
-	err := errors.Join(w.removed.close(), w.cluster.close())
+	more, err := w.bad.more()
+	if err == nil && more {
+		err = errors.New("dedup: records that were left out are in no file")
+	}
+	err = errors.Join(err, w.removed.close(), w.cluster.close())
 	for _, f := range w.tables {
 		err = errors.Join(err, f.Close())
 	}
@@ -326,6 +370,9 @@ func (w *fileWriter) close() {
 		if d != nil {
 			d.close()
 		}
+	}
+	if w.bad != nil {
+		w.bad.close()
 	}
 }
 

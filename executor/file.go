@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
 )
@@ -26,6 +27,9 @@ type File struct {
 	crc    uint32
 	closed bool
 	err    error
+
+	perm  fs.FileMode // with mtime, what Like said; mtime is zero if it was not called
+	mtime time.Time
 
 	early  bool // its descriptor is closed by Close, not by the commit
 	behind bool // a barrier syncs it
@@ -62,6 +66,11 @@ func (f *File) Close() error {
 		f.err = f.ioError("writing", err)
 	}
 	f.recycle()
+	if !f.mtime.IsZero() && f.err == nil {
+		if err := f.fs.Attributes(f.temp, f.perm, f.mtime); err != nil {
+			f.err = f.ioError("setting the permissions and the time of", err)
+		}
+	}
 	// The descriptor stays open until the file is synced: an error of writing it back is certain to be
 	// reported only to descriptors that were open at the time. A barrier is such a descriptor.
 	if f.early && f.err == nil {
@@ -75,6 +84,9 @@ func (f *File) recycle() {
 	writers.Put(f.w)
 	f.w = nil
 }
+
+// Like makes Close give the file these permission bits and this time of the last change.
+func (f *File) Like(perm fs.FileMode, mtime time.Time) { f.perm, f.mtime = perm.Perm(), mtime }
 
 // Name is how the file is called once committed: for [Attempt.Create] a slash-separated path relative to the
 // work folder, to be put into result tasks; for [Attempt.Place] the absolute path.

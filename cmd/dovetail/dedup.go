@@ -38,7 +38,12 @@ go to the output unchanged. The output folder appears when the run is complete a
   clusters/  which documents belong together
   run.json   options, inputs, row counts at each step, times, peak memory and the digest of the result
 
-A run that was interrupted goes on where it was when the same command is given again.`,
+A run that was interrupted goes on where it was when the same command is given again.
+
+Exit codes: 0 done; 1 not done, and one line says why; 2 the command line is wrong; 3 done, but files or
+records were left out, as --on-bad-file skip and --on-bad-record skip allow, and run.json names them.
+Only what is wrong with the contents of a file is ever a reason to leave it out; if a disk, memory or a
+permission fails the run stops.`,
 		Example: `  dovetail dedup --input data --output clean
   dovetail dedup --input 'crawl/**/*.jsonl.gz' --output clean --text-field content --memory-limit 8GiB
   dovetail dedup --input src --format files --output clean --threshold 0.9
@@ -71,6 +76,8 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.TextField, "text-field", s.TextField, "column that holds the text")
 	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
 
+	fl.StringVar(&e.OnDuplicateID, "on-duplicate-id", dedup.OnDuplicateError, "two documents with one id: error, or warn and go on")
+
 	fl.StringVar(&s.Sketch, "sketch", s.Sketch, "fast, curator32 or curator64 (the last two bit-equal to NeMo Curator's)")
 	fl.IntVar(&s.NumBands, "num-bands", s.NumBands, "number of bands")
 	fl.IntVar(&s.MinhashesPerBand, "minhashes-per-band", s.MinhashesPerBand, "rows per band")
@@ -84,6 +91,9 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.Keep, "keep", s.Keep, "which of several to prefer: first, longest, or field:NAME for the largest value")
 	fl.StringVar(&s.Empty, "empty", s.Empty, "null and empty texts: keep all, or dedup to one")
 	fl.StringVar(&s.Normalize, "normalize", s.Normalize, "before comparing: none, or some of nfc, nfkc, lower, punct, whitespace, with commas")
+
+	fl.StringVar(&s.OnBadFile, "on-bad-file", s.OnBadFile, "a file that is damaged or lacks a column: error, or skip to leave it out as a whole")
+	fl.StringVar(&s.OnBadRecord, "on-bad-record", s.OnBadRecord, "a line or row that cannot be used: error, or skip to leave it out")
 
 	fl.StringVar(&f.memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
 	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
@@ -113,10 +123,26 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if rep.machine {
-		return nil
+	if !rep.machine {
+		if err := summary(cmd.OutOrStdout(), res, f.opts.Output); err != nil {
+			return err
+		}
 	}
-	return summary(cmd.OutOrStdout(), res, f.opts.Output)
+	if s := &res.Steps; s.SkippedFiles > 0 || s.SkippedRecords > 0 {
+		return leftOut{s.SkippedFiles, s.SkippedRecords}
+	}
+	return nil
+}
+
+// leftOut says that a result is complete but for what was bad.
+type leftOut struct {
+	files   int
+	records int64
+}
+
+func (l leftOut) Error() string {
+	return fmt.Sprintf("done, but %s bad files and %s bad records were left out; run.json names them",
+		humanize.Comma(int64(l.files)), humanize.Comma(l.records))
 }
 
 // resolve turns the flags into options and refuses those that contradict each other.
@@ -132,6 +158,7 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 	check(f.opts.Output != "", "--output: name the folder for the result")
 	check(!(s.Format == "files" && set("text-field")), "--text-field has no meaning with --format files: the whole file is the text")
 	check(!(s.Format == "files" && set("id-field")), "--id-field has no meaning with --format files: a file has no columns")
+	check(!(s.IDField == "" && set("on-duplicate-id")), "--on-duplicate-id has a meaning only with --id-field")
 	check(!(s.Format == "files" && s.KeepField() != ""), "--keep %s has no meaning with --format files: a file has no columns", s.Keep)
 	check(!(s.Verify == dedup.VerifyNone && set("threshold")), "--threshold has no meaning with --verify none: nothing is compared; "+
 		"--jaccard-threshold chooses the bands")

@@ -5,7 +5,8 @@
 // `dovetail --help` lists the commands, `dovetail dedup --help` every option with its default.
 //
 // Exit codes: 0 the work is done; 1 it is not, and one line on standard error says why; 2 the command line
-// is wrong; 130 and 143 interrupted by SIGINT or SIGTERM, and the same command goes on from there.
+// is wrong; 3 the work is done, but bad files or records were left out, as the options allow; 130 and 143
+// interrupted by SIGINT or SIGTERM, and the same command goes on from there.
 package main
 
 import (
@@ -91,6 +92,10 @@ func exitCode(err error) int {
 		if s, ok := in.sig.(syscall.Signal); ok {
 			return 128 + int(s)
 		}
+	}
+	var l leftOut
+	if errors.As(err, &l) {
+		return 3
 	}
 	var u usageError
 	if errors.As(err, &u) || strings.HasPrefix(err.Error(), "unknown command ") {

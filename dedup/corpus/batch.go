@@ -1,10 +1,6 @@
 package corpus
 
-import (
-	"math"
-
-	"github.com/dovetail-dedup/dovetail/mem"
-)
+import "github.com/dovetail-dedup/dovetail/mem"
 
 // Batch is a run of documents in the order of their ordinals. Its columns have the same number of rows.
 type Batch struct {
@@ -17,13 +13,22 @@ type Batch struct {
 	Keep []uint64
 	// IDs holds the user's ids; nil if not wanted.
 	IDs *IDs
+	// Bad are the records that were left out because of Options.SkipRecords, by ordinal; they have no row in the
+	// columns. A batch may have nothing else.
+	Bad []Bad
+}
+
+// Bad is a record that was left out.
+type Bad struct {
+	Ord    uint64
+	Reason string // what is wrong with it, without its place
 }
 
 // IDs is a column of document ids of one kind.
 type IDs struct {
 	Kind   IDKind
-	Int    []int64     // for IntIDs
-	String mem.Strings // for StringIDs
+	Int    []int64     // for IntIDs, and for UintIDs their bits
+	String mem.Strings // for all others
 }
 
 // Release gives back the memory of the batch. It may be called again and on nil.
@@ -49,17 +54,20 @@ type batchMaker struct {
 	keep []uint64
 	ints []int64
 	strs stringBuilder
+	bad  []Bad
 }
 
 // room reports whether a document with n bytes of text may join the batch. The first one always may.
 func (m *batchMaker) room(n int) bool {
 	if len(m.ord) == 0 {
-		return true
+		return len(m.bad) < m.rows
 	}
-	return len(m.ord) < m.rows && (m.columns&ColumnText == 0 || m.text.n+n <= m.bytes)
+	return len(m.ord)+len(m.bad) < m.rows && (m.columns&ColumnText == 0 || m.text.n+n <= m.bytes)
 }
 
-func (m *batchMaker) full() bool { return len(m.ord) >= m.rows || m.text.n >= m.bytes }
+func (m *batchMaker) full() bool { return len(m.ord)+len(m.bad) >= m.rows || m.text.n >= m.bytes }
+
+func (m *batchMaker) empty() bool { return len(m.ord)+len(m.bad) == 0 }
 
 // addText appends a text; the caller appends the other columns of the document, too.
 func (m *batchMaker) addText(text []byte, null bool) error {
@@ -71,8 +79,8 @@ func (m *batchMaker) addText(text []byte, null bool) error {
 
 // finish returns the batch and starts the next.
 func (m *batchMaker) finish() (*Batch, error) {
-	b := &Batch{Ord: m.ord}
-	m.ord = nil
+	b := &Batch{Ord: m.ord, Bad: m.bad}
+	m.ord, m.bad = nil, nil
 	var err error
 	if m.columns&ColumnText != 0 {
 		if b.Text, err = m.text.finish(); err != nil {
@@ -84,7 +92,7 @@ func (m *batchMaker) finish() (*Batch, error) {
 	}
 	if m.columns&ColumnID != 0 {
 		b.IDs = &IDs{Kind: m.idKind}
-		if m.idKind == IntIDs {
+		if m.idKind.Ints() {
 			b.IDs.Int, m.ints = m.ints, nil
 		} else if b.IDs.String, err = m.strs.finish(); err != nil {
 			b.Release()
@@ -97,18 +105,5 @@ func (m *batchMaker) finish() (*Batch, error) {
 func (m *batchMaker) release() {
 	m.text.release()
 	m.strs.release()
-	m.ord, m.keep, m.ints = nil, nil, nil
-}
-
-// keepKey maps a number to an integer that sorts like it; NaN and, by being what null gets, nothing else
-// maps to 0.
-func keepKey(f float64) uint64 {
-	if f != f {
-		return 0
-	}
-	bits := math.Float64bits(f + 0) // -0 becomes 0
-	if bits>>63 != 0 {
-		return ^bits
-	}
-	return bits | 1<<63
+	m.ord, m.keep, m.ints, m.bad = nil, nil, nil, nil
 }

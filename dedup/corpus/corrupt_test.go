@@ -115,18 +115,3 @@ func TestParquetDamaged(t *testing.T) {
 		wantError(t, err, ErrCorrupt, "x.parquet: ")
 	}
 }
-
-func FuzzParquetOpen(f *testing.F) {
-	for _, name := range []string{"plain_none_v1", "dict_snappy_v2", "delta_byte_array_v1", "duckdb_v1_lz4", "empty", "required"} {
-		data, err := os.ReadFile(fixturePath(name + ".parquet"))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := useAll(t, data, "x.parquet"); err != nil {
-			checkFault(t, err, "x.parquet")
-		}
-	})
-}

@@ -13,7 +13,8 @@
 //
 // Parquet: .parquet, .pq. The text column is any column of byte strings, at the top level or inside structs
 // ("meta.text"), however it is encoded or compressed; binary, dictionary and large types of Arrow are such
-// columns. Row i of the file is document i. Encrypted files are refused.
+// columns. Row i of the file is document i. Checksums of pages are verified where a file has them. Encrypted
+// files are refused.
 //
 // JSON Lines: .jsonl, .json, .ndjson, and each of them with .gz or .zst behind it, of several gzip members
 // or zstd frames, too. A document is a line that is not blank, and must be a JSON object (RFC 8259); its
@@ -37,7 +38,8 @@
 // An error that is due to the bytes of a file is a [FileError] that wraps one of [ErrCorrupt], [ErrColumn],
 // [ErrRecord] and [ErrChanged], and names the file and, where there is one, the line, row or row group. Errors
 // of the file system, of the allocator and of the context are passed on and wrap none of these, so that a
-// caller that skips bad files never skips one because a disk failed or memory was short.
+// caller that skips bad files never skips one because a disk failed or memory was short. [BadFile] and [BadRecord]
+// tell them apart; with Options.SkipFiles and Options.SkipRecords they are left out instead.
 //
 // All methods of a Set are safe for concurrent use. A [Reader] belongs to one goroutine at a time.
 package corpus

@@ -3,6 +3,7 @@ package corpus
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -35,16 +36,37 @@ type FileError struct {
 
 // Error returns one line: file, place, fault.
 func (e *FileError) Error() string {
-	s := "corpus: " + e.Name
+	if e.Line > 0 {
+		return "corpus: " + e.Name + ":" + strconv.FormatInt(e.Line, 10) + ": " + e.Err.Error()
+	}
+	return "corpus: " + e.Name + ": " + e.Reason()
+}
+
+// Reason returns place and fault.
+func (e *FileError) Reason() string {
+	s := e.Err.Error()
 	switch {
 	case e.Line > 0:
-		s += ":" + strconv.FormatInt(e.Line, 10)
+		return "line " + strconv.FormatInt(e.Line, 10) + ": " + s
 	case e.Row >= 0:
-		s += ": row " + strconv.FormatInt(e.Row, 10)
+		return "row " + strconv.FormatInt(e.Row, 10) + ": " + s
 	case e.RowGroup >= 0:
-		s += ": row group " + strconv.Itoa(e.RowGroup)
+		return "row group " + strconv.Itoa(e.RowGroup) + ": " + s
 	}
-	return s + ": " + e.Err.Error()
+	return s
+}
+
+// BadFile returns the error if it says that a file as a whole cannot be used, because of its contents and nothing
+// else: it wraps [ErrCorrupt] or [ErrColumn].
+func BadFile(err error) (*FileError, bool) { return faultOf(err, ErrCorrupt, ErrColumn) }
+
+// BadRecord returns the error if it says that a line or row cannot be used: it wraps [ErrRecord].
+func BadRecord(err error) (*FileError, bool) { return faultOf(err, ErrRecord) }
+
+func faultOf(err error, kinds ...error) (*FileError, bool) {
+	var fe *FileError
+	ok := errors.As(err, &fe) && slices.Contains(kinds, fe.Kind)
+	return fe, ok
 }
 
 // Unwrap returns the kind and the cause.

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus/internal/benchtext"
 )
 
 // writeColumns writes a Parquet file of one row group with the library, which the tests of bounds and sizes
@@ -53,27 +54,11 @@ func textNode(rep parquet.Repetition) schema.Node {
 // makeTexts writes texts, cutting pages every perPage values.
 func makeTexts(t testing.TB, texts []string, codec compress.Compression, perPage int, version parquet.DataPageVersion) []byte {
 	t.Helper()
-	root := schema.MustGroup(schema.NewGroupNode("schema", parquet.Repetitions.Required, schema.FieldList{textNode(parquet.Repetitions.Required)}, -1))
-	props := []parquet.WriterProperty{
-		parquet.WithCompression(codec), parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version),
-		parquet.WithDataPageSize(1 << 30), parquet.WithBatchSize(1 << 20), parquet.WithStats(false),
+	data, err := benchtext.Parquet(texts, codec, perPage, version)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return writeColumns(t, root, props, 1, func(_ int, c file.ColumnChunkWriter) error {
-		w := c.(*file.ByteArrayColumnChunkWriter)
-		for i := 0; i < len(texts); i += perPage {
-			var values []parquet.ByteArray
-			for _, s := range texts[i:min(len(texts), i+perPage)] {
-				values = append(values, parquet.ByteArray(s))
-			}
-			if _, err := w.WriteBatch(values, nil, nil); err != nil {
-				return err
-			}
-			if err := w.FlushCurrentPage(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return data
 }
 
 // makeLists writes texts beside lists of up to 40 strings, in pages of a few hundred bytes.
@@ -115,18 +100,4 @@ func makeLists(t testing.TB, rnd *rand.Rand, rows int) []byte {
 }
 
 // prose makes n bytes of text like words.
-func prose(rnd *rand.Rand, n int) string {
-	var b strings.Builder
-	b.Grow(n + 16)
-	for b.Len() < n {
-		for range 2 + rnd.IntN(9) {
-			b.WriteByte(byte('a' + rnd.IntN(26)*rnd.IntN(26)/26))
-		}
-		if rnd.IntN(12) == 0 {
-			b.WriteByte('\n')
-		} else {
-			b.WriteByte(' ')
-		}
-	}
-	return b.String()[:n]
-}
+func prose(rnd *rand.Rand, n int) string { return benchtext.Prose(rnd, n) }

@@ -157,12 +157,12 @@ func writeFile(t testing.TB, name, data string) string {
 func keepOf(v any) uint64 {
 	switch v := v.(type) {
 	case float64:
-		return keepKey(v)
+		return floatKey(v)
 	case string:
 		if v == "-inf" {
-			return keepKey(math.Inf(-1))
+			return floatKey(math.Inf(-1))
 		}
-		return keepKey(math.Inf(1))
+		return floatKey(math.Inf(1))
 	}
 	return 0
 }

@@ -14,10 +14,11 @@ import (
 
 // inspect looks at each file: its fingerprint, for Parquet its columns and rows, and the kind of its ids.
 func (s *Set) inspect(ctx context.Context) error {
-	kinds := make([]IDKind, len(s.Files))
-	err := inParallel(ctx, s.Options.Workers, len(s.Files), func(ctx context.Context, i int) error {
-		kind, err := s.inspectFile(ctx, i)
-		kinds[i] = kind
+	found := make([]parquetColumns, len(s.Files))
+	err := inParallel(ctx, s.Options.Workers, len(s.Files), func(ctx context.Context, i int) (err error) {
+		if found[i], err = s.inspectFile(ctx, i); err != nil && s.leaveOut(i, err) {
+			err = s.fingerprintBad(ctx, i)
+		}
 		return err
 	})
 	if err != nil {
@@ -26,22 +27,60 @@ func (s *Set) inspect(ctx context.Context) error {
 	if s.Format == JSONL {
 		return s.sniff(ctx)
 	}
-	for i, kind := range kinds {
-		if s.IDKind == NoIDs {
-			s.IDKind = kind
+	for i := range found {
+		if s.Files[i].Bad != "" {
+			continue
 		}
-		if kind != s.IDKind && kind != NoIDs {
-			return fault(s.Files[i].Name, ErrColumn, place{}, idKindError(s, kind))
+		if err := s.agree(i, found[i]); err != nil && !s.leaveOut(i, err) {
+			return err
 		}
 	}
 	return nil
 }
 
-func (s *Set) inspectFile(ctx context.Context, i int) (kind IDKind, err error) {
+// leaveOut reports whether a file is left out because of an error, and marks it.
+func (s *Set) leaveOut(i int, err error) bool {
+	fe, bad := BadFile(err)
+	if bad = bad && s.Options.SkipFiles; bad {
+		s.Files[i].Bad = fe.Reason()
+	}
+	return bad
+}
+
+// fingerprintBad fills in Footer for a file that is left out, and may have none.
+func (s *Set) fingerprintBad(ctx context.Context, i int) error {
+	src, err := s.open(ctx, i)
+	if err != nil {
+		return err
+	}
+	s.Files[i].Rows, s.Files[i].Work = -1, 0
+	s.Files[i].Footer, err = fingerprint(src, "")
+	return firstError(err, src.Close())
+}
+
+// agree makes the kinds of ids and keep values those of one more file.
+func (s *Set) agree(i int, c parquetColumns) error {
+	if s.IDKind == NoIDs {
+		s.IDKind = c.idKind
+	}
+	if c.idKind != s.IDKind && c.idKind != NoIDs {
+		return fault(s.Files[i].Name, ErrColumn, place{}, idKindError(s, c.idKind))
+	}
+	kept, ok := s.Keep.with(c.kept)
+	if !ok {
+		return fault(s.Files[i].Name, ErrColumn, place{}, fmt.Errorf(
+			"column %q holds values of type %s, that of other files %s, which do not compare; make them one type",
+			s.Options.KeepField, c.kept.Class, s.Keep.Class))
+	}
+	s.Keep = kept
+	return nil
+}
+
+func (s *Set) inspectFile(ctx context.Context, i int) (c parquetColumns, err error) {
 	f := &s.Files[i]
 	src, err := s.open(ctx, i)
 	if err != nil {
-		return NoIDs, err
+		return c, err
 	}
 	defer func() { err = firstError(err, src.Close()) }()
 	f.Work = f.Size
@@ -53,15 +92,15 @@ func (s *Set) inspectFile(ctx context.Context, i int) (kind IDKind, err error) {
 	case f.Format == Parquet:
 		p, err := readFooter(src, s.Options)
 		if err != nil {
-			return NoIDs, err
+			return c, err
 		}
-		f.Rows, f.Work, kind = p.meta.GetNumRows(), 0, p.columns.idKind
+		f.Rows, f.Work, c = p.meta.GetNumRows(), 0, p.columns
 		for g := range p.meta.NumRowGroups() {
 			f.Work += p.groupWork(g)
 		}
 	}
 	f.Footer, err = fingerprint(src, f.Format)
-	return kind, err
+	return c, err
 }
 
 // compressedWork is the ratio of text that is assumed of compressed JSON Lines.
@@ -101,7 +140,13 @@ func fingerprint(src *source, format Format) (string, error) {
 // text field that no document has.
 func (s *Set) sniff(ctx context.Context) error {
 	for i := range s.Files {
+		if s.Files[i].Bad != "" {
+			continue
+		}
 		done, err := s.sniffFile(ctx, i)
+		if err != nil && s.leaveOut(i, err) {
+			continue
+		}
 		if done || err != nil {
 			return err
 		}
@@ -126,19 +171,18 @@ func (s *Set) sniffFile(ctx context.Context, i int) (done bool, err error) {
 			return false, err
 		}
 		ok, err := doc.parse(line, row)
-		if err != nil {
+		if ok && err == nil && doc.id != nil && s.IDKind == NoIDs {
+			if s.IDKind = idKindOf(doc.id.value); s.IDKind == NoIDs {
+				err = fmt.Errorf("field %q is %s, an id must be an integer or a string", doc.id.name, doc.id.value.kind)
+			}
+		}
+		if err != nil && !s.Options.SkipRecords {
 			return false, l.src.fault(ErrRecord, place{line: row + 1}, err)
 		}
-		if !ok {
+		if !ok || err != nil {
 			continue
 		}
 		docs++
-		if doc.id != nil && s.IDKind == NoIDs {
-			if s.IDKind = idKindOf(doc.id.value); s.IDKind == NoIDs {
-				return false, l.src.fault(ErrRecord, place{line: row + 1},
-					fmt.Errorf("field %q is %s, an id must be an integer or a string", doc.id.name, doc.id.value.kind))
-			}
-		}
 		if doc.text.value.kind != jsonMissing {
 			return true, nil
 		}

@@ -46,6 +46,36 @@ type jsonLines struct {
 	lines lineReader
 	free  func() error
 	row   int64 // of the line that next returns next
+
+	compressed bool
+	window     int64 // see zstdWindow
+}
+
+// usualWindow is the largest window that zstd makes without being told to, and every decoder has to accept.
+const usualWindow = 8 << 20
+
+// zstdWindow returns the bytes that decompressing a file takes at once, because the header of its first frame says so
+// and whatever its size, if that is more than usual.
+func zstdWindow(src *source, f *File) (int64, error) {
+	if f.Compression != Zstd {
+		return 0, nil
+	}
+	head := make([]byte, min(f.Size, zstd.HeaderMaxSize))
+	if _, err := src.ReadAt(head, 0); err != nil && err != io.EOF {
+		return 0, src.fault(ErrCorrupt, place{}, err)
+	}
+	var h zstd.Header
+	if h.Decode(head) != nil {
+		return 0, nil // the decoder says what is wrong
+	}
+	n := h.WindowSize
+	if h.SingleSegment {
+		n = h.FrameContentSize
+	}
+	if n <= usualWindow || n > maxWindow {
+		return 0, nil
+	}
+	return int64(n), nil
 }
 
 // openLines opens the bytes [from, to) of a file, whose first line is number row; they are decompressed
@@ -64,12 +94,20 @@ func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o Re
 		err := fmt.Errorf("it is empty, which no .%s file is", f.Compression)
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
+	window, err := zstdWindow(src, f)
+	if err != nil {
+		return nil, fail(err)
+	}
+	if o.MaxBytes > 0 && window > o.MaxBytes {
+		return nil, fail(&TooLargeError{Name: f.Name, Row: row, Need: window + lineBuffer, Limit: o.MaxBytes})
+	}
 	r, free, err := decompress(f.Compression, src.section(from, to))
 	if err != nil {
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
 	return &jsonLines{
-		src: src, free: free, row: row, lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
+		src: src, free: free, row: row, window: window, compressed: f.Compression != Uncompressed,
+		lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
 	}, nil
 }
 
@@ -90,8 +128,8 @@ func (l *jsonLines) next(ctx context.Context) (line []byte, row int64, err error
 	return line, row, nil
 }
 
-// skip passes over the next line.
-func (l *jsonLines) skip(ctx context.Context) error {
+// skipLine passes over the next line.
+func (l *jsonLines) skipLine(ctx context.Context) error {
 	l.src.ctx = ctx
 	if err := guarded(l.lines.skip); err != nil {
 		return l.fault(err)
@@ -105,7 +143,14 @@ func (l *jsonLines) fault(err error) error {
 	if err == io.EOF && l.src.err == nil {
 		return err
 	}
-	return l.src.fault(ErrCorrupt, place{line: l.row + 1}, err)
+	if !l.compressed {
+		return l.src.fault(ErrCorrupt, place{line: l.row + 1}, err)
+	}
+	// What is wrong lies somewhere ahead of the line in hand.
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = errors.New("the file ends too early")
+	}
+	return l.src.fault(ErrCorrupt, place{}, fmt.Errorf("cannot be decompressed to its end: %w", err))
 }
 
 func (l *jsonLines) tooLong() error {
@@ -132,6 +177,9 @@ type jsonDoc struct {
 	line           jsonLine
 	text, keep, id *jsonField // nil if not wanted
 	idKind         IDKind
+
+	key uint64 // see values
+	num int64
 }
 
 func newJSONDoc(o Options, columns Columns, kind IDKind) *jsonDoc {
@@ -214,15 +262,18 @@ func (d *jsonDoc) keepValue() (uint64, error) {
 		return 0, nil
 	case jsonBool:
 		if v.raw[0] == 't' {
-			return keepKey(1), nil
+			return numberKeyInt(1), nil
 		}
-		return keepKey(0), nil
+		return numberKeyInt(0), nil
 	case jsonNumber:
+		if n, err := strconv.ParseInt(string(v.raw), 10, 64); err == nil {
+			return numberKeyInt(n), nil
+		}
 		f, err := strconv.ParseFloat(string(v.raw), 64)
 		if err != nil && !math.IsInf(f, 0) {
 			return 0, err
 		}
-		return keepKey(f), nil
+		return numberKey(f), nil
 	default:
 		return 0, fmt.Errorf("field %q is %s, to compare documents by it it must be a number", d.keep.name, v.kind)
 	}
@@ -239,22 +290,27 @@ func idKindOf(v jsonValue) IDKind {
 	return NoIDs
 }
 
-// addID appends the id of the last document.
-func (d *jsonDoc) addID(m *batchMaker) error {
+// values takes the keep key and the integer id out of the last document.
+func (d *jsonDoc) values() (err error) {
+	if d.keep != nil {
+		if d.key, err = d.keepValue(); err != nil {
+			return err
+		}
+	}
+	if d.id == nil {
+		return nil
+	}
 	v := d.id.value
 	switch kind := idKindOf(v); {
 	case kind == NoIDs:
 		return fmt.Errorf("field %q is %s, an id must be an integer or a string", d.id.name, v.kind)
 	case kind != d.idKind:
 		return fmt.Errorf("field %q is %s, the ids before it are of type %s", d.id.name, v.kind, d.idKind)
-	case kind == StringIDs:
-		return m.strs.add(v.raw)
+	case kind == IntIDs:
+		if d.num, err = strconv.ParseInt(string(v.raw), 10, 64); err != nil {
+			return fmt.Errorf("field %q is %.40s, which is no 64-bit integer", d.id.name, v.raw)
+		}
 	}
-	n, err := strconv.ParseInt(string(v.raw), 10, 64)
-	if err != nil {
-		return fmt.Errorf("field %q is %.40s, which is no 64-bit integer", d.id.name, v.raw)
-	}
-	m.ints = append(m.ints, n)
 	return nil
 }
 
@@ -265,6 +321,7 @@ type jsonReader struct {
 	doc     *jsonDoc
 	rows    rowSelector
 	limit   int64
+	skip    bool // bad records are left out
 	pending bool // doc holds a document that had no room yet
 	at      int64
 	peak    int64
@@ -278,14 +335,16 @@ func (s *Set) openJSONL(
 		return nil, err
 	}
 	return &jsonReader{
-		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, doc: newJSONDoc(s.Options, o.Columns, s.IDKind),
+		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, skip: s.Options.SkipRecords,
+		peak: l.window,
+		doc:  newJSONDoc(s.Options, o.Columns, s.IDKind),
 	}, nil
 }
 
 func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err error) {
 	for {
 		if !r.pending {
-			if end, err := r.advance(ctx, m); end || err != nil {
+			if some, end, err := r.advance(ctx, m); !some || err != nil {
 				return end, err
 			}
 		}
@@ -298,42 +357,51 @@ func (r *jsonReader) fill(ctx context.Context, m *batchMaker) (end bool, err err
 			return false, nil
 		}
 		if err := r.add(m, text, null); err != nil {
-			return false, r.src.fault(ErrRecord, place{line: r.at + 1}, err)
+			return false, err
 		}
 	}
 }
 
-// advance parses up to the next wanted document.
-func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (end bool, err error) {
+// advance parses up to the next wanted document. some is false if there is none: at the end, or because the batch is
+// full of bad records.
+func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool, err error) {
 	for {
 		if !r.rows.wanted(r.row) {
 			if r.rows.none(r.row) {
-				return true, nil
+				return false, true, nil
 			}
-			if err := r.skip(ctx); err == io.EOF {
-				return true, nil
+			if err := r.skipLine(ctx); err == io.EOF {
+				return false, true, nil
 			} else if err != nil {
-				return false, err
+				return false, false, err
 			}
 			continue
 		}
 		line, row, err := r.next(ctx)
 		if err == io.EOF {
-			return true, nil
+			return false, true, nil
 		}
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if err := r.check(line, row, m); err != nil {
-			return false, err
+			return false, false, err
 		}
 		ok, err := r.doc.parse(line, row)
-		if err != nil {
-			return false, r.src.fault(ErrRecord, place{line: row + 1}, err)
+		if ok && err == nil {
+			err = r.doc.values()
 		}
-		if ok {
+		switch {
+		case err != nil && !r.skip:
+			return false, false, r.src.fault(ErrRecord, place{line: row + 1}, err)
+		case err != nil:
+			m.bad = append(m.bad, Bad{Ordinal(r.file, row), err.Error()})
+			if m.full() {
+				return false, false, nil
+			}
+		case ok:
 			r.at = row
-			return false, nil
+			return true, false, nil
 		}
 	}
 }
@@ -359,14 +427,14 @@ func (r *jsonReader) add(m *batchMaker, text []byte, null bool) error {
 		}
 	}
 	if r.doc.keep != nil {
-		k, err := r.doc.keepValue()
-		if err != nil {
-			return err
-		}
-		m.keep = append(m.keep, k)
+		m.keep = append(m.keep, r.doc.key)
 	}
-	if r.doc.id != nil {
-		if err := r.doc.addID(m); err != nil {
+	switch {
+	case r.doc.id == nil:
+	case r.doc.idKind == IntIDs:
+		m.ints = append(m.ints, r.doc.num)
+	default:
+		if err := m.strs.add(r.doc.id.value.raw); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,14 +11,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
 func TestJSONLDocuments(t *testing.T) {
 	lines := "\xef\xbb\xbf{\"text\":\"one\",\"id\":7,\"n\":1}\r\n\n \t\r\n{\"id\":-8,\"n\":null}\n{\"text\":null,\"id\":9,\"n\":true}\n{\"text\":\"\\u00e9\",\"id\":10,\"n\":-1e999}"
 	want := []row{
-		{Ord: 0, Text: "one", Int: 7, Keep: keepKey(1)}, {Ord: 3, Null: true, Int: -8}, {Ord: 4, Null: true, Int: 9, Keep: keepKey(1)},
-		{Ord: 5, Text: "é", Int: 10, Keep: keepKey(math.Inf(-1))},
+		{Ord: 0, Text: "one", Int: 7, Keep: numberKey(1)}, {Ord: 3, Null: true, Int: -8}, {Ord: 4, Null: true, Int: 9, Keep: numberKey(1)},
+		{Ord: 5, Text: "é", Int: 10, Keep: numberKey(math.Inf(-1))},
 	}
 	fsys := newMemFS(map[string]string{
 		"a.jsonl": lines, "b.json.gz": gzipped(t, lines), "c.ndjson.gz": gzipped(t, lines[:33], "", lines[33:]), "d.jsonl.zst": zstded(t, lines[:33], "", lines[33:]),
@@ -203,5 +206,33 @@ func TestReadErrors(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A zstd file that asks for a large window is read if there is room for it, and refused with what it takes if not.
+func TestZstdWindow(t *testing.T) {
+	var b bytes.Buffer
+	w, err := zstd.NewWriter(&b, zstd.WithWindowSize(64<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, half := range []string{"{\"text\":", "\"a\"}"} { // written in two, so that the size is not known
+		if _, err := w.Write([]byte(half)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := mustResolve(t, newMemFS(map[string]string{"a.jsonl.zst": b.String()}), Options{}, "a.jsonl.zst")
+	var tl *TooLargeError
+	if _, err := readSplit(t, s, Split{}, ReadOptions{MaxBytes: 10 << 20}); !errors.As(err, &tl) || tl.Need < 64<<20 {
+		t.Fatalf("%v", err)
+	}
+	if got, err := readSplit(t, s, Split{}, ReadOptions{MaxBytes: tl.Need}); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
 	}
 }

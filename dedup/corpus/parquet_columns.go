@@ -1,13 +1,9 @@
 package corpus
 
 import (
-	"errors"
 	"fmt"
-	"math"
-	"math/big"
 	"strings"
 
-	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 )
@@ -15,6 +11,7 @@ import (
 // parquetColumns are the indexes of the wanted leaf columns in a file, -1 for those not wanted.
 type parquetColumns struct {
 	text, keep, id int
+	kept           KeepKind
 	idKind         IDKind
 }
 
@@ -32,15 +29,13 @@ func findColumns(sc *schema.Schema, o Options) (parquetColumns, error) {
 		if c.keep, err = findColumn(sc, o.KeepField, "a value to compare documents by", isNumber); err != nil {
 			return c, err
 		}
+		c.kept, _ = columnKeep(sc.Column(c.keep))
 	}
 	if o.IDField != "" {
 		if c.id, err = findColumn(sc, o.IDField, "an id", isID); err != nil {
 			return c, err
 		}
-		c.idKind = IntIDs
-		if sc.Column(c.id).PhysicalType() == parquet.Types.ByteArray {
-			c.idKind = StringIDs
-		}
+		c.idKind = columnIDs(sc.Column(c.id))
 	}
 	return c, nil
 }
@@ -160,79 +155,48 @@ func isText(c *schema.Column) bool {
 	return true
 }
 
-func isID(c *schema.Column) bool {
+func isID(c *schema.Column) bool { return columnIDs(c) != NoIDs }
+
+// columnIDs returns the kind of the ids in a column, NoIDs if there can be none.
+func columnIDs(c *schema.Column) IDKind {
+	plain, unsigned, text, uuid := false, false, false, false
+	switch t := c.LogicalType().(type) {
+	case nil, schema.NoLogicalType, schema.UnknownLogicalType:
+		plain = true
+	case schema.IntLogicalType:
+		plain, unsigned = true, !t.IsSigned() && t.BitWidth() == 64
+	case schema.StringLogicalType, schema.EnumLogicalType, schema.JSONLogicalType:
+		text = true
+	case schema.UUIDLogicalType:
+		uuid = true
+	}
 	switch c.PhysicalType() {
 	case parquet.Types.Int32, parquet.Types.Int64:
-		switch c.LogicalType().(type) {
-		case nil, schema.NoLogicalType, schema.UnknownLogicalType, schema.IntLogicalType:
-			return true
+		switch {
+		case unsigned:
+			return UintIDs
+		case plain:
+			return IntIDs
 		}
-		return false
+	case parquet.Types.ByteArray:
+		switch {
+		case text:
+			return StringIDs
+		case isText(c):
+			return BinaryIDs
+		}
+	case parquet.Types.FixedLenByteArray:
+		switch {
+		case uuid && c.TypeLength() == 16:
+			return UUIDs
+		case plain && c.TypeLength() > 0:
+			return fixedIDs(c.TypeLength())
+		}
 	}
-	return isText(c)
+	return NoIDs
 }
 
 func isNumber(c *schema.Column) bool {
-	_, err := numberScale(c)
-	return err == nil
-}
-
-// numberScale returns what a stored number is multiplied with so that values of columns of one kind compare
-// whatever their units: a decimal with its scale, dates and times as microseconds.
-func numberScale(c *schema.Column) (float64, error) {
-	fits := false
-	scale := 1.0
-	switch c.PhysicalType() {
-	case parquet.Types.Boolean, parquet.Types.Int32, parquet.Types.Int64, parquet.Types.Int96,
-		parquet.Types.Float, parquet.Types.Double:
-		fits = true
-	}
-	switch t := c.LogicalType().(type) {
-	case schema.DecimalLogicalType:
-		return math.Pow10(-int(t.Scale())), nil
-	case schema.Float16LogicalType:
-		return 1, nil
-	case schema.DateLogicalType:
-		return 24 * 3600 * 1e6, nil
-	case schema.TimestampLogicalType:
-		scale = unitScale(t.TimeUnit())
-	case schema.TimeLogicalType:
-		scale = unitScale(t.TimeUnit())
-	}
-	if !fits {
-		return 0, errors.New("not a number")
-	}
-	return scale, nil
-}
-
-func unitScale(u schema.TimeUnitType) float64 {
-	switch u {
-	case schema.TimeUnitMillis:
-		return 1e3
-	case schema.TimeUnitNanos:
-		return 1e-3
-	}
-	return 1
-}
-
-// bytesNumber returns the value of a number stored as bytes: a half float, or a decimal, which is a
-// big-endian two's complement integer.
-func bytesNumber(c *schema.Column, scale float64) func([]byte) float64 {
-	if _, half := c.LogicalType().(schema.Float16LogicalType); half {
-		return func(b []byte) float64 {
-			if len(b) != 2 {
-				return math.NaN()
-			}
-			return float64(float16.FromLEBytes(b).Float32())
-		}
-	}
-	return func(b []byte) float64 {
-		var n big.Int
-		n.SetBytes(b)
-		if len(b) > 0 && b[0]&0x80 != 0 {
-			n.Sub(&n, new(big.Int).Lsh(big.NewInt(1), uint(8*len(b))))
-		}
-		f, _ := new(big.Float).SetInt(&n).Float64()
-		return f * scale
-	}
+	_, ok := columnKeep(c)
+	return ok
 }

@@ -1,9 +1,9 @@
 package corpus
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 
 	"github.com/apache/arrow-go/v18/parquet"
@@ -18,7 +18,22 @@ type chunk struct {
 	file.ColumnChunkReader
 	left  int64 // levels still to come, by the footer
 	tries int64 // see more
+	sums  *pageSums
+
+	column int
 }
+
+// fault returns the error to report when err came up while the chunk was read: that a checksum does not match, if
+// that was why.
+func (c *chunk) fault(err error) error {
+	if c.sums.err != nil {
+		return fmt.Errorf("column %q: %w", c.Descriptor().Path(), c.sums.err)
+	}
+	return err
+}
+
+// finish makes sure at the end of the chunk that all of it is what was written.
+func (c *chunk) finish() error { return c.fault(c.sums.finish()) }
 
 // more reports whether there are more levels to read; if not, Err says whether that is an error. pyarrow can
 // write pages without a value between others, at which HasNext of the library says that the chunk has ended;
@@ -57,7 +72,9 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 	props.BufferSize = readBuffer
 	props.MaxCompressedPageSize = meta.TotalCompressedSize()
 	props.MaxUncompressedPageSize = maxPage(meta)
-	r, err := file.NewParquetReader(p.src.section(0, p.size), file.WithReadProps(props), file.WithMetadata(p.meta))
+	from := chunkStart(meta)
+	sums := &pageSums{src: p.src, at: from, end: from + meta.TotalCompressedSize()}
+	r, err := file.NewParquetReader(io.NewSectionReader(sums, 0, p.size), file.WithReadProps(props), file.WithMetadata(p.meta))
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +83,7 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 		return nil, err
 	}
 	const smallestPage = 8 // its header alone is longer
-	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage}, nil
+	return &chunk{c, meta.NumValues(), meta.TotalCompressedSize() / smallestPage, sums, column}, nil
 }
 
 // maxPage returns the largest size that a page of a chunk may claim to have when it is decompressed: no more
@@ -174,106 +191,26 @@ func (c *cursor[T]) nextValue() (v T, null bool, err error) {
 	return v, null, err
 }
 
-// numbers returns a function that yields the keep key of one row after the other.
-func numbers(c *chunk) (func() (uint64, error), error) {
-	col := c.Descriptor()
-	scale, err := numberScale(col)
-	if err != nil {
-		return nil, err
-	}
-	unsigned := false
-	if t, ok := col.LogicalType().(schema.IntLogicalType); ok {
-		unsigned = !t.IsSigned()
-	}
-	switch r := c.ColumnChunkReader.(type) {
-	case *file.BooleanColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(b bool) float64 {
-			if b {
-				return 1
-			}
-			return 0
-		}), nil
-	case *file.Int32ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v int32) float64 {
-			if unsigned {
-				return float64(uint32(v))
-			}
-			return float64(v) * scale
-		}), nil
-	case *file.Int64ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v int64) float64 {
-			if unsigned {
-				return float64(uint64(v))
-			}
-			return float64(v) * scale
-		}), nil
-	case *file.Float32ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v float32) float64 { return float64(v) }), nil
-	case *file.Float64ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), func(v float64) float64 { return v }), nil
-	case *file.Int96ColumnChunkReader:
-		return keys(newCursor(c, r.ReadBatch), int96Micros), nil
-	case *file.FixedLenByteArrayColumnChunkReader:
-		f := bytesNumber(col, scale)
-		return keys(newCursor(c, r.ReadBatchInPage), func(v parquet.FixedLenByteArray) float64 { return f(v) }), nil
-	case *file.ByteArrayColumnChunkReader:
-		f := bytesNumber(col, scale)
-		return keys(newCursor(c, r.ReadBatchInPage), func(v parquet.ByteArray) float64 { return f(v) }), nil
-	}
-	return nil, fmt.Errorf("column %q cannot be read as numbers", col.Path())
-}
-
-func keys[T any](c *cursor[T], number func(T) float64) func() (uint64, error) {
-	return func() (uint64, error) {
-		v, null, err := c.nextValue()
-		if null || err != nil {
-			return 0, err
-		}
-		return keepKey(number(v)), nil
-	}
-}
-
-// int96Micros converts the timestamps of old writers, a Julian day and nanoseconds within it.
-func int96Micros(v parquet.Int96) float64 {
-	const unixEpoch = 2440588
-	nanos := int64(binary.LittleEndian.Uint64(v[:8]))
-	day := int64(int32(binary.LittleEndian.Uint32(v[8:])))
-	return float64(day-unixEpoch)*24*3600*1e6 + float64(nanos)/1e3
-}
-
 var errNullID = errors.New("its id is null")
 
-// integers returns a function that yields the integer id of one row after the other.
-func integers(c *chunk) (func() (int64, error), error) {
-	unsigned := false
+// integers returns a function that yields the integer id of one row after the other, and whether it is null.
+func integers(c *chunk) (func() (int64, bool, error), error) {
+	unsigned := false // of 32 bits or fewer
 	if t, ok := c.Descriptor().LogicalType().(schema.IntLogicalType); ok {
 		unsigned = !t.IsSigned()
 	}
 	switch r := c.ColumnChunkReader.(type) {
 	case *file.Int32ColumnChunkReader:
 		cur := newCursor(c, r.ReadBatch)
-		return func() (int64, error) {
+		return func() (int64, bool, error) {
 			v, null, err := cur.nextValue()
-			if null {
-				err = errNullID
-			}
 			if unsigned {
-				return int64(uint32(v)), err
+				return int64(uint32(v)), null, err
 			}
-			return int64(v), err
+			return int64(v), null, err
 		}, nil
 	case *file.Int64ColumnChunkReader:
-		cur := newCursor(c, r.ReadBatch)
-		return func() (int64, error) {
-			v, null, err := cur.nextValue()
-			switch {
-			case null:
-				err = errNullID
-			case unsigned && v < 0:
-				err = fmt.Errorf("its id %d is larger than a signed 64-bit integer", uint64(v))
-			}
-			return v, err
-		}, nil
+		return newCursor(c, r.ReadBatch).nextValue, nil
 	}
 	return nil, fmt.Errorf("column %q cannot be read as integers", c.Descriptor().Path())
 }

@@ -107,10 +107,7 @@ func (p *parquetFile) checkChunk(rg *metadata.RowGroupMetaData, column int) erro
 	if t := p.meta.Schema.Column(column).PhysicalType(); c.Type() != t {
 		return fmt.Errorf("it is of type %s, the schema says %s", c.Type(), t)
 	}
-	from, n := c.DataPageOffset(), c.TotalCompressedSize()
-	if c.HasDictionaryPage() && c.DictionaryPageOffset() > 0 {
-		from = min(from, c.DictionaryPageOffset())
-	}
+	from, n := chunkStart(c), c.TotalCompressedSize()
 	if from < 0 || n < 0 || from > p.size || n > p.size-from {
 		return fmt.Errorf("its bytes [%d, %d) are not all in the file of %d", from, from+n, p.size)
 	}
@@ -118,6 +115,14 @@ func (p *parquetFile) checkChunk(rg *metadata.RowGroupMetaData, column int) erro
 		return errors.New("it has a negative size")
 	}
 	return nil
+}
+
+// chunkStart returns where in the file a column chunk begins.
+func chunkStart(c *metadata.ColumnChunkMetaData) int64 {
+	if c.HasDictionaryPage() && c.DictionaryPageOffset() > 0 {
+		return min(c.DataPageOffset(), c.DictionaryPageOffset())
+	}
+	return c.DataPageOffset()
 }
 
 // groupWork returns about how many bytes of the wanted columns a row group holds.
@@ -142,6 +147,8 @@ func (p *parquetFile) groupWork(group int) int64 {
 type parquetReader struct {
 	*parquetFile
 	file  int
+	kept  KeepKind // of the set
+	skip  bool     // rows without an id are left out
 	o     ReadOptions
 	rows  rowSelector
 	group int // the next row group to open
@@ -162,7 +169,7 @@ func (s *Set) openParquet(
 	if err != nil {
 		return nil, firstError(err, src.Close())
 	}
-	r := &parquetReader{parquetFile: p, file: i, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
+	r := &parquetReader{parquetFile: p, file: i, kept: s.Keep, skip: s.Options.SkipRecords, o: o, rows: rows, group: sp.FirstGroup, end: sp.EndGroup}
 	if r.end == 0 {
 		r.end = p.meta.NumRowGroups()
 	}
@@ -201,7 +208,7 @@ func (r *parquetReader) fill(ctx context.Context, m *batchMaker) (end bool, err 
 		err := guarded(func() (err error) { done, err = r.cur.fill(m); return err })
 		r.peak = max(r.peak, r.cur.arena.peak)
 		if err != nil {
-			return false, r.groupFault(err)
+			return false, r.groupFault(r.cur.fault(err))
 		}
 		if !done {
 			return false, nil
@@ -226,7 +233,7 @@ func (r *parquetReader) openGroup(m *batchMaker) error {
 	cur.arena = arena{inner: r.o.Alloc, limit: r.o.MaxBytes, name: r.src.name, row: from}
 	r.cur = cur
 	if err := guarded(func() error { return cur.open(m) }); err != nil {
-		return r.groupFault(err)
+		return r.groupFault(cur.fault(err))
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 package corpus
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
@@ -20,8 +20,10 @@ type groupReader struct {
 	chunks []*chunk
 	text   *cursor[parquet.ByteArray] // nil if not wanted, or without any value
 	keep   func() (uint64, error)
-	ints   func() (int64, error)
-	strs   *cursor[parquet.ByteArray]
+	ints   func() (int64, bool, error)
+	strs   func() ([]byte, bool, error)
+
+	nullIDs bool // the column of ids has no value
 }
 
 func (g *groupReader) open(m *batchMaker) error {
@@ -41,7 +43,7 @@ func (g *groupReader) open(m *batchMaker) error {
 			if err != nil {
 				return err
 			}
-			if g.keep, err = numbers(c); err != nil {
+			if g.keep, err = numbers(c, g.kept); err != nil {
 				return err
 			}
 		}
@@ -49,15 +51,15 @@ func (g *groupReader) open(m *batchMaker) error {
 	if m.columns&ColumnID == 0 {
 		return nil
 	}
-	if isNull(g.meta.Schema.Column(g.columns.id)) {
-		return errNullID
+	if g.nullIDs = isNull(g.meta.Schema.Column(g.columns.id)); g.nullIDs {
+		return nil
 	}
 	c, err := g.chunk(g.columns.id)
 	if err != nil {
 		return err
 	}
-	if m.idKind == StringIDs {
-		g.strs, err = byteCursor(c)
+	if m.idKind.Bytes() {
+		g.strs, err = byteStrings(c)
 	} else {
 		g.ints, err = integers(c)
 	}
@@ -81,6 +83,19 @@ func byteCursor(c *chunk) (*cursor[parquet.ByteArray], error) {
 	return newCursor(c, r.ReadBatchInPage), nil
 }
 
+// byteStrings returns a function that yields the bytes of one row after the other.
+func byteStrings(c *chunk) (func() ([]byte, bool, error), error) {
+	if r, ok := c.ColumnChunkReader.(*file.FixedLenByteArrayColumnChunkReader); ok {
+		cur := newCursor(c, r.ReadBatchInPage)
+		return func() ([]byte, bool, error) { return cur.nextValue() }, nil
+	}
+	cur, err := byteCursor(c)
+	if err != nil {
+		return nil, err
+	}
+	return func() ([]byte, bool, error) { return cur.nextValue() }, nil
+}
+
 // fill adds rows until the batch has no room or the group ends.
 func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 	for ; g.row < g.end; g.row++ {
@@ -88,38 +103,36 @@ func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 		if !wanted && g.rows.none(g.row) {
 			return true, nil
 		}
+		var text []byte
+		null := true
 		if g.text != nil {
-			v, null, err := g.text.peek()
-			if err != nil {
+			if text, null, err = g.text.peek(); err != nil {
 				return false, err
 			}
-			if wanted {
-				if !m.room(len(v)) {
-					return false, nil
-				}
-				if err := g.addText(m, v, null); err != nil {
-					return false, err
-				}
-			}
-			g.text.advance()
-		} else if wanted {
-			if !m.room(0) {
-				return false, nil
-			}
-			if m.columns&ColumnText != 0 {
-				if err := m.text.addNull(); err != nil {
-					return false, err
-				}
-			}
 		}
-		if err := g.others(m, wanted); err != nil {
+		if wanted && !m.room(len(text)) {
+			return false, nil
+		}
+		ok, err := g.others(m, wanted)
+		if err != nil {
 			return false, err
 		}
-		if wanted {
+		if ok && m.columns&ColumnText != 0 {
+			if err := g.addText(m, text, null); err != nil {
+				return false, err
+			}
+		}
+		if ok {
 			m.ord = append(m.ord, Ordinal(g.file, g.row))
 		}
+		if g.text != nil {
+			g.text.advance()
+		}
 	}
-	return true, g.checkEnd()
+	if err := g.checkEnd(); err != nil {
+		return false, err
+	}
+	return true, g.verify()
 }
 
 func (g *groupReader) addText(m *batchMaker, v []byte, null bool) error {
@@ -133,38 +146,67 @@ func (g *groupReader) addText(m *batchMaker, v []byte, null bool) error {
 	return m.addText(v, null)
 }
 
-// others reads the columns besides the text.
-func (g *groupReader) others(m *batchMaker, wanted bool) error {
+// others reads the columns besides the text. ok is false for a row that is not wanted or is left out.
+func (g *groupReader) others(m *batchMaker, wanted bool) (ok bool, err error) {
+	var key uint64
+	var num int64
+	var str []byte
 	if g.keep != nil {
-		k, err := g.keep()
-		if err != nil {
-			return err
-		}
-		if wanted {
-			m.keep = append(m.keep, k)
+		if key, err = g.keep(); err != nil {
+			return false, err
 		}
 	}
+	null := g.nullIDs
 	if g.ints != nil {
-		id, err := g.ints()
-		if err != nil && (wanted || !errors.Is(err, errNullID)) {
-			return err
-		}
-		if wanted {
-			m.ints = append(m.ints, id)
+		if num, null, err = g.ints(); err != nil {
+			return false, err
 		}
 	}
 	if g.strs != nil {
-		id, null, err := g.strs.nextValue()
-		if err != nil {
-			return err
+		if str, null, err = g.strs(); err != nil {
+			return false, err
 		}
-		if wanted {
-			if null {
-				return errNullID
-			}
-			if err := m.strs.add(id); err != nil {
-				return err
-			}
+	}
+	switch {
+	case !wanted:
+		return false, nil
+	case null && !g.skip:
+		return false, errNullID
+	case null:
+		m.bad = append(m.bad, Bad{Ordinal(g.file, g.row), errNullID.Error()})
+		return false, nil
+	}
+	if g.keep != nil {
+		m.keep = append(m.keep, key)
+	}
+	if g.ints != nil {
+		m.ints = append(m.ints, num)
+	}
+	if g.strs != nil {
+		err = m.strs.add(str)
+	}
+	return true, err
+}
+
+// verify decodes the columns that were not read.
+func (g *groupReader) verify() error {
+	if !g.o.Verify {
+		return nil
+	}
+	rows := &rowSet{rows: g.meta.RowGroup(g.index).NumRows()}
+	for c := range g.meta.Schema.NumColumns() {
+		if slices.ContainsFunc(g.chunks, func(k *chunk) bool { return k.column == c }) {
+			continue
+		}
+		k, err := g.chunk(c)
+		if err == nil {
+			err = copyColumn(k, nil, rows, nil)
+		}
+		if err == nil {
+			err = k.finish()
+		}
+		if err != nil {
+			return fmt.Errorf("column %q: %w", g.meta.Schema.Column(c).Path(), err)
 		}
 	}
 	return nil
@@ -179,8 +221,21 @@ func (g *groupReader) checkEnd() error {
 		if err := c.Err(); err != nil {
 			return err
 		}
+		if err := c.finish(); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// fault is chunk.fault for all columns.
+func (g *groupReader) fault(err error) error {
+	for _, c := range g.chunks {
+		if sum := c.fault(nil); sum != nil {
+			return sum
+		}
+	}
+	return err
 }
 
 func (g *groupReader) close() error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -41,6 +42,11 @@ type ReadOptions struct {
 	// is false at the end. Files and row groups without one are not read, lines without one not parsed. Ordinals
 	// before the split are passed over, and at most one beyond it is asked for. It is called by Next alone.
 	Select func() (ord uint64, ok bool, err error)
+	// Without are the indexes, which ascend, of files that are passed over.
+	Without []int
+	// Verify decodes all columns of Parquet files, also those that are not wanted, so that whatever is read later
+	// can be read.
+	Verify bool
 }
 
 const (
@@ -124,7 +130,7 @@ func (r *Reader) read(ctx context.Context) (*Batch, error) {
 	for {
 		if r.cur == nil {
 			if r.next > r.split.Last {
-				if len(r.batch.ord) > 0 {
+				if !r.batch.empty() {
 					return r.batch.finish()
 				}
 				return nil, io.EOF
@@ -162,6 +168,9 @@ func (r *Reader) openNext(ctx context.Context) error {
 	i := r.next
 	r.next++
 	f := &r.set.Files[i]
+	if _, without := slices.BinarySearch(r.o.Without, i); without || f.Bad != "" {
+		return nil
+	}
 	rows := rowSelector{chosen: r.chosen, file: i, to: MaxRows}
 	if rows.none(0) {
 		return nil // or Select failed, which the caller of openNext finds
@@ -188,6 +197,9 @@ func (r *Reader) closeFile() error {
 	}
 	return cur.close()
 }
+
+// File returns the index of the file that is being read: after Next failed, of the one it failed in.
+func (r *Reader) File() int { return max(r.split.First, r.next-1) }
 
 // Largest returns the most memory, in bytes, that was held at one time besides the batches within
 // BatchBytes: a MaxBytes that would do for what was read so far.

@@ -9,7 +9,8 @@ import (
 )
 
 // copyColumn copies the values of the kept rows of a column chunk. each, if not nil, is called with the bytes
-// of every kept row; the column is then not repeated, and one of bytes or without any value.
+// of every kept row; the column is then not repeated, and one of bytes or without any value. Where no row is kept, to
+// may be nil.
 func copyColumn(
 	from *chunk, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error,
 ) error {
@@ -58,14 +59,18 @@ type columnCopy[T any] struct {
 func copyValues[T any](from *chunk, to file.ColumnChunkWriter, kept *rowSet,
 	read func(int64, []T, []int16, []int16) (int64, int, error), each func(int64, []byte, bool) error,
 ) error {
-	w, ok := to.(interface {
-		WriteBatch([]T, []int16, []int16) (int64, error)
-	})
-	if !ok {
-		return fmt.Errorf("the schema says %s, the column is %s", to.Type(), from.Type())
+	var write func([]T, []int16, []int16) (int64, error)
+	if to != nil {
+		w, ok := to.(interface {
+			WriteBatch([]T, []int16, []int16) (int64, error)
+		})
+		if !ok {
+			return fmt.Errorf("the schema says %s, the column is %s", to.Type(), from.Type())
+		}
+		write = w.WriteBatch
 	}
 	c := &columnCopy[T]{
-		write: w.WriteBatch, kept: kept, each: each,
+		write: write, kept: kept, each: each,
 		maxDef: from.Descriptor().MaxDefinitionLevel(), maxRep: from.Descriptor().MaxRepetitionLevel(),
 	}
 	values := make([]T, copyBatch)

@@ -125,7 +125,13 @@ func (w *rewriter) column(
 			return nil
 		}
 	}
-	if err := copyColumn(from, to, kept, each); err != nil {
+	err = copyColumn(from, to, kept, each)
+	if err == nil {
+		err = from.sums.finish()
+	} else if from.sums.err != nil {
+		err = from.sums.err
+	}
+	if err != nil {
 		if read.err != nil && written.err == nil {
 			written.err = read.err
 		}
@@ -198,4 +204,4 @@ func newRowSet(a mem.Allocator, n int64) (*rowSet, error) {
 }
 
 func (s *rowSet) add(i int64)      { s.bits.Bytes()[i>>3] |= 1 << (i & 7); s.count++ }
-func (s *rowSet) has(i int64) bool { return s.bits.Bytes()[i>>3]&(1<<(i&7)) != 0 }
+func (s *rowSet) has(i int64) bool { return s.count > 0 && s.bits.Bytes()[i>>3]&(1<<(i&7)) != 0 }

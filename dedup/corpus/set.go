@@ -1,7 +1,10 @@
 package corpus
 
 import (
+	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -55,6 +58,10 @@ type Options struct {
 	// Tables says that the files are Parquet tables rather than documents: no column is looked for, and the files
 	// are read with [Set.OpenTable].
 	Tables bool `json:"tables,omitempty"`
+	// SkipFiles leaves files out that are damaged or lack a column, and SkipRecords single lines and rows that
+	// cannot be used, instead of failing. See File.Bad and Batch.Bad.
+	SkipFiles   bool `json:"skip_files,omitempty"`
+	SkipRecords bool `json:"skip_records,omitempty"`
 	// Workers bounds how many files are looked at or counted at a time; 0 means GOMAXPROCS. It never
 	// changes a result.
 	Workers int `json:"-"`
@@ -85,17 +92,46 @@ type File struct {
 	Reference bool `json:"reference,omitempty"`
 	// Work is about how many bytes of wanted columns reading the file yields, for scheduling.
 	Work int64 `json:"work"`
+	// Bad says why the file is left out, if it is: no split has its rows, and readers pass over it. Resolve finds what
+	// the footer and the beginning of files tell; whoever reads the rest and comes upon a [FileError] for which
+	// BadFile is true sets it. The file keeps its index.
+	Bad string `json:"bad,omitempty"`
 }
 
 // IDKind is the type of the values of the id field.
 type IDKind string
 
-// The kinds of ids. A set has one of them.
+// The kinds of ids. A set has one of them, or "binary[N]" for byte strings of N bytes each. Integers of fewer
+// bits are of kind IntIDs, and byte strings that the file does not call text are BinaryIDs.
 const (
 	NoIDs     IDKind = ""
 	IntIDs    IDKind = "int64"
+	UintIDs   IDKind = "uint64"
 	StringIDs IDKind = "string"
+	BinaryIDs IDKind = "binary"
+	UUIDs     IDKind = "uuid" // 16 bytes each
 )
+
+// Ints reports whether ids are in IDs.Int.
+func (k IDKind) Ints() bool { return k == IntIDs || k == UintIDs }
+
+// Bytes reports whether ids are in IDs.String.
+func (k IDKind) Bytes() bool { return k != NoIDs && !k.Ints() }
+
+// Width returns the length that every id has; 0 stands for any.
+func (k IDKind) Width() int {
+	if k == UUIDs {
+		return 16
+	}
+	s, _ := strings.CutPrefix(string(k), "binary[")
+	n, err := strconv.Atoi(strings.TrimSuffix(s, "]"))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+func fixedIDs(width int) IDKind { return IDKind(fmt.Sprintf("binary[%d]", width)) }
 
 // Set is a resolved collection. It may be written as JSON and read back in another process, which then sets
 // FS before use.
@@ -104,7 +140,9 @@ type Set struct {
 	Format  Format  `json:"format"`
 	Options Options `json:"options"`
 	IDKind  IDKind  `json:"id_kind,omitempty"` // NoIDs unless Options.IDField is set and there is a document
-	Files   []File  `json:"files"`
+	// Keep says how values of Options.KeepField become keys. It means nothing for JSON Lines.
+	Keep  KeepKind `json:"keep,omitzero"`
+	Files []File   `json:"files"`
 	// References is the number of files at the start of Files that are a reference set; see [Join].
 	References int     `json:"references,omitempty"`
 	Aliases    []Alias `json:"aliases,omitempty"` // names left out because they are other names of a file in Files

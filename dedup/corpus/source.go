@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"runtime/debug"
+	"strings"
 
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -91,7 +94,8 @@ func fault(name string, kind error, at place, err error) error {
 	return &FileError{Name: name, Line: at.line, Row: at.row - 1, RowGroup: at.group - 1, Kind: kind, Err: err}
 }
 
-// guarded calls f and turns a panic into an error. Decoders of untrusted bytes are wrapped in it.
+// guarded calls f and turns a panic of a library into an error: f decodes untrusted bytes, and not all that is wrong
+// with them ends in an error. A panic in code of this project is a fault of its own, not the file's, and goes on.
 func guarded(f func() error) (err error) {
 	defer func() {
 		switch r := recover().(type) {
@@ -99,8 +103,32 @@ func guarded(f func() error) (err error) {
 		case refused:
 			err = r.err
 		default:
+			if ourPanic() {
+				panic(fmt.Errorf("%v\n%s", r, debug.Stack()))
+			}
 			err = fmt.Errorf("cannot be decoded: %v", r)
 		}
 	}()
 	return f()
 }
+
+// ourPanic reports, while a panic is being recovered from, whether it arose in this project.
+func ourPanic() bool {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs[:])])
+	raised := false
+	for {
+		f, more := frames.Next()
+		switch {
+		case f.Function == "runtime.gopanic" || f.Function == "runtime.panicmem":
+			raised = true // what follows was running at the time
+		case raised && !strings.HasPrefix(f.Function, "runtime."):
+			return strings.HasPrefix(f.Function, project)
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+const project = "github.com/dovetail-dedup/dovetail/"

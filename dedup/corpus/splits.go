@@ -38,7 +38,7 @@ func (s *Set) Splits(ctx context.Context, target int64) ([]Split, error) {
 	err := inParallel(ctx, s.Options.Workers, len(s.Files), func(ctx context.Context, i int) (err error) {
 		f := &s.Files[i]
 		switch {
-		case f.Work <= target:
+		case f.Work <= target || f.Bad != "":
 		case f.Format == Parquet:
 			cut[i], err = s.cutGroups(ctx, i, target)
 		case f.Format == JSONL && f.Compression == Uncompressed:
@@ -55,6 +55,9 @@ func (s *Set) Splits(ctx context.Context, target int64) ([]Split, error) {
 	var splits []Split
 	var open bool // the last split may take further whole files
 	for i := range s.Files {
+		if s.Files[i].Bad != "" {
+			continue
+		}
 		if cut[i] != nil {
 			splits, open = append(splits, cut[i]...), false
 			continue

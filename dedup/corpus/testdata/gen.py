@@ -165,5 +165,12 @@ for name, options in [("duckdb_v1_snappy", "parquet_version v1, compression snap
     con.execute(f"copy (select text, id, score from narrow) to '{path}' (format parquet, {options})")
     note(name + ".parquet")
 
+# Pages with checksums, of the same rows.
+SUMS = os.path.join(HERE, "sums")
+os.makedirs(SUMS, exist_ok=True)
+for codec, version, plain in [("none", "1.0", True), ("snappy", "1.0", False), ("zstd", "2.0", True), ("gzip", "1.0", True), ("lz4", "2.0", False)]:
+    pq.write_table(narrow(), os.path.join(SUMS, codec + ".parquet"), row_group_size=16, compression=codec, use_dictionary=not plain,
+                   data_page_version=version, data_page_size=200, write_batch_size=4, write_page_checksum=True)
+
 with open(os.path.join(HERE, "expected.json"), "w") as f:
     json.dump(dict(text=TEXT, score=[number(v) for v in SCORE], ids=ID, files=EXPECTED), f, ensure_ascii=False, indent=0, sort_keys=True)

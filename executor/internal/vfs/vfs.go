@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // FS opens, lists and renames files by their paths in the operating system's form.
@@ -15,6 +16,8 @@ type FS interface {
 	Rename(from, to string) error
 	Remove(path string) error
 	Stat(path string) (fs.FileInfo, error)
+	// Attributes sets the permission bits and the time of the last change of a file.
+	Attributes(path string, perm fs.FileMode, mtime time.Time) error
 	ReadDir(path string) ([]fs.DirEntry, error)
 	// SyncDir puts the names in a folder on disk. Systems on which a folder cannot be synced do nothing.
 	SyncDir(path string) error
@@ -47,6 +50,13 @@ type File interface {
 var OS FS = osFS{}
 
 type osFS struct{}
+
+func (osFS) Attributes(path string, perm fs.FileMode, mtime time.Time) error {
+	if err := os.Chtimes(path, mtime, mtime); err != nil {
+		return err
+	}
+	return os.Chmod(path, perm)
+}
 
 func (osFS) OpenFile(path string, flag int, perm fs.FileMode) (File, error) {
 	f, err := os.OpenFile(path, flag, perm)

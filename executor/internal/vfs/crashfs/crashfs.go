@@ -272,6 +272,13 @@ func (s *FS) Remove(path string) error {
 	return nil
 }
 
+// Attributes can fail and has no other effect.
+func (s *FS) Attributes(path string, _ fs.FileMode, _ time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.op("attributes", path)
+}
+
 // Stat describes a file or folder.
 func (s *FS) Stat(path string) (fs.FileInfo, error) {
 	s.mu.Lock()

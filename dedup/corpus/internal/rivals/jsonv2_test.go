@@ -1,11 +1,13 @@
 //go:build unix && goexperiment.jsonv2
 
-package corpus
+package rivals
 
 import (
 	"bytes"
 	"encoding/json/jsontext"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus/internal/benchtext"
 )
 
 // BenchmarkJSONText is the tokenizer of encoding/json v2 (GOEXPERIMENT=jsonv2).
@@ -13,7 +15,7 @@ func BenchmarkJSONText(b *testing.B) {
 	var r bytes.Reader
 	options := []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 	d := jsontext.NewDecoder(&r, options...)
-	benchEachText(b, func(b *testing.B, line, dst []byte) []byte {
+	benchtext.EachText(b, func(b *testing.B, line, dst []byte) []byte {
 		r.Reset(line)
 		d.Reset(&r, options...)
 		if _, err := d.ReadToken(); err != nil {

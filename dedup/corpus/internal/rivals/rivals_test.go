@@ -1,6 +1,6 @@
 //go:build unix
 
-package corpus
+package rivals
 
 import (
 	"encoding/json"
@@ -12,53 +12,56 @@ import (
 	"github.com/minio/simdjson-go"
 	parquetgo "github.com/parquet-go/parquet-go"
 	"github.com/valyala/fastjson"
-)
 
-// The benchmarks of this file are of the libraries that were not chosen; docs/design/20261123-readers.md
-// says why.
+	"github.com/dovetail-dedup/dovetail/dedup/corpus/internal/benchtext"
+)
 
 // BenchmarkParquetGo reads the pages of parquet-go. It stops at LZ4_RAW, which it cannot read.
 func BenchmarkParquetGo(b *testing.B) {
-	benchEachCodec(b, func(b *testing.B, path string, _ *Set) (n int64) {
-		f, err := os.Open(path)
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer f.Close()
-		st, err := f.Stat()
-		if err != nil {
-			b.Fatal(err)
-		}
-		r, err := parquetgo.OpenFile(f, st.Size(), parquetgo.SkipPageIndex(true), parquetgo.SkipBloomFilters(true), parquetgo.ReadBufferSize(readBuffer))
-		if err != nil {
-			b.Fatal(err)
-		}
-		out := make([]byte, 0, defaultBatchBytes)
-		for _, g := range r.RowGroups() {
-			pages := g.ColumnChunks()[0].Pages()
-			for {
-				p, err := pages.ReadPage()
-				if err == io.EOF {
-					break
-				}
-				if err != nil {
-					b.Skip(err)
-				}
-				values := p.Data()
-				text, _ := values.ByteArray()
-				if len(out)+len(text) > cap(out) {
-					out = out[:0]
-				}
-				out = append(out, text...)
-				n += int64(len(text))
-				parquetgo.Release(p)
-			}
-			if err := pages.Close(); err != nil {
-				b.Fatal(err)
-			}
-		}
-		return n
+	benchtext.EachCodec(b, func(b *testing.B, path string) func() int64 {
+		return func() int64 { return readPages(b, path) }
 	})
+}
+
+func readPages(b *testing.B, path string) (n int64) {
+	f, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := parquetgo.OpenFile(f, st.Size(), parquetgo.SkipPageIndex(true), parquetgo.SkipBloomFilters(true), parquetgo.ReadBufferSize(256<<10))
+	if err != nil {
+		b.Fatal(err)
+	}
+	out := make([]byte, 0, benchtext.BufferBytes)
+	for _, g := range r.RowGroups() {
+		pages := g.ColumnChunks()[0].Pages()
+		for {
+			p, err := pages.ReadPage()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				b.Skip(err)
+			}
+			values := p.Data()
+			text, _ := values.ByteArray()
+			if len(out)+len(text) > cap(out) {
+				out = out[:0]
+			}
+			out = append(out, text...)
+			n += int64(len(text))
+			parquetgo.Release(p)
+		}
+		if err := pages.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return n
 }
 
 type jsonText struct {
@@ -66,7 +69,7 @@ type jsonText struct {
 }
 
 func BenchmarkJSONStd(b *testing.B) {
-	benchEachText(b, func(b *testing.B, line, dst []byte) []byte {
+	benchtext.EachText(b, func(b *testing.B, line, dst []byte) []byte {
 		var d jsonText
 		if err := json.Unmarshal(line, &d); err != nil {
 			b.Fatal(err)
@@ -77,7 +80,7 @@ func BenchmarkJSONStd(b *testing.B) {
 
 // BenchmarkJSONSonic checks what encoding/json checks.
 func BenchmarkJSONSonic(b *testing.B) {
-	benchEachText(b, func(b *testing.B, line, dst []byte) []byte {
+	benchtext.EachText(b, func(b *testing.B, line, dst []byte) []byte {
 		var d jsonText
 		if err := sonic.ConfigStd.Unmarshal(line, &d); err != nil {
 			b.Fatal(err)
@@ -88,7 +91,7 @@ func BenchmarkJSONSonic(b *testing.B) {
 
 // BenchmarkJSONSonicFastest does not check strings.
 func BenchmarkJSONSonicFastest(b *testing.B) {
-	benchEachText(b, func(b *testing.B, line, dst []byte) []byte {
+	benchtext.EachText(b, func(b *testing.B, line, dst []byte) []byte {
 		var d jsonText
 		if err := sonic.ConfigFastest.Unmarshal(line, &d); err != nil {
 			b.Fatal(err)
@@ -100,7 +103,7 @@ func BenchmarkJSONSonicFastest(b *testing.B) {
 // BenchmarkJSONFastjson does not check strings, and accepts numbers that are none.
 func BenchmarkJSONFastjson(b *testing.B) {
 	var p fastjson.Parser
-	benchEachText(b, func(b *testing.B, line, dst []byte) []byte {
+	benchtext.EachText(b, func(b *testing.B, line, dst []byte) []byte {
 		v, err := p.ParseBytes(line)
 		if err != nil {
 			b.Fatal(err)
@@ -115,7 +118,7 @@ func BenchmarkJSONSimdjson(b *testing.B) {
 	}
 	var parsed *simdjson.ParsedJson
 	var found *simdjson.Element
-	benchEachText(b, func(b *testing.B, line, dst []byte) []byte {
+	benchtext.EachText(b, func(b *testing.B, line, dst []byte) []byte {
 		var err error
 		if parsed, err = simdjson.Parse(line, parsed); err != nil {
 			b.Fatal(err)
