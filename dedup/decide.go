@@ -295,6 +295,7 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		}
 	}
 	a.decider.tests = 0
+	clear(a.decider.rejected[:])
 	var members []candidate
 	for start := 0; start < len(all); {
 		if err := context.Cause(ctx); err != nil {
@@ -320,5 +321,19 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		start = end
 	}
 	out.Count("tests", a.decider.tests)
-	return w.finish(out, part)
+	out.Count("rows", w.w.Rows())
+	if err := w.close(); err != nil {
+		return nil, err
+	}
+	res := decideResult{rowResult: rowResult{part.Index(), w.name, w.w.Rows()}}
+	if a.decider.rejected != [similarityBins]int64{} {
+		res.Rejected = slices.Clone(a.decider.rejected[:])
+	}
+	return []executor.Task{partTask(part.Index(), res)}, nil
+}
+
+// decideResult is a verdict file, and how many pairs were compared and found below the threshold, by similarity.
+type decideResult struct {
+	rowResult
+	Rejected []int64 `json:"rejected,omitempty"`
 }

@@ -25,6 +25,8 @@ type Exec struct {
 	BatchBytes int64 `json:"batch_bytes,omitempty"`
 	// Device names what computes signatures, for the record.
 	Device string `json:"device"`
+	// NoReport leaves out report.html, and the rereading of the documents that it shows.
+	NoReport bool `json:"no_report,omitempty"`
 
 	// Kernels makes the kernels of one actor; nil means [lsh.NewCPU].
 	Kernels func(lsh.Params) (lsh.Kernels, error) `json:"-"`

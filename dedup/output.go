@@ -153,7 +153,7 @@ type job struct {
 }
 
 // jobFormat changes when work files do.
-const jobFormat = "dovetail-work/1"
+const jobFormat = "dovetail-work/2"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) error {
@@ -309,8 +309,8 @@ func (r *run) splitTarget() int64 {
 	return max(target, size/4096)
 }
 
-// finish completes the staging folder and puts it in place.
-func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
+// finish completes the staging folder and puts it in place. samples are nil where no report is wanted.
+func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*Result, error) {
 	stats := r.ex.Stats()
 	r.steps.Kept, r.steps.Removed, r.steps.RemovedExact = w.Kept, w.Removed, w.Exact
 	r.steps.RemovedTextBytes, r.steps.OutputBytes = w.RemovedText, w.Bytes
@@ -340,9 +340,20 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 		}
 	}
 	res.Steps = r.steps
-	res.PeakMemory = peakMemory()
-	res.Finished = time.Now().UTC()
-	res.WallSeconds = res.Finished.Sub(started).Seconds()
+	kind, sources := r.sources()
+	res.Findings = r.findings(kind, sources)
+	stop := func() {
+		res.PeakMemory = peakMemory()
+		res.Finished = time.Now().UTC()
+		res.WallSeconds = res.Finished.Sub(started).Seconds()
+	}
+	stop()
+	if samples != nil {
+		if err := r.writeReport(res, sources, samples); err != nil {
+			return nil, err
+		}
+		stop()
+	}
 	data, err := json.MarshalIndent(res, "", "  ")
 	if err != nil {
 		return nil, err

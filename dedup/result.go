@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/dedup/report"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -33,7 +34,9 @@ type Result struct {
 	Steps      Steps             `json:"steps"`
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
-	Inputs     []InputFile       `json:"inputs"`
+	// Findings are distributions over what was found: similarities, cluster sizes, sources.
+	Findings report.Findings `json:"findings"`
+	Inputs   []InputFile     `json:"inputs"`
 
 	// AlreadyDone is set when the output was complete before the run, which then did nothing.
 	AlreadyDone bool `json:"-"`

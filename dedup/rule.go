@@ -36,7 +36,8 @@ type decider struct {
 	reps  []int
 	rep   []int
 
-	tests int64 // pairs whose Jaccard similarity was computed
+	tests    int64                 // pairs whose Jaccard similarity was computed
+	rejected [similarityBins]int64 // those of them below the threshold, by similarity
 }
 
 // component decides one component. members are all its candidates in pi order; text returns the text of
@@ -70,6 +71,8 @@ func (d *decider) component(members []candidate, text func(i int) ([]byte, error
 			d.tests++
 			o, ok := d.threshold.AtLeast(a, b)
 			if !ok {
+				n := lsh.Intersection(a, b)
+				d.rejected[similarityBin(uint64(n), uint64(len(a)+len(b)-n))]++
 				continue
 			}
 			d.rep[i] = r

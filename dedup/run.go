@@ -62,6 +62,9 @@ type run struct {
 	signs   []signResult
 	members []rowResult
 	steps   Steps
+
+	rejected [similarityBins]int64 // pairs compared and found below the threshold, by similarity
+	found    *found                // by the write stage
 }
 
 // Run deduplicates. The result is in Options.Output when it returns nil, and otherwise nothing is there: what
@@ -220,7 +223,13 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	return r.finish(written, started)
+	var samples *sampleStore
+	if !r.Exec.NoReport {
+		if samples, err = r.samples(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.finish(written, samples, started)
 }
 
 func (r *run) sign(ctx context.Context) error {
@@ -389,6 +398,15 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	results, err := decodeAll[decideResult](out)
+	if err != nil {
+		return nil, err
+	}
+	for _, res := range results {
+		for i, n := range res.Rejected {
+			r.rejected[i] += n
+		}
+	}
 	return filesOf(out)
 }
 
@@ -452,6 +470,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		inputs, sizes = append(inputs, in), append(sizes, size)
 	}
 	total := &writeResult{}
+	r.found = newFound(0, len(r.set.Files))
 	tasks, err := encodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
@@ -469,6 +488,9 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	}
 	for _, p := range parts {
 		total.add(&p)
+		if err := r.addFound(p.Found); err != nil {
+			return nil, err
+		}
 	}
 	return total, r.checkLedger(total)
 }

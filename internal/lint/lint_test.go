@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"shuffle":      {"mem"},
 	"executor":     {"mem", "shuffle"},
 	"dedup/corpus": {"mem"},
+	"dedup/report": {"lsh", "mem"},
 	"dedup":        {"lsh", "shuffle", "executor", "mem"},
 	"cuda":         {"mem", "lsh", "shuffle"},
 	"ucx":          {"mem", "lsh", "shuffle"},
