@@ -268,8 +268,8 @@ func (r *run) findings(kind string, rows []report.Source) report.Findings {
 	if r.spec.Verify == VerifyExact {
 		f.Similarities = report.Similarities{Removed: r.found.Similar, Rejected: r.rejected[:]}
 	}
-	for bin, n := range r.found.Sizes {
-		if n.Clusters > 0 {
+	for bin, n := range r.found.Sizes { // bin 0 would be clusters of one
+		if bin > 0 {
 			f.ClusterSizes = append(f.ClusterSizes, report.SizeBin{
 				From: 1<<(bin-1) + 1, To: 1 << bin, Clusters: n.Clusters, Documents: n.Documents,
 			})

@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -122,9 +121,9 @@ func similarityChart(d *Data, narrow bool) *chart {
 	for (n-from)/merge > bars || from%merge != 0 {
 		merge++
 	}
-	f := newFrame("similarity", "Similarity of compared pairs", narrow, 52, 44, 34, 46)
+	f := newFrame("similarity", "Similarity of compared pairs", narrow, 52, 48, 46, 46)
 	if narrow {
-		f = newFrame("similarity", "Similarity of compared pairs", narrow, 40, 36, 34, 44)
+		f = newFrame("similarity", "Similarity of compared pairs", narrow, 40, 46, 46, 44)
 	}
 	f.x0, f.x1 = float64(from)/float64(n), 1
 	most := int64(1)
@@ -209,17 +208,19 @@ func (d *Data) thresholdName() string {
 
 // sizeChart draws how many clusters there are of each size. It is nil where there are none.
 func sizeChart(bins []SizeBin, narrow bool) *chart {
-	bins = slices.DeleteFunc(slices.Clone(bins), func(b SizeBin) bool { return b.Clusters < 1 })
 	if len(bins) == 0 || len(bins) > 64 {
 		return nil
 	}
-	f := newFrame("sizes", "Clusters by size", narrow, 12, 12, 34, 46)
+	f := newFrame("sizes", "Clusters by size", narrow, 12, 12, 50, 46)
 	if narrow {
-		f = newFrame("sizes", "Clusters by size", narrow, 6, 6, 34, 44)
+		f = newFrame("sizes", "Clusters by size", narrow, 6, 6, 50, 44)
 	}
 	most := int64(0)
 	for _, b := range bins {
 		most = max(most, b.Clusters)
+	}
+	if most == 0 {
+		return nil
 	}
 	height := func(n int64) float64 { return math.Log10(1 + float64(n)) }
 	f.x0, f.x1, f.y1 = 0, float64(len(bins)), height(most)
@@ -231,12 +232,16 @@ func sizeChart(bins []SizeBin, narrow bool) *chart {
 		if b.To > b.From {
 			size = compact(float64(b.From)) + "–" + compact(float64(b.To))
 		}
-		x := f.left + w*float64(i)
-		f.bar(x+w*0.1, w*0.8, 0, height(b.Clusters), "cluster", fmt.Sprintf("%s clusters of %s documents", humanize.Comma(b.Clusters), size))
 		class := ""
-		if len(bins) > 8 && narrow || len(bins) > 16 {
+		if len(bins) > 6 && narrow || len(bins) > 12 {
 			class = "small"
 		}
+		x := f.left + w*float64(i)
+		if b.Clusters == 0 {
+			f.text(x+w/2, f.top+f.height+18, "middle", class, size)
+			continue
+		}
+		f.bar(x+w*0.1, w*0.8, 0, height(b.Clusters), "cluster", fmt.Sprintf("%s clusters of %s documents", humanize.Comma(b.Clusters), size))
 		f.text(x+w/2, f.y(height(b.Clusters))-5, "middle", "value "+class, compact(float64(b.Clusters)))
 		f.text(x+w/2, f.top+f.height+18, "middle", class, size)
 		desc = append(desc, fmt.Sprintf("%s of %s", humanize.Comma(b.Clusters), size))

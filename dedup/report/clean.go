@@ -28,7 +28,7 @@ func clean(s string) string {
 			b.WriteRune('␡')
 		case r < 0x20:
 			b.WriteRune('␀' + r)
-		case r == utf8.RuneError && n == 1:
+		case r == utf8.RuneError:
 			b.WriteRune(utf8.RuneError)
 		default:
 			fmt.Fprintf(&b, "⟨U+%04X⟩", r)
@@ -77,8 +77,8 @@ func shorten(s string, most int) string {
 	return fmt.Sprintf("%s ⋯ %d bytes ⋯ %s", s[:head], tail-head, s[tail:])
 }
 
-// cleanAll applies clean to every string that v, a pointer, leads to, and cuts long ones: to most bytes where the
-// field has the tag report:"text", and to maxName elsewhere.
+// cleanAll tidies every string that v, a pointer, leads to: to most bytes where the field has the tag report:"text",
+// and to maxName elsewhere. Slices are copied first.
 func cleanAll(v any, most int) { cleanValue(reflect.ValueOf(v).Elem(), maxName, most) }
 
 func cleanValue(v reflect.Value, name, text int) {
@@ -86,6 +86,12 @@ func cleanValue(v reflect.Value, name, text int) {
 	case reflect.String:
 		v.SetString(tidy(v.String(), name))
 	case reflect.Slice:
+		if v.IsNil() {
+			return
+		}
+		c := reflect.MakeSlice(v.Type(), v.Len(), v.Len())
+		reflect.Copy(c, v)
+		v.Set(c)
 		for i := range v.Len() {
 			cleanValue(v.Index(i), name, text)
 		}

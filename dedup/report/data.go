@@ -57,7 +57,7 @@ func (c *Counts) Removed() int64 { return c.Identical + c.Near }
 type Findings struct {
 	// Similarities counts pairs by their exact similarity.
 	Similarities Similarities `json:"similarities"`
-	// ClusterSizes counts clusters by size, in bins that double.
+	// ClusterSizes counts clusters by size, in bins that double: 2, 3 to 4, 5 to 8 and so on.
 	ClusterSizes []SizeBin `json:"cluster_sizes"`
 	Sources      Sources   `json:"sources"`
 }

@@ -31,8 +31,9 @@ const (
 	// LeastDocuments is how many documents a source must have to be listed by its share.
 	LeastDocuments = 10
 
-	maxSegments = 400
-	maxList     = 100 // of everything else
+	maxSegments  = 400
+	maxPairBytes = 16 << 10 // of text; those of Compare have much less
+	maxList      = 100      // of everything else
 )
 
 const pageFormat = 1
@@ -43,6 +44,7 @@ var templates embed.FS
 var page = template.Must(template.New("page.tmpl").Funcs(template.FuncMap{
 	"comma": humanize.Comma, "bytes": bytesText, "binary": binaryText, "percent": percent, "seconds": secondsText,
 	"meter": newMeter, "two": twoMeters, "table": newSourceTable, "plural": plural,
+	"opened": func(p Pair, open bool) pairView { return pairView{p, open} },
 	"some": func(n int64) string {
 		if n == 0 {
 			return "–"
@@ -78,10 +80,7 @@ type shares struct{ Identical, Near, Label string }
 
 // Render writes the page. It changes nothing in d and takes strings of any size and content.
 func Render(w io.Writer, d *Data) error {
-	d, err := prepare(d)
-	if err != nil {
-		return err
-	}
+	d = prepare(d)
 	leftOut := 0
 	for {
 		out, err := render(d, leftOut)
@@ -101,7 +100,7 @@ func Render(w io.Writer, d *Data) error {
 }
 
 // prepare returns a copy of d whose lists and strings are bounded and can be shown.
-func prepare(d *Data) (*Data, error) {
+func prepare(d *Data) *Data {
 	c := *d
 	c.Format = pageFormat
 	c.Options, c.Stages = head(c.Options, maxList), head(c.Stages, maxList)
@@ -121,17 +120,8 @@ func prepare(d *Data) (*Data, error) {
 	for i := range c.Clusters {
 		c.Clusters[i].Pairs = cutPairs(c.Clusters[i].Pairs, MaxClusterPairs)
 	}
-	// The way through JSON copies everything, and is what a page holds of it.
-	data, err := json.Marshal(&c)
-	if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
-	}
-	copied := new(Data)
-	if err := json.Unmarshal(data, copied); err != nil {
-		return nil, fmt.Errorf("report: %w", err)
-	}
-	cleanAll(copied, windowBytes)
-	return copied, nil
+	cleanAll(&c, windowBytes)
+	return &c
 }
 
 func head[T any](s []T, n int) []T { return s[:min(len(s), n)] }
@@ -139,7 +129,14 @@ func head[T any](s []T, n int) []T { return s[:min(len(s), n)] }
 func cutPairs(pairs []Pair, n int) []Pair {
 	pairs = slices.Clone(head(pairs, n))
 	for i := range pairs {
-		pairs[i].Diff.Segments = head(pairs[i].Diff.Segments, maxSegments)
+		segments, size := pairs[i].Diff.Segments, 0
+		for k := range segments {
+			if size += min(len(segments[k].Text), windowBytes); k == maxSegments || size > maxPairBytes {
+				segments = segments[:k]
+				break
+			}
+		}
+		pairs[i].Diff.Segments = segments
 	}
 	return pairs
 }
@@ -276,6 +273,12 @@ func (p Pair) Similarity() float64 { return ratio(p.Intersection, p.Union) }
 
 // Removed is how many documents of the cluster were removed, as text.
 func (c Cluster) Removed() string { return humanize.Comma(c.Size - 1) }
+
+// pairView is a pair whose texts are shown at once, or when it is opened.
+type pairView struct {
+	Pair
+	Open bool
+}
 
 type sourceTable struct {
 	Rows []Source
