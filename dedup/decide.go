@@ -321,10 +321,10 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		start = end
 	}
 	out.Count("tests", a.decider.tests)
-	out.Count("rows", w.w.Rows())
 	if err := w.close(); err != nil {
 		return nil, err
 	}
+	out.Count("rows", w.w.Rows())
 	res := decideResult{rowResult: rowResult{part.Index(), w.name, w.w.Rows()}}
 	if a.decider.rejected != [similarityBins]int64{} {
 		res.Rejected = slices.Clone(a.decider.rejected[:])

@@ -105,6 +105,14 @@ func TestDedup(t *testing.T) {
 			t.Errorf("%s: %q, want %q (%v)", name, got, want, err)
 		}
 	}
+	report := filepath.Join(out, "report.html")
+	if _, err := os.Stat(report); err != nil || !strings.Contains(stdout, "report     "+report+"\n") {
+		t.Errorf("%q does not name the report (%v)", stdout, err)
+	}
+	without := filepath.Join(dir, "without")
+	if code, stdout, _ := dovetail("dedup", "--input", a, b, "--output", without, "--report=false"); code != 0 || strings.Contains(stdout, "report") {
+		t.Errorf("--report=false: %d %q", code, stdout)
+	}
 	if code, stdout, _ = dovetail("dedup", "--input", b, a, "--output", out, "--jaccard-threshold", "0.9"); code != 0 || !strings.Contains(stdout, "already done") {
 		t.Errorf("the same again: %d %q", code, stdout)
 	}
