@@ -196,7 +196,7 @@ func render(d *Data, leftOut int) ([]byte, error) {
 		}
 	}
 	if s := &d.Findings.Sources; len(s.Rows) > 0 {
-		v.Sources = newSourceTable(s.Rows)
+		v.Sources = newSourceTable(s.Rows, v.NearName)
 		if rest := s.Total - len(s.Rows); rest > 0 {
 			r := s.Rest
 			r.Name = fmt.Sprintf("%s others", humanize.Comma(int64(rest)))
@@ -281,13 +281,14 @@ type pairView struct {
 }
 
 type sourceTable struct {
-	Rows []Source
-	Most int64
-	Rest *Source
+	Rows  []Source
+	Other string // what removals that are not identical are called
+	Most  int64
+	Rest  *Source
 }
 
-func newSourceTable(rows []Source) *sourceTable {
-	t := &sourceTable{Rows: rows}
+func newSourceTable(rows []Source, other string) *sourceTable {
+	t := &sourceTable{Rows: rows, Other: other}
 	for _, r := range rows {
 		t.Most = max(t.Most, r.Removed)
 	}
