@@ -3,7 +3,10 @@ package dedup
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -33,6 +36,32 @@ func (r *run) writeReport(res *Result, rows []report.Source, samples *sampleStor
 		return fmt.Errorf("the report cannot be made (--report=false goes without): %w", err)
 	}
 	return writeSynced(filepath.Join(r.staging, reportName), page.Bytes())
+}
+
+// RenderReport draws the report of a finished output folder anew, in the form that this version gives it, from the
+// data that the page there carries. The page is replaced at once or not at all.
+func RenderReport(dir string) error {
+	name := filepath.Join(dir, reportName)
+	old, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s holds no %s; a run leaves one unless it is told --report=false", dir, reportName)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := report.Read(old)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	var page bytes.Buffer
+	if err := report.Render(&page, d); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	temp := name + ".new"
+	if err := writeSynced(temp, page.Bytes()); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return errors.Join(os.Rename(temp, name), syncFolder(dir))
 }
 
 // reportData is what the page shows but the texts.

@@ -131,7 +131,7 @@ else: not on workers, ranks, memory, or how often the run was interrupted.`,
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(dedupCommand(), infoCommand())
+	cmd.AddCommand(dedupCommand(), reportCommand(), infoCommand())
 	return cmd
 }
 

@@ -330,7 +330,13 @@ func percent(a, b int64) string {
 	return fmt.Sprintf("%.1f %%", p)
 }
 
-func bytesText(n int64) string  { return humanize.Bytes(uint64(max(0, n))) }
+func bytesText(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", max(0, n))
+	}
+	return humanize.SIWithDigits(float64(n), 1, "B")
+}
+
 func binaryText(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 
 func secondsText(s float64) string {

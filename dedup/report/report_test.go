@@ -308,3 +308,39 @@ func TestSimilarityChartLosesNothing(t *testing.T) {
 		}
 	}
 }
+
+func FuzzTidy(f *testing.F) {
+	f.Add("plain", 100)
+	f.Add("\xff\u202e\x00"+strings.Repeat("\u00ad", 100), 240)
+	f.Fuzz(func(t *testing.T, s string, most int) {
+		most = min(max(most, 60), 5000)
+		got := tidy(s, most)
+		if len(got) > most || !utf8.ValidString(got) || tidy(got, most) != got {
+			t.Fatalf("%q became %q", s, got)
+		}
+		for _, r := range got {
+			if r != utf8.RuneError && needsMark(r) {
+				t.Fatalf("%q keeps %U", s, r)
+			}
+		}
+	})
+}
+
+func FuzzRead(f *testing.F) {
+	small, err := pack(&Data{Format: pageFormat, Digest: "d"}) // what is before it in a page is passed over
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(small)
+	f.Add([]byte(dataStart + dataEnd))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		d, err := Read(page)
+		if err != nil {
+			if !errors.Is(err, ErrNoReport) {
+				t.Fatal(err)
+			}
+			return
+		}
+		render1(t, d)
+	})
+}
