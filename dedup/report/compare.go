@@ -151,6 +151,9 @@ func (d *differ) same(n int, last bool) {
 	}
 	head = boundary(t, head)
 	from := n - tail
+	if i := bytes.IndexAny(t[from:min(n, from+40)], " \n\t"); i >= 0 {
+		from += i + 1
+	}
 	for from < n && !utf8.RuneStart(t[from]) {
 		from++
 	}
