@@ -19,7 +19,7 @@ import (
 )
 
 // MaxBytes bounds the size of a page.
-const MaxBytes = 5 << 20
+const MaxBytes = 5_000_000
 
 // What a page shows at most. Render cuts lists that are longer.
 const (
@@ -207,7 +207,7 @@ func render(d *Data, leftOut int) ([]byte, error) {
 		v.LongestStage = max(v.LongestStage, s.WallSeconds)
 	}
 	if leftOut > 0 {
-		v.LeftOut = fmt.Sprintf("%d pairs of texts were left out to keep this page below %s.", leftOut, binaryText(MaxBytes))
+		v.LeftOut = fmt.Sprintf("%d pairs of texts were left out to keep this page below %s.", leftOut, bytesText(MaxBytes))
 	}
 	var b bytes.Buffer
 	if err := page.Execute(&b, v); err != nil {

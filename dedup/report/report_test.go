@@ -213,7 +213,7 @@ func TestPageIsBounded(t *testing.T) {
 		d.Samples[0].Diff.Segments = append(d.Samples[0].Diff.Segments, Segment{Op: OpSame, Text: strings.Repeat(`"`, 3000)})
 	}
 	d.Samples = slices.Repeat(d.Samples[:1], 40)
-	if page := render1(t, d); !bytes.Contains(page, []byte("pairs of texts were left out to keep this page below 5.0 MiB")) {
+	if page := render1(t, d); !bytes.Contains(page, []byte("pairs of texts were left out to keep this page below 5 MB")) {
 		t.Error("the page does not say what it leaves out")
 	}
 }
