@@ -199,7 +199,7 @@ func TestPageIsBounded(t *testing.T) {
 	for _, c := range []struct {
 		s string
 		n int
-	}{{strings.Repeat(`"`, 1<<24), 24}, {strings.Repeat("\u202e", 300), 24}, {strings.Repeat("\x00'<&", 3000), 24}, {"x", 60}} {
+	}{{strings.Repeat(`"`, 1<<22), 10}, {strings.Repeat("\u202e", 300), 12}, {strings.Repeat("\x00'<&", 3000), 12}, {"x", 30}} {
 		d := hostile(c.s, c.n) // all strings share their bytes
 		d.Findings.Sources.Rows = make([]Source, 100_000)
 		for i := range d.Findings.Sources.Rows {
