@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-rivals quality soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-rivals quality test-browser readme-picture soak clean
 
 all: build
 
@@ -54,6 +54,19 @@ quality: build ## precision and recall of every mode on the Go distribution's tr
 
 bench-rivals: ## the Parquet and JSON libraries that were not chosen, on the same texts
 	cd dedup/corpus/internal/rivals && $(GO) test -bench . -benchtime 3x
+# The report in a real browser. Where none is installed, Debian's is (as root).
+FIND_CHROMIUM := command -v chromium || command -v chromium-browser || command -v google-chrome
+chromium:
+	@{ $(FIND_CHROMIUM); } >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+.PHONY: chromium
+
+test-browser: build chromium ## what a run's report looks like on a phone and on a desk, and that it does nothing by itself
+	cd internal/browser && $(GO) vet . && \
+	  DOVETAIL_BIN=$(CURDIR)/bin/dovetail DOVETAIL_CHROMIUM=$$($(FIND_CHROMIUM)) \
+	  $(GO) test -count 1 .
+
+readme-picture: run chromium ## docs/report.png, the first screen of the report of `make run`
+	cd internal/browser && $(GO) run . -page $(CURDIR)/$(OUT)/clean/report.html -out $(CURDIR)/docs/report.png
 
 soak: build ## the long checks: a million documents under memory limits, kill -9, long random tests
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak

@@ -335,6 +335,7 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	}
 	d := &a.decider
 	d.tests, d.cacheSize, d.text = 0, int(cache), a.store.get
+	clear(d.rejected[:])
 	defer d.free()
 	w, err := newRowFile(out, "verdicts", verdictColumns)
 	if err != nil {
@@ -367,7 +368,21 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	}
 	a.watch("component", d.held()-need)
 	out.Count("tests", d.tests)
-	return w.finish(out, part)
+	if err := w.close(); err != nil {
+		return nil, err
+	}
+	out.Count("rows", w.w.Rows())
+	res := decideResult{rowResult: rowResult{part.Index(), w.name, w.w.Rows()}}
+	if d.rejected != [similarityBins]int64{} {
+		res.Rejected = slices.Clone(d.rejected[:])
+	}
+	return []executor.Task{partTask(part.Index(), res)}, nil
+}
+
+// decideResult is a verdict file, and how many pairs were compared and found below the threshold, by similarity.
+type decideResult struct {
+	rowResult
+	Rejected []int64 `json:"rejected,omitempty"`
 }
 
 // largestGroup returns the number of rows of the first key that most rows share.

@@ -32,6 +32,7 @@
 //	clusters    sizes of clusters, ids of kept documents
 //	removals    back to the splits, sorted
 //	write       filter the files, write the tables, add up the digest
+//	samples     reread the few documents that the report shows
 //
 // Each stage's results are work files, committed one by one, so a run that was killed goes on where it was.
 // Text is read twice, in order, and travels once, for candidates only. What a stage holds is bounded by an actor's share

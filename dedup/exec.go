@@ -28,6 +28,8 @@ type Exec struct {
 	OnDuplicateID string `json:"on_duplicate_id"`
 	// Device names what computes signatures, for the record.
 	Device string `json:"device"`
+	// NoReport leaves out report.html, and the rereading of the documents that it shows.
+	NoReport bool `json:"no_report,omitempty"`
 
 	// Kernels makes the kernels of one actor; nil means [lsh.NewCPU].
 	Kernels func(lsh.Params) (lsh.Kernels, error) `json:"-"`

@@ -347,8 +347,8 @@ func (r *run) splitTarget() int64 {
 	return max(target, size/int64(min(4096, r.plan.parts)))
 }
 
-// finish completes the staging folder and puts it in place.
-func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
+// finish completes the staging folder and puts it in place. samples are nil where no report is wanted.
+func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*Result, error) {
 	stats := r.ex.Stats()
 	r.steps.Kept, r.steps.Removed, r.steps.RemovedExact, r.steps.References = w.Kept, w.Removed, w.Exact, w.References
 	r.steps.RemovedTextBytes, r.steps.OutputBytes = w.RemovedText, w.Bytes
@@ -382,9 +382,20 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 		r.steps.SkippedFiles = len(r.skipped.Files)
 	}
 	res.Steps = r.steps
-	res.PeakMemory = runfolder.PeakMemory()
-	res.Finished = time.Now().UTC()
-	res.WallSeconds = res.Finished.Sub(started).Seconds()
+	kind, sources := r.sources()
+	res.Findings = r.findings(kind, sources)
+	stop := func() {
+		res.PeakMemory = runfolder.PeakMemory()
+		res.Finished = time.Now().UTC()
+		res.WallSeconds = res.Finished.Sub(started).Seconds()
+	}
+	stop()
+	if samples != nil {
+		if err := r.writeReport(res, sources, samples); err != nil {
+			return nil, err
+		}
+		stop()
+	}
 	data, err := json.MarshalIndent(res, "", "  ")
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/dedup/report"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -34,6 +35,8 @@ type Result struct {
 	Steps      Steps             `json:"steps"`
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
+	// Findings are distributions over what was found: similarities, cluster sizes, sources.
+	Findings report.Findings `json:"findings"`
 	// InputPaths are the inputs as they were given, made absolute; Inputs are the files found there.
 	// AgainstPaths are those of the reference set, whose files come first in Inputs.
 	InputPaths   []string    `json:"input_paths"`

@@ -45,7 +45,9 @@ type decider struct {
 	setSize int                 // bytes of all of them and of the one in hand
 	spare   [][]uint64
 	unused  int // bytes of spare
-	tests   int64
+
+	tests    int64                 // pairs whose Jaccard similarity was computed
+	rejected [similarityBins]int64 // those of them below the threshold, by similarity
 
 	cands []uint32 // scratch: what the document in hand is tested against
 }
@@ -142,6 +144,8 @@ func (d *decider) next(doc ref, place textPlace) error {
 		d.tests++
 		o, ok := d.threshold.AtLeast(set, other)
 		if !ok {
+			n := lsh.Intersection(set, other)
+			d.rejected[similarityBin(uint64(n), uint64(len(set)+len(other)-n))]++
 			continue
 		}
 		d.drop(set) // only kept documents are tested against

@@ -69,8 +69,10 @@ type run struct {
 	ranges  []FileRange // of the files that each task of the write stage has
 	steps   Steps
 
-	skipped    *Skipped      // nil if nothing was left out
-	duplicates *DuplicateIDs // nil if there are none
+	skipped    *Skipped              // nil if nothing was left out
+	duplicates *DuplicateIDs         // nil if there are none
+	rejected   [similarityBins]int64 // pairs compared and found below the threshold, by similarity
+	found      *found                // by the write stage
 }
 
 // Run deduplicates. The result is in Options.Output when it returns nil, and otherwise nothing is there: what
@@ -272,7 +274,13 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
-	return r.finish(written, started)
+	var samples *sampleStore
+	if !r.Exec.NoReport {
+		if samples, err = r.samples(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.finish(written, samples, started)
 }
 
 func (r *run) sign(ctx context.Context) error {
@@ -454,6 +462,15 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	results, err := decodeAll[decideResult](out)
+	if err != nil {
+		return nil, err
+	}
+	for _, res := range results {
+		for i, n := range res.Rejected {
+			r.rejected[i] += n
+		}
+	}
 	return filesOf(out)
 }
 
@@ -524,6 +541,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 			total.Digest.skippedFile(f.Index, f.Path)
 		}
 	}
+	r.found = newFound(0, len(r.set.Files))
 	tasks, err := encodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
@@ -541,6 +559,9 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	}
 	for _, p := range parts {
 		total.add(&p)
+		if err := r.addFound(p.Found); err != nil {
+			return nil, err
+		}
 	}
 	return total, r.checkLedger(total)
 }

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -48,6 +49,8 @@ type writeResult struct {
 	// Largest is the size of the largest cluster whose kept document is here, and Of its ordinal.
 	Largest int64  `json:"largest"`
 	Of      uint64 `json:"of"`
+	// Found is the work file with what else was found.
+	Found string `json:"found"`
 }
 
 func (s writeStage) Name() string { return "write" }
@@ -106,6 +109,7 @@ type fileWriter struct {
 	in  writeInput
 	res writeResult
 
+	found            *found
 	docs             *docReader // every document, asked before its row is written
 	written          *docReader // the same once more, for the rows that are written later
 	bad              *badReader
@@ -118,6 +122,7 @@ func (w *fileWriter) open() (err error) {
 	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
 	w.written = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
 	w.bad = &badReader{run: w.run, files: w.in.Bad}
+	w.found = newFound(w.in.First, w.in.Last-w.in.First+1)
 	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
 		return err
 	}
@@ -305,6 +310,8 @@ func (w *fileWriter) account(d *outcome) error {
 	}, w.line)
 	w.res.Rows = w.res.Rows.Add(recordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
 	w.res.Docs++
+	file, _ := corpus.SplitOrdinal(d.ord)
+	w.found.document(d, file)
 	if d.removed() {
 		w.res.Removed++
 		w.res.RemovedText += int64(d.bytes)
@@ -361,7 +368,15 @@ func (w *fileWriter) finish() error {
 	for _, f := range w.tables {
 		err = errors.Join(err, f.Close())
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	f, err := w.out.Create("found")
+	if err != nil {
+		return err
+	}
+	w.res.Found = f.Name()
+	return errors.Join(json.NewEncoder(f).Encode(w.found), f.Close())
 }
 
 // close releases what an attempt that failed left open.

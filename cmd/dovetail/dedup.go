@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ type dedupFlags struct {
 	jaccardThreshold string
 	recall           float64
 	progress         string
+	report           bool
 }
 
 func dedupCommand() *cobra.Command {
@@ -33,10 +35,11 @@ func dedupCommand() *cobra.Command {
 
 Input is Parquet, JSON Lines (plain, .gz, .zst) or text files: files, folders and globs. Other columns
 go to the output unchanged. The output folder appears when the run is complete and holds
-  kept/      one file for each input file, of the same name and format
-  removed/   what was removed, for which kept document, and on what evidence
-  clusters/  which documents belong together
-  run.json   options, inputs, row counts at each step, times, peak memory and the digest of the result
+  kept/        one file for each input file, of the same name and format
+  removed/     what was removed, for which kept document, and on what evidence
+  clusters/    which documents belong together
+  report.html  a page that shows what was found; open it in a browser
+  run.json     options, inputs, row counts at each step, times, peak memory and the digest of the result
 
 A run that was interrupted goes on where it was when the same command is given again.
 
@@ -99,6 +102,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
 	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
+	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
 }
 
@@ -113,6 +117,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	}
 	limitHeap(f.opts.Exec.MemoryLimit)
 	f.opts.Version = version()
+	f.opts.Exec.NoReport = !f.report
 	f.opts.Progress = rep
 	f.opts.Note = func(line string) { rep.Note("", line) }
 	if !rep.machine {
@@ -261,6 +266,9 @@ func summary(w io.Writer, r *dedup.Result, output string) error {
 	row("took", "%v, %.1f MB/s, %d MiB of memory at most, %d tasks reused", wall, mb/max(r.WallSeconds, 1e-9), r.PeakMemory>>20, r.TasksReused)
 	row("digest", "%s", r.Digest)
 	row("result", "%s", output)
+	if !r.Exec.NoReport {
+		row("report", "%s", filepath.Join(output, "report.html"))
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -136,7 +136,7 @@ else: not on workers, ranks, memory, or how often the run was interrupted.`,
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
-	cmd.AddCommand(dedupCommand(), verifyCommand(), shuffleCommand(), benchCommand(), infoCommand())
+	cmd.AddCommand(dedupCommand(), verifyCommand(), reportCommand(), shuffleCommand(), benchCommand(), infoCommand())
 	return cmd
 }
 

@@ -108,6 +108,27 @@ func TestDedup(t *testing.T) {
 			t.Errorf("%s: %q, want %q (%v)", name, got, want, err)
 		}
 	}
+	report := filepath.Join(out, "report.html")
+	if _, err := os.Stat(report); err != nil || !strings.Contains(stdout, "report     "+report+"\n") {
+		t.Errorf("%q does not name the report (%v)", stdout, err)
+	}
+	first, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, stdout, stderr := dovetail("report", out); code != 0 || !strings.Contains(stdout, report) {
+		t.Errorf("report: %d %q %q", code, stdout, stderr)
+	}
+	if again, err := os.ReadFile(report); err != nil || !bytes.Equal(first, again) {
+		t.Errorf("the report drawn anew is another (%v)", err)
+	}
+	if code, _, stderr := dovetail("report", dir); code != 1 || !strings.Contains(stderr, "holds no report.html") {
+		t.Errorf("report of a folder without one: %d %q", code, stderr)
+	}
+	without := filepath.Join(dir, "without")
+	if code, stdout, _ := dovetail("dedup", "--input", a, b, "--output", without, "--report=false"); code != 0 || strings.Contains(stdout, "report") {
+		t.Errorf("--report=false: %d %q", code, stdout)
+	}
 	if code, stdout, _ = dovetail("dedup", "--input", b, a, "--output", out, "--jaccard-threshold", "0.9"); code != 0 || !strings.Contains(stdout, "already done") {
 		t.Errorf("the same again: %d %q", code, stdout)
 	}

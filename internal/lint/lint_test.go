@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"shuffle":      {"mem"},
 	"executor":     {"mem", "shuffle"},
 	"dedup/corpus": {"mem"},
+	"dedup/report": {"lsh", "mem"},
 	"dedup":        {"lsh", "shuffle", "executor", "mem"},
 	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup"},
 	"cuda":         {"mem", "lsh", "shuffle"},
