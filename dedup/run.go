@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -43,12 +45,12 @@ type Options struct {
 type run struct {
 	Options
 	spec       *Spec
-	refs       refCodec
+	refs       flow.RefCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
 	threshold  lsh.Threshold
 	params     lsh.Params
-	plan       plan
+	plan       flow.Plan
 
 	set     *corpus.Set
 	splits  []corpus.Split
@@ -57,10 +59,10 @@ type run struct {
 	ex      *executor.Executor
 	budget  *mem.Budget
 	staging string
-	large   chan struct{} // holds a token while someone holds more than a share of memory
+	large   *flow.Large
 
 	signs   []signResult
-	members []rowResult
+	members []flow.RowResult
 	steps   Steps
 }
 
@@ -146,10 +148,11 @@ func prepare(o *Options) (*run, error) {
 	}
 	r := &run{
 		Options: *o, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
-		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
+		refs: flow.RefCodec{WithKeep: o.Spec.Keep != KeepFirst},
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
+	r.large = flow.NewLarge(r.plan.Budget)
 	return r, nil
 }
 
@@ -190,7 +193,7 @@ func (r *run) changed(ord uint64) error {
 
 // pipeline runs the stages.
 func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) {
-	r.budget = mem.NewBudget(r.plan.budget)
+	r.budget = mem.NewBudget(r.plan.Budget)
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
@@ -231,7 +234,7 @@ func (r *run) sign(ctx context.Context) error {
 	for i := range indexes {
 		indexes[i] = i
 	}
-	tasks, err := encodeTasks("split", indexes)
+	tasks, err := flow.EncodeTasks("split", indexes)
 	if err != nil {
 		return err
 	}
@@ -242,7 +245,7 @@ func (r *run) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.signs, err = decodeAll[signResult](out); err != nil {
+	if r.signs, err = flow.DecodeAll[signResult](out); err != nil {
 		return err
 	}
 	null := int64(0)
@@ -263,23 +266,18 @@ func (r *run) sign(ctx context.Context) error {
 
 // parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
 // for every actor.
-func (r *run) parts(n, size int64) int {
-	return int(min(maxParts, max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
-}
+func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.actors()) }
 
 func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
 
 // classBytes is the memory of one class in the exact stage's table, at worst.
 const classBytes = 96
 
-// maxParts bounds the partitions of one shuffle: each costs a buffer in every inserting actor.
-const maxParts = 1 << 14
-
 func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
 		return nil
 	}
-	tasks, err := encodeTasks("split", r.signs)
+	tasks, err := flow.EncodeTasks("split", r.signs)
 	if err != nil {
 		return err
 	}
@@ -290,7 +288,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if out, err = r.ex.Shuffle(ctx, membersStage{r}, out); err != nil {
 		return err
 	}
-	if r.members, err = decodeAll[rowResult](out); err != nil {
+	if r.members, err = flow.DecodeAll[flow.RowResult](out); err != nil {
 		return err
 	}
 	for _, m := range r.members {
@@ -300,7 +298,7 @@ func (r *run) findClasses(ctx context.Context) error {
 }
 
 // findPairs runs the bands and returns the pair files.
-func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
+func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 	if len(r.signs) == 0 {
 		return nil, nil
 	}
@@ -308,7 +306,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 	for i, s := range r.signs {
 		inputs[i] = bandInput{Sign: s.File, Members: r.members[i].File}
 	}
-	tasks, err := encodeTasks("split", inputs)
+	tasks, err := flow.EncodeTasks("split", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -316,15 +314,15 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
-	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)))
-	var pairs []rowResult
+	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.Share-1)/r.plan.Share)))
+	var pairs []flow.RowResult
 	for lo := 0; lo < r.spec.NumBands; lo += r.Exec.BandsPerIteration {
 		hi := min(r.spec.NumBands, lo+r.Exec.BandsPerIteration)
 		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, perBand}, tasks)
 		if err != nil {
 			return nil, err
 		}
-		files, err := decodeAll[rowResult](out)
+		files, err := flow.DecodeAll[flow.RowResult](out)
 		if err != nil {
 			return nil, err
 		}
@@ -339,7 +337,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 }
 
 // decide finds the components and decides them, and returns the verdict files.
-func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
+func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
 	}
@@ -357,7 +355,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	for _, p := range pairs {
 		inputs = append(inputs, routeInput{File: p.File})
 	}
-	tasks, err := encodeTasks("file", inputs)
+	tasks, err := flow.EncodeTasks("file", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -365,7 +363,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := decodeAll[routeResult](out)
+	routes, err := flow.DecodeAll[routeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -389,7 +387,39 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return filesOf(out)
+	return flow.FilesOf(out)
+}
+
+// components labels the documents of C with the pi-smallest of their connected component and returns the label files.
+// With Verify "none" the label is the verdict; otherwise labels decide nothing and only say which documents have to be
+// looked at together.
+func (r *run) components(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
+	tasks, err := flow.EncodeTasks("file", pairs)
+	if err != nil {
+		return nil, err
+	}
+	// Every candidate is a representative and occurs in a pair.
+	vertices := min(r.steps.Documents-r.steps.ExactDuplicates, 2*r.steps.BandPairs)
+	memory := r.plan.Budget / 2
+	if r.Exec.onDisk {
+		memory = -1
+	}
+	c := components.Config{
+		Executor: r.ex, Work: r.work, Refs: r.refs, Vertices: vertices, Memory: memory,
+		Parts: r.parts(vertices, components.VertexBytes),
+		Edges: func(task executor.Task, f func(u, v flow.Ref) error) error {
+			return r.eachRow(task, r.refs.Columns("doc", "leader"), func(w []uint64) error {
+				doc, rest := r.refs.Read(w)
+				leader, _ := r.refs.Read(rest)
+				return f(doc, leader)
+			})
+		},
+	}
+	labels, err := c.Find(ctx, tasks)
+	if err != nil {
+		return nil, err
+	}
+	return labels.Files, nil
 }
 
 // gatherRemovals brings verdicts and members together and returns a removal file for each split, or "".
@@ -404,7 +434,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 			inputs = append(inputs, spreadInput{File: m.File, Members: true})
 		}
 	}
-	tasks, err := encodeTasks("file", inputs)
+	tasks, err := flow.EncodeTasks("file", inputs)
 	if err != nil || len(tasks) == 0 {
 		return removals, err
 	}
@@ -418,7 +448,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 	if out, err = r.ex.Shuffle(ctx, removalsStage{r}, out); err != nil {
 		return nil, err
 	}
-	files, err := decodeAll[rowResult](out)
+	files, err := flow.DecodeAll[flow.RowResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -452,7 +482,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		inputs, sizes = append(inputs, in), append(sizes, size)
 	}
 	total := &writeResult{}
-	tasks, err := encodeTasks("files", inputs)
+	tasks, err := flow.EncodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
 	}
@@ -463,7 +493,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	if err != nil {
 		return nil, err
 	}
-	parts, err := decodeAll[writeResult](out)
+	parts, err := flow.DecodeAll[writeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -496,19 +526,4 @@ func (r *run) checkLedger(w *writeResult) error {
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}
 	return nil
-}
-
-// filesOf returns the row files that are the results of tasks, without empty ones.
-func filesOf(tasks []executor.Task) ([]string, error) {
-	rows, err := decodeAll[rowResult](tasks)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, r := range rows {
-		if r.Rows > 0 {
-			out = append(out, r.File)
-		}
-	}
-	return out, nil
 }

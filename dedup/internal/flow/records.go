@@ -1,4 +1,4 @@
-package dedup
+package flow
 
 import (
 	"context"
@@ -24,23 +24,23 @@ import (
 // All integers are little-endian. A record's hash is taken when it is added, and compared when the chunk
 // is opened at its destination, so a record that was bent on the way, in memory or on the wire, is noticed.
 
-// layout describes the records of a chunk.
-type layout struct {
-	kind  byte // tells apart the layouts that share a shuffle
-	words int  // uint64 words per record, at most 255
-	blob  bool // whether a run of bytes follows
+// Layout describes the records of a chunk.
+type Layout struct {
+	Kind  byte // tells apart the layouts that share a shuffle
+	Words int  // uint64 words per record, at most 255
+	Blob  bool // whether a run of bytes follows
 }
 
-func (l layout) meta() []byte {
-	m := []byte{l.kind, byte(l.words), 0}
-	if l.blob {
+func (l Layout) meta() []byte {
+	m := []byte{l.Kind, byte(l.Words), 0}
+	if l.Blob {
 		m[2] = 1
 	}
 	return m
 }
 
-// recordHash is the two-word hash of one record. Its sum over records is their multiset hash.
-func recordHash(words []uint64, blob []byte, hasBlob bool) shuffle.Hash {
+// RecordHash is the two-word hash of one record. Its sum over records is their multiset hash.
+func RecordHash(words []uint64, blob []byte, hasBlob bool) shuffle.Hash {
 	const (
 		k0 = 0xa0761d6478bd642f
 		k1 = 0xe7037ed1a0b428db
@@ -66,19 +66,19 @@ func recordHash(words []uint64, blob []byte, hasBlob bool) shuffle.Hash {
 	return shuffle.Hash{A: a ^ hi, B: b ^ lo}
 }
 
-// chunkSink takes finished chunks; it is the part of executor.PartWriter that a recordWriter needs.
-type chunkSink interface {
+// ChunkSink takes finished chunks; it is the part of executor.PartWriter that a recordWriter needs.
+type ChunkSink interface {
 	Alloc(ctx context.Context, n int) (*mem.Buffer, error)
 	Insert(ctx context.Context, c shuffle.Chunk) error
 	Wanted(part int) bool
 }
 
-// recordWriter gathers records of one layout by partition and inserts them as chunks. It is used by one
+// RecordWriter gathers records of one layout by partition and inserts them as chunks. It is used by one
 // goroutine. Its memory is bounded: when all partitions together hold more than total bytes, all are
 // flushed.
-type recordWriter struct {
-	out    chunkSink
-	layout layout
+type RecordWriter struct {
+	out    ChunkSink
+	layout Layout
 	parts  []recordBuffer
 	skip   []bool // partitions that nobody wants
 	chunk  int    // bytes from which a partition is flushed
@@ -93,30 +93,26 @@ type recordBuffer struct {
 	hash    shuffle.Hash
 }
 
-// chunkBytes is the size of chunks where there are few partitions; with many they are smaller.
-const chunkBytes = 256 << 10
+// ChunkBytes is the size of chunks where there are few partitions; with many they are smaller.
+const ChunkBytes = 256 << 10
 
-// records returns a writer whose buffers take a part of an actor's share of memory.
-func (r *run) records(out chunkSink, l layout, parts int) *recordWriter {
-	return newRecordWriter(out, l, parts, int(min(4<<20, r.plan.share/4)))
-}
-
-func newRecordWriter(out chunkSink, l layout, parts, total int) *recordWriter {
-	w := &recordWriter{out: out, layout: l, parts: make([]recordBuffer, parts), skip: make([]bool, parts), total: total}
-	w.chunk = min(chunkBytes, max(4<<10, total/parts))
+// NewRecordWriter returns a writer of records of layout l for parts partitions whose buffers hold total bytes at most.
+func NewRecordWriter(out ChunkSink, l Layout, parts, total int) *RecordWriter {
+	w := &RecordWriter{out: out, layout: l, parts: make([]recordBuffer, parts), skip: make([]bool, parts), total: total}
+	w.chunk = min(ChunkBytes, max(4<<10, total/parts))
 	for p := range w.skip {
 		w.skip[p] = !out.Wanted(p)
 	}
 	return w
 }
 
-// add adds a record to a partition; words has layout.words entries and is copied.
-func (w *recordWriter) add(ctx context.Context, part int, words ...uint64) error {
-	return w.addBlob(ctx, part, nil, words...)
+// Add adds a record to a partition; words has layout.words entries and is copied.
+func (w *RecordWriter) Add(ctx context.Context, part int, words ...uint64) error {
+	return w.AddBlob(ctx, part, nil, words...)
 }
 
-// addBlob adds a record with bytes, which are copied.
-func (w *recordWriter) addBlob(ctx context.Context, part int, blob []byte, words ...uint64) error {
+// AddBlob adds a record with bytes, which are copied.
+func (w *RecordWriter) AddBlob(ctx context.Context, part int, blob []byte, words ...uint64) error {
 	if w.skip[part] {
 		return nil
 	}
@@ -124,11 +120,11 @@ func (w *recordWriter) addBlob(ctx context.Context, part int, blob []byte, words
 	if len(b.blob)+len(blob) > math.MaxUint32 {
 		return fmt.Errorf("dedup: a document of %d bytes: at most 4 GiB can be compared", len(blob))
 	}
-	h := recordHash(words, blob, w.layout.blob)
+	h := RecordHash(words, blob, w.layout.Blob)
 	b.hash = b.hash.Add(h)
 	b.words = append(b.words, words...)
 	size := 8 * len(words)
-	if w.layout.blob {
+	if w.layout.Blob {
 		b.offsets = append(b.offsets, uint32(len(b.blob)))
 		b.blob = append(b.blob, blob...)
 		size += 4 + len(blob)
@@ -138,15 +134,15 @@ func (w *recordWriter) addBlob(ctx context.Context, part int, blob []byte, words
 		return w.flushPart(ctx, part)
 	}
 	if w.held >= w.total {
-		return w.flush(ctx)
+		return w.Flush(ctx)
 	}
 	return nil
 }
 
 func (b *recordBuffer) size() int { return 8*len(b.words) + 4*len(b.offsets) + len(b.blob) }
 
-// flush inserts everything that is held.
-func (w *recordWriter) flush(ctx context.Context) error {
+// Flush inserts everything that is held.
+func (w *RecordWriter) Flush(ctx context.Context) error {
 	for p := range w.parts {
 		if err := w.flushPart(ctx, p); err != nil {
 			return err
@@ -155,15 +151,15 @@ func (w *recordWriter) flush(ctx context.Context) error {
 	return nil
 }
 
-func (w *recordWriter) flushPart(ctx context.Context, part int) error {
+func (w *RecordWriter) flushPart(ctx context.Context, part int) error {
 	b := &w.parts[part]
 	if len(b.words) == 0 {
 		return nil
 	}
-	rows := len(b.words) / w.layout.words
+	rows := len(b.words) / w.layout.Words
 	size := b.size()
 	n := size
-	if w.layout.blob {
+	if w.layout.Blob {
 		n += 4 // one offset more than rows
 	}
 	buf, err := w.out.Alloc(ctx, n)
@@ -171,10 +167,10 @@ func (w *recordWriter) flushPart(ctx context.Context, part int) error {
 		return err
 	}
 	data := buf.Bytes()
-	copy(data, bytesOf(b.words))
-	if w.layout.blob {
+	copy(data, BytesOf(b.words))
+	if w.layout.Blob {
 		at := 8 * len(b.words)
-		at += copy(data[at:], bytesOf(b.offsets))
+		at += copy(data[at:], BytesOf(b.offsets))
 		binary.LittleEndian.PutUint32(data[at:], uint32(len(b.blob)))
 		copy(data[at+4:], b.blob)
 	}
@@ -189,30 +185,30 @@ func (w *recordWriter) flushPart(ctx context.Context, part int) error {
 	return w.out.Insert(ctx, c)
 }
 
-// records is a view of the records of a chunk, valid as long as the chunk's buffer.
-type records struct {
+// Records is a view of the Records of a chunk, valid as long as the chunk's buffer.
+type Records struct {
 	words   []uint64
 	width   int
 	offsets []uint32 // rows+1, nil without bytes
 	blob    []byte
 }
 
-// openRecords checks that the chunk has the layout and that its records are those that were inserted.
-func openRecords(c shuffle.Chunk, l layout) (records, error) {
-	bad := func(what string) (records, error) {
-		return records{}, fmt.Errorf("dedup: chunk of partition %d: %s", c.Partition, what)
+// OpenRecords checks that the chunk has the layout and that its records are those that were inserted.
+func OpenRecords(c shuffle.Chunk, l Layout) (Records, error) {
+	bad := func(what string) (Records, error) {
+		return Records{}, fmt.Errorf("dedup: chunk of partition %d: %s", c.Partition, what)
 	}
-	if len(c.Meta) != 3 || c.Meta[0] != l.kind || int(c.Meta[1]) != l.words || (c.Meta[2] == 1) != l.blob {
+	if len(c.Meta) != 3 || c.Meta[0] != l.Kind || int(c.Meta[1]) != l.Words || (c.Meta[2] == 1) != l.Blob {
 		return bad("unexpected layout")
 	}
 	data := c.Data.Bytes()
-	if c.Rows < 0 || c.Rows > int64(len(data))/int64(8*l.words) {
+	if c.Rows < 0 || c.Rows > int64(len(data))/int64(8*l.Words) {
 		return bad("its row count does not fit its length")
 	}
-	n := int(c.Rows) * l.words
-	r := records{words: uint64sOf(data[:8*n]), width: l.words}
+	n := int(c.Rows) * l.Words
+	r := Records{words: Uint64sOf(data[:8*n]), width: l.Words}
 	data = data[8*n:]
-	if l.blob {
+	if l.Blob {
 		k := int(c.Rows) + 1
 		if len(data) < 4*k {
 			return bad("its offsets are cut off")
@@ -226,8 +222,8 @@ func openRecords(c shuffle.Chunk, l layout) (records, error) {
 		return bad("it is longer than its records")
 	}
 	var sum shuffle.Hash
-	for i := range r.rows() {
-		sum = sum.Add(recordHash(r.at(i), r.bytes(i), l.blob))
+	for i := range r.Rows() {
+		sum = sum.Add(RecordHash(r.At(i), r.Bytes(i), l.Blob))
 	}
 	if sum != c.Hash {
 		return bad("its records are not those that were inserted: memory or a link is faulty")
@@ -235,9 +231,9 @@ func openRecords(c shuffle.Chunk, l layout) (records, error) {
 	return r, nil
 }
 
-func (r *records) rows() int         { return len(r.words) / r.width }
-func (r *records) at(i int) []uint64 { return r.words[i*r.width : (i+1)*r.width] }
-func (r *records) bytes(i int) []byte {
+func (r *Records) Rows() int         { return len(r.words) / r.width }
+func (r *Records) At(i int) []uint64 { return r.words[i*r.width : (i+1)*r.width] }
+func (r *Records) Bytes(i int) []byte {
 	if r.offsets == nil {
 		return nil
 	}
@@ -248,12 +244,12 @@ func (r *records) bytes(i int) []byte {
 // viewed in place. Buffers are aligned to 64 bytes, and every section starts at a multiple of its
 // element size.
 
-func bytesOf[T uint64 | uint32](v []T) []byte {
+func BytesOf[T uint64 | uint32](v []T) []byte {
 	var t T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(t)))
 }
 
-func uint64sOf(b []byte) []uint64 {
+func Uint64sOf(b []byte) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 }
 

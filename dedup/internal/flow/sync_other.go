@@ -1,6 +1,6 @@
 //go:build !linux
 
-package dedup
+package flow
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"slices"
 )
 
-// syncTree makes everything below dir permanent. Contents are already, task by task; names of folders may not be.
-func syncTree(dir string) error {
+// SyncTree makes everything below dir permanent. Contents are already, task by task; names of folders may not be.
+func SyncTree(dir string) error {
 	var dirs []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -20,7 +20,7 @@ func syncTree(dir string) error {
 	})
 	slices.Reverse(dirs)
 	for _, d := range dirs {
-		err = errors.Join(err, syncFolder(d))
+		err = errors.Join(err, SyncFolder(d))
 	}
 	return err
 }

@@ -1,4 +1,4 @@
-package dedup
+package flow
 
 import (
 	"errors"
@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syncTree makes everything below dir permanent. Contents are already, task by task; names of folders may not be.
-func syncTree(dir string) error {
+// SyncTree makes everything below dir permanent. Contents are already, task by task; names of folders may not be.
+func SyncTree(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
