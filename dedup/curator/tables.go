@@ -101,7 +101,7 @@ func (f field) node() (schema.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return schema.ListOf(element, parquet.Repetitions.Optional, -1)
+	return schema.ListOfWithName(f.name, element, parquet.Repetitions.Optional, -1)
 }
 
 // int adds a value to an int64 column.
