@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,8 +74,9 @@ func writeParquet(t testing.TB, path string, texts []*string) {
 	}, field{"n", kindInt64}, field{"text", kindString})
 }
 
-// readTable returns the columns of a Parquet file, every value as a string: numbers, strings, [1 2 3] and <nil>.
-func readTable(t testing.TB, path string) map[string][]string {
+// readTable returns columns of a Parquet file, all if none are named, every value as a string: numbers, strings, [1 2 3]
+// and <nil>.
+func readTable(t testing.TB, path string, columns ...string) map[string][]string {
 	t.Helper()
 	f, err := openTable(path)
 	if err != nil {
@@ -85,6 +87,9 @@ func readTable(t testing.TB, path string) map[string][]string {
 	for col := range f.schema().NumColumns() {
 		c := f.schema().Column(col)
 		name := c.ColumnPath()[0]
+		if len(columns) > 0 && !slices.Contains(columns, name) {
+			continue
+		}
 		out[name] = []string{}
 		signed := true
 		if l, ok := c.LogicalType().(schema.IntLogicalType); ok {
