@@ -23,6 +23,7 @@ type dedupFlags struct {
 	jaccardThreshold string
 	recall           float64
 	progress         string
+	compat           compatFlags
 }
 
 func dedupCommand() *cobra.Command {
@@ -89,9 +90,16 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+	f.compat.add(fl)
 }
 
 func (f *dedupFlags) run(cmd *cobra.Command) error {
+	if err := f.compat.check(cmd.Flags()); err != nil {
+		return usageError{err}
+	}
+	if f.compat.compat != "" {
+		return f.compat.run(cmd, f)
+	}
 	if err := f.resolve(cmd); err != nil {
 		return usageError{err}
 	}

@@ -50,7 +50,8 @@ type job struct {
 	hash  string
 
 	folders []*folder
-	dir     string // the work folder
+	made    []string // folders that were made for them
+	dir     string   // the work folder
 	work    *executor.Work
 	ex      *executor.Executor
 	large   *flow.Large
@@ -192,7 +193,11 @@ func checkOverwrite(dir string) error {
 // open opens the work folder and makes the executor. The caller calls close.
 func (j *job) open() (err error) {
 	for _, f := range j.folders {
-		if err := checkParent(filepath.Dir(f.final)); err != nil {
+		parent := filepath.Dir(f.final)
+		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
+			j.made = append(j.made, parent)
+		}
+		if err := checkParent(parent); err != nil {
 			return err
 		}
 	}
@@ -274,7 +279,11 @@ func (j *job) run(ctx context.Context, f func(ctx context.Context) (result any, 
 			nothing = nothing && s.Tasks == 0
 		}
 		if nothing { // there is nothing to go on from, and the next try may have other options
-			return errors.Join(err, j.discard())
+			err = errors.Join(err, j.discard())
+			for _, dir := range j.made {
+				_ = os.Remove(dir) // if it is empty
+			}
+			return err
 		}
 		return errors.Join(err, j.work.Close())
 	}
