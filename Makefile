@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
+.PHONY: all build run test test-python test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
 
 all: build
 
@@ -22,6 +22,16 @@ run: build ## deduplicate the Go distribution's own tree and say what was found
 
 test: ## all tests, without the long ones
 	$(GO) test -short ./...
+
+PYTHON  ?= python3
+VENV    := .tools/python
+$(VENV)/done: .ci/python-requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-python: $(VENV)/done ## files that we write, read and compared by numpy, pyarrow and DuckDB
+	DOVETAIL_PYTHON=$(CURDIR)/$(VENV)/bin/python $(GO) test -count 1 -run 'Py(thon|arrow)' ./dedup/...
 
 test-race:
 	$(GO) test -short -race ./...

@@ -133,6 +133,7 @@ type cursor struct {
 	n, at    int // levels in hand and the next of them
 	value    int // the next value
 	left     int64
+	tries    int64 // see more
 }
 
 const cursorBatch = 1024
@@ -152,7 +153,7 @@ func (t *tableFile) open(group, column int) (*cursor, error) {
 	top := root.Field(root.FieldIndexByName(d.ColumnPath()[0]))
 	c := &cursor{
 		optional: top.RepetitionType() == parquet.Repetitions.Optional,
-		name:     d.Path(), chunk: chunk, maxDef: d.MaxDefinitionLevel(), left: meta.NumValues(),
+		name:     d.Path(), chunk: chunk, maxDef: d.MaxDefinitionLevel(), left: meta.NumValues(), tries: meta.TotalCompressedSize() / 8,
 		def: make([]int16, cursorBatch), rep: make([]int16, cursorBatch),
 	}
 	switch chunk.(type) {
@@ -178,11 +179,12 @@ func (c *cursor) more() (bool, error) {
 			if err := c.chunk.Err(); err != nil {
 				return false, err
 			}
-			// A page without values looks like the end to the library; asked again it goes on. Each takes
-			// at least a byte of the file, so this ends.
-			if !c.chunk.HasNext() && !c.chunk.HasNext() {
+			// A page without values looks like the end to the library; asked again it goes on. The header of a
+			// page alone takes more bytes than tries allows for, so this ends.
+			if c.tries--; c.tries < 0 {
 				return false, fmt.Errorf("column %q ends %d values early", c.name, c.left)
 			}
+			continue
 		}
 		var total int64
 		var err error

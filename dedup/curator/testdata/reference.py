@@ -1,8 +1,9 @@
 """NeMo Curator's exact and fuzzy deduplication as a plain program, to compare the Go one with.
 
-    reference.py make CONFIG.json OUT      every folder that the workflows make, written with pyarrow, into OUT
-    reference.py compare OURS REFERENCE    every file of two such folders: names, types, rows, row groups of ids
-    reference.py golden > golden.json      what `make` computes for a small corpus, for a test without Python
+    reference.py check JOBS.json         for each job in a list: compute every folder that the workflows make, write it with
+                                         pyarrow to job["reference"], and compare it with job["ours"] file by file: names,
+                                         types, rows, row groups of ids
+    reference.py golden > golden.json    what it computes for a small corpus, for a test without Python
 
 It was written from a description of Curator's behaviour, shares nothing with the Go program, and takes its random numbers
 from numpy and its hashes from hashlib. Where Curator leaves a choice to chance it takes the one that Dovetail declares:
@@ -391,9 +392,13 @@ def golden():
 
 if __name__ == "__main__":
     np.seterr(over="ignore")
-    if sys.argv[1] == "make":
-        make(json.load(open(sys.argv[2])), sys.argv[3])
-    elif sys.argv[1] == "compare":
-        compare(sys.argv[2], sys.argv[3])
+    if sys.argv[1] == "check":
+        for job in json.load(open(sys.argv[2])):
+            try:
+                make(job["config"], job["reference"])
+                compare(job["ours"], job["reference"])
+            except AssertionError:
+                print("not as it should be:", json.dumps(job))
+                raise
     else:
         golden()

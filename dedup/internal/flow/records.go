@@ -66,7 +66,7 @@ func RecordHash(words []uint64, blob []byte, hasBlob bool) shuffle.Hash {
 	return shuffle.Hash{A: a ^ hi, B: b ^ lo}
 }
 
-// ChunkSink takes finished chunks; it is the part of executor.PartWriter that a recordWriter needs.
+// ChunkSink takes finished chunks; it is the part of executor.PartWriter that a RecordWriter needs.
 type ChunkSink interface {
 	Alloc(ctx context.Context, n int) (*mem.Buffer, error)
 	Insert(ctx context.Context, c shuffle.Chunk) error
@@ -231,8 +231,13 @@ func OpenRecords(c shuffle.Chunk, l Layout) (Records, error) {
 	return r, nil
 }
 
-func (r *Records) Rows() int         { return len(r.words) / r.width }
+// Rows returns the number of records.
+func (r *Records) Rows() int { return len(r.words) / r.width }
+
+// At returns the words of record i.
 func (r *Records) At(i int) []uint64 { return r.words[i*r.width : (i+1)*r.width] }
+
+// Bytes returns the bytes of record i, nil if records have none.
 func (r *Records) Bytes(i int) []byte {
 	if r.offsets == nil {
 		return nil
@@ -244,11 +249,13 @@ func (r *Records) Bytes(i int) []byte {
 // viewed in place. Buffers are aligned to 64 bytes, and every section starts at a multiple of its
 // element size.
 
+// BytesOf views words as their bytes.
 func BytesOf[T uint64 | uint32](v []T) []byte {
 	var t T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(t)))
 }
 
+// Uint64sOf views bytes, which are aligned, as words.
 func Uint64sOf(b []byte) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 }

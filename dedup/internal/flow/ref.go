@@ -14,6 +14,7 @@ func (a Ref) Before(b Ref) bool {
 	return a.Keep < b.Keep || a.Keep == b.Keep && a.Ord < b.Ord
 }
 
+// CompareRefs compares in the order of pi.
 func CompareRefs(a, b Ref) int {
 	if c := cmp.Compare(a.Keep, b.Keep); c != 0 {
 		return c
@@ -24,6 +25,7 @@ func CompareRefs(a, b Ref) int {
 // RefCodec writes refs as words of a record: the ordinal alone where keep keys say nothing.
 type RefCodec struct{ WithKeep bool }
 
+// Words returns the number of words of a ref.
 func (c RefCodec) Words() int {
 	if c.WithKeep {
 		return 2
@@ -31,6 +33,7 @@ func (c RefCodec) Words() int {
 	return 1
 }
 
+// Append appends the words of r to dst.
 func (c RefCodec) Append(dst []uint64, r Ref) []uint64 {
 	if c.WithKeep {
 		dst = append(dst, r.Keep)

@@ -36,6 +36,7 @@ type RowFile struct {
 	Buf  []uint64 // scratch for callers that put a row together
 }
 
+// NewRowFile makes a row file of the attempt with these columns. The caller calls Close or Finish.
 func NewRowFile(out *executor.Attempt, name string, columns []string) (*RowFile, error) {
 	f, err := out.Create(name)
 	if err != nil {
@@ -116,6 +117,7 @@ func OpenColumns(work *executor.Work, name string) (*ColumnReader, error) {
 	return &ColumnReader{file: f, r: c, block: -1, held: make(map[string][]uint64)}, nil
 }
 
+// Close closes the file.
 func (f *ColumnReader) Close() error { return f.file.Close() }
 
 // Next moves to the Next block and reports whether there is one.
@@ -145,7 +147,7 @@ func (f *ColumnReader) Uint64(name string) []uint64 {
 	return f.held[name]
 }
 
-// Blobs is u64 for a bytes column. Only one may be in use at a time.
+// Blobs is Uint64 for a bytes column. Only one may be in use at a time.
 func (f *ColumnReader) Blobs(name string) [][]byte {
 	if f.Err != nil {
 		return nil
@@ -163,6 +165,7 @@ func (f *ColumnReader) Blobs(name string) [][]byte {
 // RefColumn is a column of refs of the block in hand.
 type RefColumn struct{ Keep, Ord []uint64 }
 
+// At returns the ref in row i.
 func (c RefColumn) At(i int) Ref {
 	if c.Keep == nil {
 		return Ref{0, c.Ord[i]}
@@ -170,6 +173,7 @@ func (c RefColumn) At(i int) Ref {
 	return Ref{c.Keep[i], c.Ord[i]}
 }
 
+// Refs returns a column of refs of the block in hand; keep and ord are its columns.
 func (f *ColumnReader) Refs(c RefCodec, keep, ord string) RefColumn {
 	r := RefColumn{Ord: f.Uint64(ord)}
 	if c.WithKeep {
@@ -224,7 +228,7 @@ func EachRecord(ctx context.Context, part *shuffle.Partition, l Layout, f func(w
 	return EachRecordOf(ctx, part, []Layout{l}, func(_ int, words []uint64, blob []byte) error { return f(words, blob) })
 }
 
-// EachRecordOf is eachRecord for partitions with several layouts; f is told which one by its index.
+// EachRecordOf is EachRecord for partitions with several layouts; f is told which one by its index.
 func EachRecordOf(ctx context.Context, part *shuffle.Partition, ls []Layout, f func(layout int, words []uint64, blob []byte) error) error {
 	for c, err := range part.Chunks(ctx) {
 		if err != nil {
@@ -263,7 +267,10 @@ func Gather(ctx context.Context, part *shuffle.Partition, l Layout) (*Table, err
 	return t, err
 }
 
-func (t *Table) Len() int          { return len(t.Words) / t.Width }
+// Len returns the number of rows.
+func (t *Table) Len() int { return len(t.Words) / t.Width }
+
+// At returns row i.
 func (t *Table) At(i int) []uint64 { return t.Words[i*t.Width : (i+1)*t.Width] }
 
 // SortBy sorts the rows by the given words, in that order of importance.
