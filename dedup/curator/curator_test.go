@@ -340,6 +340,15 @@ func TestGiantBucket(t *testing.T) {
 	if found.Edges != int64(n)+1 || found.NumDuplicates != int64(n)+1 || found.Groups != 3 {
 		t.Errorf("%+v", found)
 	}
+	// Curator's row groups: a tenth of the ids, at least 1,000.
+	ids, err := openTable(filepath.Join(dir, FuzzyIDsDir, "part.0.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ids.close()
+	if got, want := ids.groupRows(0), found.NumDuplicates/10; got != want || ids.rows() != found.NumDuplicates {
+		t.Errorf("row groups of %d, want %d", got, want)
+	}
 }
 
 // Curator's cases of exact deduplication: groups {1, -1} and {2, 4}, with assigned ids and with one's own, and null is empty.
@@ -465,5 +474,46 @@ func TestNaturalOrder(t *testing.T) {
 	slices.SortFunc(got, naturalCompare)
 	if !slices.Equal(got, want) {
 		t.Errorf("%v", got)
+	}
+}
+
+// Defaults are Curator's, and what a workflow says of itself has Curator's names.
+func TestDefaults(t *testing.T) {
+	m, l, f, e, c := DefaultMinHashOptions(), DefaultLSHOptions(), DefaultFuzzyOptions(), DefaultExactOptions(), DefaultComponentsOptions()
+	for _, got := range []struct{ is, want any }{
+		{[]any{m.CharNgrams, m.NumHashes, m.Seed, m.Use64BitHash}, []any{24, 260, 42, false}},
+		{[]any{l.BandsPerIteration, l.TotalNparts, l.InputBlocksize, l.IDField, l.MinhashField}, []any{5, 0, "2GiB", "_curator_dedup_id", "_minhash_signature"}},
+		{[]any{f.NumBands, f.MinhashesPerBand, f.CharNgrams, f.Seed, f.Use64BitHash}, []any{20, 13, 24, 42, false}},
+		{[]any{f.BandsPerIteration, f.LSHNumOutputPartitions, f.InputBlocksize}, []any{5, 0, "1GiB"}},
+		{[]any{e.InputBlocksize, e.TotalNparts, e.IDField}, []any{"2GiB", 0, ""}},
+		{[]any{c.IDField, c.Files, c.TotalNparts}, []any{"_curator_dedup_id", 1, 0}},
+	} {
+		if fmt.Sprint(got.is) != fmt.Sprint(got.want) {
+			t.Errorf("%v, want %v", got.is, got.want)
+		}
+	}
+	data, err := json.Marshal(FuzzyResult{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"minhash_time", "lsh_time", "connected_components_pipeline_time", "total_time", "num_duplicates", "id_generator_path"} {
+		if !strings.Contains(string(data), `"`+key+`"`) {
+			t.Errorf("%s has no %s", data, key)
+		}
+	}
+	// Windows of fewer than 20 characters are worth a warning.
+	s := "text"
+	in := filepath.Join(t.TempDir(), "in")
+	writeJSONL(t, filepath.Join(in, "a.jsonl"), []*string{&s})
+	for width, warned := range map[int]bool{19: true, 20: false} {
+		notes := ""
+		m := DefaultMinHashOptions()
+		m.Inputs, m.Output, m.CharNgrams, m.Note = []string{in}, t.TempDir(), width, func(line string) { notes += line }
+		if _, err := MinHash(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(notes, "false positives") != warned {
+			t.Errorf("width %d: %q", width, notes)
+		}
 	}
 }

@@ -261,3 +261,54 @@ func TestFormatted(t *testing.T) {
 		t.Errorf("run gofmt -w on\n%s", out)
 	}
 }
+
+// Every feature that docs/parity.md says is kept or bettered names tests, and they exist.
+func TestParity(t *testing.T) {
+	data, err := os.ReadFile("../../docs/parity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z/]+)\\.(Test\\w+)`")
+	sources := make(map[string]string) // of tests, by folder
+	exists := func(dir, test string) bool {
+		if _, ok := sources[dir]; !ok {
+			files, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				text, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sources[dir] += string(text)
+			}
+		}
+		return strings.Contains(sources[dir], "\nfunc "+test+"(")
+	}
+	rows := 0
+	for line := range strings.Lines(string(data)) {
+		cells := strings.Split(strings.ReplaceAll(line, `\|`, ""), "|")
+		if len(cells) != 7 || strings.Trim(cells[1], " 0123456789") != "" {
+			continue
+		}
+		rows++
+		tests := named.FindAllStringSubmatch(cells[5], -1)
+		switch verdict := strings.TrimSpace(cells[3]); {
+		case verdict == "declined" && strings.TrimSpace(cells[4]) == "":
+			t.Errorf("row%sis declined without a reason", cells[1])
+		case verdict != "declined" && verdict != "kept" && verdict != "bettered":
+			t.Errorf("row%sis %q", cells[1], verdict)
+		case verdict != "declined" && len(tests) == 0:
+			t.Errorf("row%sis %s and names no test", cells[1], verdict)
+		}
+		for _, m := range tests {
+			if !exists(m[1], m[2]) {
+				t.Errorf("row%snames %s.%s, which does not exist", cells[1], m[1], m[2])
+			}
+		}
+	}
+	if rows < 63 {
+		t.Errorf("only %d rows were found", rows)
+	}
+}
