@@ -159,8 +159,10 @@ func (c *componentsJob) run(ctx context.Context, res *ComponentsResult) error {
 	if err != nil {
 		return err
 	}
+	vertices := int64(0) // at most
 	for _, e := range found {
 		res.Edges += e.Edges
+		vertices += e.Members
 	}
 	if err := c.nameFiles(edges); err != nil {
 		return err
@@ -170,8 +172,8 @@ func (c *componentsJob) run(ctx context.Context, res *ComponentsResult) error {
 		memory = -1
 	}
 	find := components.Config{
-		Executor: c.ex, Work: c.work, Vertices: 2 * res.Edges, Memory: memory,
-		Parts: c.parts(2*res.Edges, components.VertexBytes), Edges: c.eachEdge,
+		Executor: c.ex, Work: c.work, Vertices: vertices, Memory: memory,
+		Parts: c.parts(vertices, components.VertexBytes), Edges: c.eachEdge,
 	}
 	labels, err := find.Find(ctx, edges)
 	if err != nil {
@@ -227,8 +229,9 @@ type edgesStage struct{ *componentsJob }
 
 // edgesResult describes a file of edges by its path while the job goes on.
 type edgesResult struct {
-	File  string `json:"file"`
-	Edges int64  `json:"edges"`
+	File    string `json:"file"`
+	Edges   int64  `json:"edges"`
+	Members int64  `json:"members"` // of the buckets together
 }
 
 func (s edgesStage) Name() string { return "edges" }
@@ -265,7 +268,7 @@ func (a edgesActor) Process(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return nil, err
 	}
-	edges := int64(0)
+	edges, members := int64(0), int64(0)
 	err = from.guarded(func() error {
 		column, err := from.list(a.o.IDField)
 		if err != nil {
@@ -283,6 +286,7 @@ func (a edgesActor) Process(ctx context.Context, task executor.Task, out *execut
 				first, last := true, int64(0)
 				_, err := lists.each(func(v uint64) error {
 					id := int64(v)
+					members++
 					if !first {
 						t.int(0, last)
 						t.int(1, id)
@@ -308,7 +312,7 @@ func (a edgesActor) Process(ctx context.Context, task executor.Task, out *execut
 		return nil, err
 	}
 	out.Count("edges", edges)
-	return flow.OneResult(task, edgesResult{dst.Name(), edges})
+	return flow.OneResult(task, edgesResult{dst.Name(), edges, members})
 }
 
 // eachEdge reads a file of edges.

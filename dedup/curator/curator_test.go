@@ -85,7 +85,11 @@ func TestResume(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	p.workflows(t, dir, Exec{Workers: 2})
 	want := files(t, dir)
-	for round := range 4 {
+	rounds := 6
+	if testing.Short() {
+		rounds = 2
+	}
+	for round := range rounds {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}

@@ -135,7 +135,11 @@ func find(t testing.TB, edges [][2]uint64, vertices, memory int64, ranks, parts 
 
 // Random graphs have the same labels in memory and on disk, on any number of ranks and partitions.
 func TestOnDiskIsInMemory(t *testing.T) {
-	for seed := range uint64(12) {
+	seeds := uint64(30)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		n := 2 + rng.Uint64N(120)
 		var edges [][2]uint64
@@ -161,7 +165,7 @@ func TestOnDiskIsInMemory(t *testing.T) {
 func TestChain(t *testing.T) {
 	n := 1_000_000
 	if testing.Short() {
-		n = 3_000
+		n = 1_000
 	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	for name, at := range map[string]func(i int) uint64{
