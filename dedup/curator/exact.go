@@ -117,7 +117,7 @@ type exact struct {
 }
 
 func (e *exact) run(ctx context.Context, res *ExactResult) error {
-	if err := e.cut(ctx, e.SplitBytes); err != nil {
+	if err := e.cut(ctx, e.splitTarget(e.set.Size())); err != nil {
 		return err
 	}
 	tasks, err := e.input.tasks()

@@ -28,7 +28,8 @@ type Exec struct {
 	Restart bool
 	// Overwrite replaces output folders that hold something else, as Curator does.
 	Overwrite bool
-	// SplitBytes is the size of the pieces in which the input is read; 0 means 64 MiB or less.
+	// SplitBytes is the size of the pieces in which the input is read; 0 chooses by the size of the input, and by nothing
+	// else, so that a run can go on with other workers.
 	SplitBytes int64
 	// Progress is told how the run goes; nil means nobody is.
 	Progress executor.Reporter
@@ -47,9 +48,14 @@ func (e *Exec) ensureDefaults() {
 	if e.Workers == 0 {
 		e.Workers = runtime.GOMAXPROCS(0)
 	}
-	if e.SplitBytes == 0 {
-		e.SplitBytes = 64 << 20
+}
+
+// splitTarget is the size of pieces of an input of size bytes.
+func (e *Exec) splitTarget(size int64) int64 {
+	if e.SplitBytes > 0 {
+		return e.SplitBytes
 	}
+	return min(64<<20, max(1<<20, size/64))
 }
 
 func (e *Exec) actors() int { return max(e.Ranks, e.Workers) }
@@ -66,7 +72,7 @@ func (e *Exec) validate(f *faults) {
 	least := flow.MinMemoryLimit(e.actors())
 	f.check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %dMiB: the smallest that works is %dMiB with %d workers and %d ranks",
 		e.MemoryLimit>>20, least>>20, e.Workers, e.Ranks)
-	f.check(e.SplitBytes > 0, "split size %d: must not be negative", e.SplitBytes)
+	f.check(e.SplitBytes >= 0, "split size %d: must not be negative", e.SplitBytes)
 }
 
 // ErrOptions is wrapped by errors about options, which concern the caller and not the data.

@@ -2,6 +2,7 @@ package curator
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -52,6 +53,9 @@ type FuzzyResult struct {
 // documents share a bucket, the last stages write nothing.
 func Fuzzy(ctx context.Context, o FuzzyOptions) (*FuzzyResult, error) {
 	o.Exec.ensureDefaults()
+	if o.Work != "" && !o.KeepWork {
+		defer os.Remove(o.Work) // if all stages have removed theirs from it
+	}
 	var f faults
 	f.check(o.Cache != "", "--cache: name the folder for intermediate results")
 	f.check(o.Output != "", "--output: name the folder for %s", FuzzyIDsDir)

@@ -111,7 +111,7 @@ func LSH(ctx context.Context, o LSHOptions) (*LSHResult, error) {
 		for i, f := range in {
 			sizes[i] = fileSize{i, f.Path, f.Size}
 		}
-		nparts = 1 << (bits.Len(uint(len(partition(sizes, block)))) - 1)
+		nparts = min(maxNparts, 1<<(bits.Len(uint(len(partition(sizes, block))))-1))
 	}
 	j, err := newJob("lsh", o.Exec, 1, struct {
 		Inputs            []inputFile `json:"inputs"`
@@ -190,7 +190,11 @@ func findTables(inputs []string) ([]inputFile, error) {
 		return errors.Join(err, f.Close())
 	}
 	for _, in := range inputs {
-		err := filepath.WalkDir(in, func(path string, d fs.DirEntry, err error) error {
+		in, err := filepath.EvalSymlinks(in) // a walk does not follow its root
+		if err != nil {
+			return nil, fmt.Errorf("curator: --input: %w", err)
+		}
+		err = filepath.WalkDir(in, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil:
 				return err

@@ -134,7 +134,7 @@ type minhash struct {
 }
 
 func (m *minhash) run(ctx context.Context, res *MinHashResult) error {
-	if err := m.cut(ctx, m.SplitBytes); err != nil {
+	if err := m.cut(ctx, m.splitTarget(m.set.Size())); err != nil {
 		return err
 	}
 	tasks, err := m.input.tasks()

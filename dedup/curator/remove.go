@@ -103,9 +103,9 @@ type remover struct {
 
 func (r *remover) run(ctx context.Context, removals []inputFile, res *RemoveResult) error {
 	// Consecutive files make a writing task.
-	held := int64(0)
+	held, target := int64(0), r.splitTarget(r.set.Size())
 	for i := range r.set.Files {
-		if size := r.set.Files[i].Size; i == 0 || held+size > r.SplitBytes || i-r.first[len(r.first)-1] >= maxUnitFiles {
+		if size := r.set.Files[i].Size; i == 0 || held+size > target || i-r.first[len(r.first)-1] >= maxUnitFiles {
 			r.first, held = append(r.first, i), 0
 		}
 		held += r.set.Files[i].Size
@@ -235,7 +235,7 @@ func (r *remover) eachRemoval(ctx context.Context, in *tableRange, f func(id int
 
 // join returns tasks with the ordinals of the documents to remove.
 func (r *remover) join(ctx context.Context, removals []executor.Task, res *RemoveResult) ([]executor.Task, error) {
-	if err := r.cut(ctx, r.SplitBytes); err != nil {
+	if err := r.cut(ctx, r.splitTarget(r.set.Size())); err != nil {
 		return nil, err
 	}
 	units, err := r.input.tasks()
