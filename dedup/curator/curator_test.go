@@ -401,6 +401,14 @@ func TestExact(t *testing.T) {
 			t.Errorf("%+v: id generator: %v", c, err)
 		}
 	}
+	// A third of the groups, at least 1, is the default number of partitions.
+	for i := range 8 {
+		writeJSONL(t, filepath.Join(in, "..", "many", fmt.Sprintf("%d.jsonl", i)), []*string{&texts[0]})
+	}
+	many := ExactOptions{InputOptions: InputOptions{Inputs: []string{filepath.Join(in, "..", "many")}}, Output: t.TempDir()}
+	if res, err := Exact(t.Context(), many); err != nil || res.Partitions != 2 || res.NumDuplicates != 7 {
+		t.Errorf("%+v (%v)", res, err)
+	}
 	empty := ""
 	writeJSONL(t, filepath.Join(in, "..", "nulls", "a.jsonl"), []*string{nil, &empty, nil})
 	o := DefaultExactOptions()

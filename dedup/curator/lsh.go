@@ -399,23 +399,19 @@ func (w *bucketWriter) group(t *tableFile, g int) error {
 			return t.bad("row %d of row group %d has a signature of %d hashes, and %d bands of %d need %d", row, g, n,
 				w.o.NumBands, w.o.MinhashesPerBand, need)
 		}
-		if err := w.add(uint64(id)^signBit, null); err != nil {
+		if err := w.add(uint64(id) ^ signBit); err != nil {
 			return callbackError{err}
 		}
 	}
 	return nil
 }
 
-// add adds the buckets of one document.
-func (w *bucketWriter) add(id uint64, null bool) error {
+// add adds the buckets of the document whose signature is at hand; that of a null is empty.
+func (w *bucketWriter) add(id uint64) error {
 	size := len(w.sig) / w.o.NumBands
 	for band := w.lo; band < w.hi; band++ {
 		// cuDF passes over a null, and what is left is the hash of nothing.
-		var slots []byte
-		if !null {
-			slots = w.sig[band*size : (band+1)*size]
-		}
-		sum := md5.Sum(slots)
+		sum := md5.Sum(w.sig[band*size : (band+1)*size])
 		rel := uint64(band - w.lo)
 		w.name = bucketName(w.name[:0], rel, sum)
 		w.keys.string(w.name)

@@ -373,10 +373,10 @@ def golden():
                     f.writelines(json.dumps({"text": t}) + "\n" for t in texts)
             params = {"text_field": "text", "seed": 42, "char_ngrams": 24, "num_bands": 4, "minhashes_per_band": 3,
                       "use_64bit_hash": wide, "total_nparts": nparts, "bands_per_iteration": per, "components_files": files,
-                      "exact_nparts": 2, "input_blocksize": 600}
+                      "exact_nparts": 2, "input_blocksize": 1000}
             job = Job({**params, "input": dir, "cache": "cache"}).run()
             names = {}  # what a path decides is replaced
-            for paths in groups(job.paths, 600):
+            for paths in groups(job.paths, 1000):
                 names[f"MinHashStage/0_{group_id(paths)}.parquet"] = \
                     "MinHashStage/" + ",".join(os.path.relpath(p, dir) for p in paths)
             tables = {}
