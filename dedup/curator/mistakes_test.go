@@ -186,3 +186,58 @@ func readAll(path string) error {
 		return nil
 	})
 }
+
+func FuzzTable(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "seed.parquet")
+	writeTable(f, path, 9, func(tb *table, i int) {
+		tb.int(0, int64(i))
+		if i == 3 {
+			tb.null(1)
+		} else {
+			tb.signature(1, []byte{byte(i), 0, 0, 0, 1, 2, 3, 4})
+		}
+	}, field{IDColumn, kindInt64}, field{MinhashColumn, kindSig32})
+	data, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte("PAR1PAR1"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "t.parquet")
+		writeFile(t, path, data)
+		if err := readAll(path); err != nil && !strings.Contains(err.Error(), path) {
+			t.Errorf("%v does not name the file", err)
+		}
+	})
+}
+
+// A document larger than an actor's share is read with more memory, one at a time, and one that cannot be is refused with the
+// limit that would do.
+func TestLargeDocument(t *testing.T) {
+	in := filepath.Join(t.TempDir(), "in")
+	large := strings.Repeat("a large document, ", 1_000_000)
+	for i := range 3 {
+		s := large[i:]
+		writeJSONL(t, filepath.Join(in, fmt.Sprintf("%d.jsonl", i)), []*string{&s, &large})
+	}
+	o := DefaultMinHashOptions()
+	o.Inputs, o.NumHashes, o.Workers, o.MemoryLimit = []string{in}, 1, 3, 400<<20
+	o.Output = t.TempDir()
+	res, err := MinHash(t.Context(), o)
+	if err != nil || res.Documents != 6 {
+		t.Fatalf("%+v (%v)", res, err)
+	}
+	e := DefaultExactOptions()
+	e.Inputs, e.Workers, e.MemoryLimit, e.Output = []string{in}, 3, 400<<20, t.TempDir()
+	if res, err := Exact(t.Context(), e); err != nil || res.NumDuplicates != 3 {
+		t.Errorf("%+v (%v)", res, err)
+	}
+	o.MemoryLimit, o.Output = 128<<20, t.TempDir()
+	if _, err := MinHash(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--memory-limit that works is") {
+		t.Errorf("%v", err)
+	}
+	if left := files(t, o.Output); len(left) > 0 {
+		t.Errorf("%v is left", len(left))
+	}
+}

@@ -36,13 +36,47 @@ func openTable(name string) (*tableFile, error) {
 		props := parquet.NewReaderProperties(memory.NewGoAllocator())
 		props.BufferedStreamEnabled = true
 		props.BufferSize = 64 << 10
-		t.r, err = file.NewParquetReader(f, file.WithReadProps(props))
-		return err
+		if t.r, err = file.NewParquetReader(f, file.WithReadProps(props)); err != nil {
+			return err
+		}
+		return t.check()
 	})
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return t, nil
+}
+
+// check makes sure that what the footer says of column chunks is possible, because much follows from it.
+func (t *tableFile) check() error {
+	st, err := t.f.Stat()
+	if err != nil {
+		return err
+	}
+	size := st.Size()
+	for g := range t.groups() {
+		group := t.r.MetaData().RowGroup(g)
+		if group.NumRows() < 0 || group.NumColumns() != t.schema().NumColumns() {
+			return t.bad("row group %d has %d rows and %d of %d columns", g, group.NumRows(), group.NumColumns(), t.schema().NumColumns())
+		}
+		for c := range group.NumColumns() {
+			chunk, err := group.ColumnChunk(c)
+			if err != nil {
+				return err
+			}
+			from, n := chunk.DataPageOffset(), chunk.TotalCompressedSize()
+			if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
+				from = min(from, chunk.DictionaryPageOffset())
+			}
+			if from < 0 || n < 0 || from > size || n > size-from || chunk.NumValues() < 0 || chunk.FilePath() != "" {
+				return t.bad("row group %d: column %q does not lie in the file", g, t.schema().Column(c).Path())
+			}
+			if chunk.Type() != t.physical(c) {
+				return t.bad("row group %d: column %q is of another type than the schema says", g, t.schema().Column(c).Path())
+			}
+		}
+	}
+	return nil
 }
 
 func (t *tableFile) close() error { return t.f.Close() }
