@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -33,20 +32,20 @@ func (s bandsStage) Name() string    { return fmt.Sprintf("bands-%03d-%03d", s.l
 func (s bandsStage) TotalParts() int { return (s.hi - s.lo) * s.perBand }
 
 func (s bandsStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	return &bandsActor{bandsStage: s, env: env, layout: flow.Layout{Kind: 'b', Words: 1 + s.refs.Words()}}, nil
+	return &bandsActor{bandsStage: s, env: env, layout: layout{kind: 'b', words: 1 + s.refs.words()}}, nil
 }
 
 type bandsActor struct {
 	bandsStage
 	env    *executor.Env
-	layout flow.Layout
+	layout layout
 	table  bucketTable
 }
 
 func (a *bandsActor) Close() error { return nil }
 
 func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := flow.DecodeTask[bandInput](task)
+	in, err := decodeTask[bandInput](task)
 	if err != nil {
 		return err
 	}
@@ -62,62 +61,62 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 	w := a.records(out, a.layout, a.TotalParts())
 	var words []uint64
 	var reps []int // rows of the block that enter the bands
-	for f.Next() {
-		size := f.Uint64("bytes")
-		refs := f.Refs(a.refs, "keep", "ord")
-		if f.Err != nil {
-			return f.Err
+	for f.next() {
+		size := f.u64("bytes")
+		refs := f.refs(a.refs, "keep", "ord")
+		if f.err != nil {
+			return f.err
 		}
 		reps = reps[:0]
-		for i := range f.Rows {
-			if len(members) > 0 && members[0] == refs.Ord[i] {
+		for i := range f.rows {
+			if len(members) > 0 && members[0] == refs.ord[i] {
 				members = members[1:]
 			} else if size[i] > 0 {
 				reps = append(reps, i)
 			}
 		}
 		for b := a.lo; b < a.hi; b++ {
-			keys := f.Uint64(bandColumn(b))
-			if f.Err != nil {
-				return f.Err
+			keys := f.u64(bandColumn(b))
+			if f.err != nil {
+				return f.err
 			}
 			base := (b - a.lo) * a.perBand
 			for _, i := range reps {
-				words = a.refs.Append(append(words[:0], keys[i]), refs.At(i))
-				if err := w.Add(ctx, base+flow.PartOf(keys[i], a.perBand), words...); err != nil {
+				words = a.refs.append(append(words[:0], keys[i]), refs.at(i))
+				if err := w.add(ctx, base+partOf(keys[i], a.perBand), words...); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	if f.Err != nil {
-		return f.Err
+	if f.err != nil {
+		return f.err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	a.table.reset()
-	err := flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-		r, _ := a.refs.Read(w[1:])
+	err := eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+		r, _ := a.refs.read(w[1:])
 		a.table.add(w[0], r)
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "leader"))
+	w, err := newRowFile(out, "pairs", a.refs.columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
 	if len(a.table.groups) > 0 {
-		err = flow.EachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
-			r, _ := a.refs.Read(rec[1:])
+		err = eachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
+			r, _ := a.refs.read(rec[1:])
 			for _, l := range a.table.leadersOf(rec[0]) {
-				if !l.Before(r) {
+				if !l.before(r) {
 					break
 				}
-				if err := w.Row(a.refs.Append(a.refs.Append(w.Buf[:0], r), l)); err != nil {
+				if err := w.row(a.refs.append(a.refs.append(w.buf[:0], r), l)); err != nil {
 					return err
 				}
 			}
@@ -128,7 +127,7 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 		}
 	}
 	out.Count("buckets", int64(len(a.table.groups)))
-	return w.Finish(out, part)
+	return w.finish(out, part)
 }
 
 // ordinals reads one column of a row file into memory. An empty name is an empty file.

@@ -12,7 +12,6 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -32,13 +31,13 @@ type decideStage struct {
 // huge reports whether two documents of the stage may be too much for an actor's share. Then every partition moves
 // its texts to a scratch file, so that nobody holds chunks while waiting for memory to compare such documents in:
 // chunks in hand cannot be spilled, and who holds them would wait for itself.
-func (s decideStage) huge() bool { return s.plan.Budget > 0 && compareBytes(s.maxDoc) > s.plan.Share/2 }
+func (s decideStage) huge() bool { return s.plan.budget > 0 && compareBytes(s.maxDoc) > s.plan.share/2 }
 
 // compareBytes is the memory for the texts and window sets of two documents of n bytes.
 func compareBytes(n int64) int64 { return 2 * (lsh.MaxDistinctBytes(n) + n) }
 
 // decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
-var decideRecords = flow.Layout{Kind: 't', Words: 4, Blob: true}
+var decideRecords = layout{kind: 't', words: 4, blob: true}
 
 func (s decideStage) Name() string    { return "decide" }
 func (s decideStage) TotalParts() int { return s.parts }
@@ -50,7 +49,7 @@ func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (exec
 	}
 	return &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
-		decider: decider{windows: windows, threshold: s.threshold, cacheSize: int(s.plan.Share / 2)},
+		decider: decider{windows: windows, threshold: s.threshold, cacheSize: int(s.plan.share / 2)},
 	}, nil
 }
 
@@ -67,7 +66,7 @@ var verdictColumns = []string{"doc", "kept", "inter", "union"}
 
 // wanted is the candidates of a split that the text pass looks for, in the order of their ordinals.
 type wanted struct {
-	refs    []flow.Ref
+	refs    []ref
 	labels  []uint64
 	hashes  []lsh.Hash128
 	leaders [][]byte
@@ -79,24 +78,24 @@ func (a *decideActor) wanted(file string) (w wanted, err error) {
 		return w, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	for f.Next() {
-		refs := f.Refs(a.refs, "keep", "ord")
-		labels, hi, lo, leaders := f.Uint64("label"), f.Uint64("row_hi"), f.Uint64("row_lo"), f.Blobs("leaders")
-		if f.Err != nil {
-			return w, f.Err
+	for f.next() {
+		refs := f.refs(a.refs, "keep", "ord")
+		labels, hi, lo, leaders := f.u64("label"), f.u64("row_hi"), f.u64("row_lo"), f.blobs("leaders")
+		if f.err != nil {
+			return w, f.err
 		}
 		w.labels = append(w.labels, labels...)
-		for i := range f.Rows {
-			w.refs = append(w.refs, refs.At(i))
+		for i := range f.rows {
+			w.refs = append(w.refs, refs.at(i))
 			w.hashes = append(w.hashes, lsh.Hash128{Hi: hi[i], Lo: lo[i]})
 			w.leaders = append(w.leaders, slices.Clone(leaders[i]))
 		}
 	}
-	return w, f.Err
+	return w, f.err
 }
 
 func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
-	in, err := flow.DecodeTask[routeResult](task)
+	in, err := decodeTask[routeResult](task)
 	if err != nil {
 		return err
 	}
@@ -106,16 +105,16 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	ords := make([]uint64, len(want.refs))
 	for i, r := range want.refs {
-		ords[i] = r.Ord
+		ords[i] = r.ord
 	}
 	// Its leaders and the text in one piece, the records of its partition, and a chunk: three copies.
 	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], 3)
 	if err != nil {
 		return err
 	}
-	defer turn.Done()
+	defer turn.done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: ords,
+		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, Columns: corpus.ColumnText, Select: ords,
 	})
 	if err != nil {
 		return err
@@ -143,7 +142,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 			}
 			blob = append(append(blob[:0], want.leaders[at]...), text...)
 			r := want.refs[at]
-			err := w.AddBlob(ctx, flow.PartOf(want.labels[at], a.parts), blob, want.labels[at], r.Keep, r.Ord, uint64(len(want.leaders[at])/16))
+			err := w.addBlob(ctx, partOf(want.labels[at], a.parts), blob, want.labels[at], r.keep, r.ord, uint64(len(want.leaders[at])/16))
 			if err != nil {
 				b.Release()
 				return err
@@ -157,7 +156,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if at != len(ords) {
 		return a.changed(ords[at])
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 // textStore holds the texts of one partition: in the chunks they came in while they fit the actor's share of
@@ -216,7 +215,7 @@ func (a *decideActor) load(ctx context.Context, part *shuffle.Partition) (_ *tex
 			s.close()
 		}
 	}()
-	if part.Bytes() > a.plan.Share || a.huge() {
+	if part.Bytes() > a.plan.share || a.huge() {
 		if s.file, err = os.CreateTemp(a.env.SpillDir, "texts-*"); err != nil {
 			return nil, nil, err
 		}
@@ -230,23 +229,23 @@ func (a *decideActor) load(ctx context.Context, part *shuffle.Partition) (_ *tex
 		if err != nil {
 			return nil, nil, err
 		}
-		recs, err := flow.OpenRecords(c, decideRecords)
+		recs, err := openRecords(c, decideRecords)
 		if err != nil {
 			return nil, nil, err
 		}
 		if s.file == nil {
 			s.chunks = append(s.chunks, c.Data.Retain())
 		}
-		for i := range recs.Rows() {
-			w, blob := recs.At(i), recs.Bytes(i)
+		for i := range recs.rows() {
+			w, blob := recs.at(i), recs.bytes(i)
 			n := w[3]
 			if n > uint64(len(blob)/16) {
 				return nil, nil, fmt.Errorf("dedup: document %d claims %d leaders in %d bytes", w[2], n, len(blob))
 			}
-			l := located{label: w[0], candidate: candidate{ref: flow.Ref{Keep: w[1], Ord: w[2]}}}
+			l := located{label: w[0], candidate: candidate{ref: ref{w[1], w[2]}}}
 			for k := range n {
 				b := blob[16*k:]
-				l.leaders = append(l.leaders, flow.Ref{Keep: binary.LittleEndian.Uint64(b), Ord: binary.LittleEndian.Uint64(b[8:])})
+				l.leaders = append(l.leaders, ref{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])})
 			}
 			text := blob[16*n:]
 			if s.file == nil {
@@ -268,7 +267,7 @@ func (a *decideActor) load(ctx context.Context, part *shuffle.Partition) (_ *tex
 			}
 			return 1
 		}
-		return flow.CompareRefs(x.ref, y.ref)
+		return compareRefs(x.ref, y.ref)
 	})
 	return s, all, nil
 }
@@ -279,7 +278,7 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		return nil, err
 	}
 	defer store.close()
-	w, err := flow.NewRowFile(out, "verdicts", verdictColumns)
+	w, err := newRowFile(out, "verdicts", verdictColumns)
 	if err != nil {
 		return nil, err
 	}
@@ -288,10 +287,10 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	for _, l := range all {
 		longest = max(longest, l.text.n)
 	}
-	turn := flow.Turn{Of: a.large}
-	defer turn.Done()
-	if need := compareBytes(int64(longest)); a.huge() && need > a.plan.Share/2 {
-		if err := turn.Take(ctx, out.Meter, need, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)); err != nil {
+	turn := largeTurn{r: a.run}
+	defer turn.done()
+	if need := compareBytes(int64(longest)); a.huge() && need > a.plan.share/2 {
+		if err := turn.take(ctx, out.Meter, need, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)); err != nil {
 			return nil, err
 		}
 	}
@@ -313,7 +312,7 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		err := a.decider.component(members,
 			func(i int) ([]byte, error) { return store.get(job[i].text) },
 			func(v verdict) error {
-				return w.Row(append(w.Buf[:0], v.removed.Ord, v.kept.Ord, v.inter, v.union))
+				return w.row(append(w.buf[:0], v.removed.ord, v.kept.ord, v.inter, v.union))
 			})
 		if err != nil {
 			return nil, err
@@ -321,5 +320,5 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		start = end
 	}
 	out.Count("tests", a.decider.tests)
-	return w.Finish(out, part)
+	return w.finish(out, part)
 }

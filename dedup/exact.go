@@ -3,7 +3,6 @@ package dedup
 import (
 	"context"
 
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -20,27 +19,27 @@ type exactStage struct {
 	parts int
 }
 
-var exactRecords = flow.Layout{Kind: 'x', Words: 2} // content hash; the ref follows
+var exactRecords = layout{kind: 'x', words: 2} // content hash; the ref follows
 
 func (s exactStage) Name() string    { return "exact" }
 func (s exactStage) TotalParts() int { return s.parts }
 
 func (s exactStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	l := exactRecords
-	l.Words += s.refs.Words()
+	l.words += s.refs.words()
 	return &exactActor{exactStage: s, env: env, layout: l}, nil
 }
 
 type exactActor struct {
 	exactStage
 	env    *executor.Env
-	layout flow.Layout
+	layout layout
 }
 
 func (a *exactActor) Close() error { return nil }
 
 func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := flow.DecodeTask[signResult](task)
+	in, err := decodeTask[signResult](task)
 	if err != nil {
 		return err
 	}
@@ -55,13 +54,13 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 	}
 	w := a.records(out, a.layout, a.parts)
 	var words []uint64
-	for f.Next() {
-		his, los, size := f.Uint64(hi), f.Uint64(lo), f.Uint64("bytes")
-		refs := f.Refs(a.refs, "keep", "ord")
-		if f.Err != nil {
-			return f.Err
+	for f.next() {
+		his, los, size := f.u64(hi), f.u64(lo), f.u64("bytes")
+		refs := f.refs(a.refs, "keep", "ord")
+		if f.err != nil {
+			return f.err
 		}
-		for i := range f.Rows {
+		for i := range f.rows {
 			h := lsh.Hash128{Hi: his[i], Lo: los[i]}
 			if size[i] == 0 {
 				if a.spec.Empty == EmptyKeep {
@@ -69,30 +68,30 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 				}
 				h = lsh.Hash128{} // null, empty and normalized to nothing are one class
 			}
-			words = a.refs.Append(append(words[:0], h.Hi, h.Lo), refs.At(i))
-			if err := w.Add(ctx, flow.PartOf(h.Hi^h.Lo, a.parts), words...); err != nil {
+			words = a.refs.append(append(words[:0], h.Hi, h.Lo), refs.at(i))
+			if err := w.add(ctx, partOf(h.Hi^h.Lo, a.parts), words...); err != nil {
 				return err
 			}
 		}
 	}
-	if f.Err != nil {
-		return f.Err
+	if f.err != nil {
+		return f.err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	// The first pass finds each class's representative, the second names it to the others. Memory
 	// follows the number of classes in the partition.
-	reps := make(map[lsh.Hash128]flow.Ref, min(part.Rows(), a.plan.Share/classBytes))
-	each := func(f func(h lsh.Hash128, r flow.Ref) error) error {
-		return flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			r, _ := a.refs.Read(w[2:])
+	reps := make(map[lsh.Hash128]ref, min(part.Rows(), a.plan.share/classBytes))
+	each := func(f func(h lsh.Hash128, r ref) error) error {
+		return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+			r, _ := a.refs.read(w[2:])
 			return f(lsh.Hash128{Hi: w[0], Lo: w[1]}, r)
 		})
 	}
-	err := each(func(h lsh.Hash128, r flow.Ref) error {
-		if old, ok := reps[h]; !ok || r.Before(old) {
+	err := each(func(h lsh.Hash128, r ref) error {
+		if old, ok := reps[h]; !ok || r.before(old) {
 			reps[h] = r
 		}
 		return nil
@@ -100,20 +99,20 @@ func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	if err != nil {
 		return nil, err
 	}
-	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "rep"))
+	w, err := newRowFile(out, "pairs", a.refs.columns("doc", "rep"))
 	if err != nil {
 		return nil, err
 	}
-	err = each(func(h lsh.Hash128, r flow.Ref) error {
+	err = each(func(h lsh.Hash128, r ref) error {
 		if rep := reps[h]; rep != r {
-			return w.Row(a.refs.Append(a.refs.Append(w.Buf[:0], r), rep))
+			return w.row(a.refs.append(a.refs.append(w.buf[:0], r), rep))
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return w.Finish(out, part)
+	return w.finish(out, part)
 }
 
 // The members stage brings each row (doc, rep) to the split of doc, sorted by doc: a member file per split. The bands leave
@@ -124,43 +123,43 @@ func (s membersStage) Name() string    { return "members" }
 func (s membersStage) TotalParts() int { return len(s.splits) }
 
 func (s membersStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	return &membersActor{membersStage: s, env: env, layout: flow.Layout{Kind: 'm', Words: 2 * s.refs.Words()}}, nil
+	return &membersActor{membersStage: s, env: env, layout: layout{kind: 'm', words: 2 * s.refs.words()}}, nil
 }
 
 type membersActor struct {
 	membersStage
 	env    *executor.Env
-	layout flow.Layout
+	layout layout
 }
 
 func (a *membersActor) Close() error { return nil }
 
 func (a *membersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
 	w := a.records(out, a.layout, len(a.splits))
-	err := a.eachRow(task, a.refs.Columns("doc", "rep"), func(words []uint64) error {
-		doc, _ := a.refs.Read(words)
-		return w.Add(ctx, a.splitOf(doc.Ord), words...)
+	err := a.eachRow(task, a.refs.columns("doc", "rep"), func(words []uint64) error {
+		doc, _ := a.refs.read(words)
+		return w.add(ctx, a.splitOf(doc.ord), words...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *membersActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	rows, err := flow.Gather(ctx, part, a.layout)
+	rows, err := gather(ctx, part, a.layout)
 	if err != nil {
 		return nil, err
 	}
-	rows.SortBy(a.refs.Words() - 1)
-	w, err := flow.NewRowFile(out, "members", a.refs.Columns("doc", "rep"))
+	rows.sortBy(a.refs.words() - 1)
+	w, err := newRowFile(out, "members", a.refs.columns("doc", "rep"))
 	if err != nil {
 		return nil, err
 	}
-	for i := range rows.Len() {
-		if err := w.Row(rows.At(i)); err != nil {
+	for i := range rows.len() {
+		if err := w.row(rows.at(i)); err != nil {
 			return nil, err
 		}
 	}
-	return w.Finish(out, part)
+	return w.finish(out, part)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -75,11 +74,47 @@ func (e *Exec) Validate(bands int) error {
 	return errors.Join(errs...)
 }
 
-// minMemoryLimit is the least memory limit for the actors there are.
-func (e *Exec) minMemoryLimit() int64 { return flow.MinMemoryLimit(max(e.Ranks, e.Workers)) }
+const (
+	// baseMemory is what the process takes before it holds any data: code, runtime, file handles.
+	baseMemory = 64 << 20
+	// minShare is the least an actor can work in.
+	minShare = 8 << 20
+)
 
-func (e *Exec) plan(p lsh.Params) flow.Plan {
-	// What a batch takes for a row: signature, keys and columns.
-	perRow := int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256)
-	return flow.NewPlan(e.MemoryLimit, max(e.Ranks, e.Workers), e.BatchBytes, perRow)
+// minMemoryLimit is the least memory limit for the actors there are.
+func (e *Exec) minMemoryLimit() int64 {
+	return baseMemory + 2*minShare*int64(max(e.Ranks, e.Workers, 4))
 }
+
+// plan is how memory is shared out. Half of what there is belongs to the shuffles, which spill; of the other
+// half every actor has an equal share, which bounds what it holds beside the rows of a shuffle. Shares are not
+// reserved one by one, so actors cannot wait for one another.
+type plan struct {
+	budget     int64 // of the shuffles and of reservations for huge documents
+	share      int64 // of one actor
+	batchBytes int64
+	batchRows  int
+	maxDoc     int64 // what reading one document may take out of an actor's share; 0 without a limit
+}
+
+func (e *Exec) plan(p lsh.Params) plan {
+	actors := int64(max(e.Ranks, e.Workers))
+	pl := plan{share: 64 << 20}
+	if e.MemoryLimit > 0 {
+		avail := e.MemoryLimit - baseMemory
+		pl.budget = avail / 2
+		pl.share = min(256<<20, avail/2/actors)
+		pl.maxDoc = pl.share / 2
+	}
+	pl.batchBytes = min(4<<20, max(64<<10, pl.share/8))
+	if e.BatchBytes > 0 {
+		pl.batchBytes = e.BatchBytes
+	}
+	// A batch of tiny documents is bounded by its rows: signature, keys and columns of each.
+	perRow := int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256)
+	pl.batchRows = int(min(64<<10, max(64, pl.share/4/perRow)))
+	return pl
+}
+
+// limitFor returns the smallest memory limit, in MiB, under which one document may take need bytes.
+func limitFor(need int64) int64 { return (2*need+baseMemory)>>20 + 1 }

@@ -1,10 +1,6 @@
 package dedup
 
-import (
-	"math/bits"
-
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
-)
+import "math/bits"
 
 // numLeaders is the number of pi-smallest members of a bucket that the others are tested against. It is
 // a constant of the format: another value gives other results.
@@ -25,13 +21,13 @@ type bucketTable struct {
 
 type bucketEntry struct {
 	key   uint64
-	first flow.Ref // the only member so far, if group is 0
-	group uint32   // 1 + index of a group once there are two members
+	first ref    // the only member so far, if group is 0
+	group uint32 // 1 + index of a group once there are two members
 }
 
 type leaderGroup struct {
 	n    int
-	refs [numLeaders]flow.Ref // the first n are set, in pi order
+	refs [numLeaders]ref // the first n are set, in pi order
 }
 
 // Memory that a table takes for a number of distinct keys, at worst.
@@ -43,7 +39,7 @@ func (t *bucketTable) reset() {
 }
 
 // add shows a member of the bucket of key to the table.
-func (t *bucketTable) add(key uint64, r flow.Ref) {
+func (t *bucketTable) add(key uint64, r ref) {
 	if 2*(len(t.entries)+1) > len(t.slots) {
 		t.grow()
 	}
@@ -63,7 +59,7 @@ func (t *bucketTable) add(key uint64, r flow.Ref) {
 }
 
 // leadersOf returns the leaders of the bucket of key, in pi order, or nil if it has one member.
-func (t *bucketTable) leadersOf(key uint64) []flow.Ref {
+func (t *bucketTable) leadersOf(key uint64) []ref {
 	if len(t.slots) == 0 {
 		return nil
 	}
@@ -97,17 +93,17 @@ func (t *bucketTable) grow() {
 	}
 }
 
-func (g *leaderGroup) add(r flow.Ref) {
+func (g *leaderGroup) add(r ref) {
 	i := g.n
 	if i == numLeaders {
-		if !r.Before(g.refs[numLeaders-1]) {
+		if !r.before(g.refs[numLeaders-1]) {
 			return
 		}
 		i--
 	} else {
 		g.n++
 	}
-	for i > 0 && r.Before(g.refs[i-1]) {
+	for i > 0 && r.before(g.refs[i-1]) {
 		g.refs[i] = g.refs[i-1]
 		i--
 	}

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -21,7 +20,7 @@ type member struct {
 	keptID       userID
 }
 
-var memberLayout = flow.Layout{Kind: 'z', Words: 7, Blob: true}
+var memberLayout = layout{kind: 'z', words: 7, blob: true}
 
 func (m *member) words() []uint64 {
 	return []uint64{m.doc, m.kept, m.size, m.inter, m.union, m.evidence, m.keptID.num}
@@ -71,7 +70,7 @@ func (f *memberFile) add(m member) error {
 	if f.kind == corpus.StringIDs {
 		f.strs = append(f.strs, []byte(m.keptID.str))
 	}
-	if len(f.cols[0]) == flow.RowsPerBlock {
+	if len(f.cols[0]) == rowsPerBlock {
 		return f.flush()
 	}
 	return nil
@@ -95,7 +94,7 @@ func (f *memberFile) finish(out *executor.Attempt, part *shuffle.Partition) ([]e
 		return nil, err
 	}
 	out.Count("rows", f.w.Rows())
-	return []executor.Task{flow.PartTask(part.Index(), flow.RowResult{Part: part.Index(), File: f.file.Name(), Rows: f.w.Rows()})}, nil
+	return []executor.Task{partTask(part.Index(), rowResult{part.Index(), f.file.Name(), f.w.Rows()})}, nil
 }
 
 // eachMember calls f for every member in a file.
@@ -107,19 +106,19 @@ func (r *run) eachMember(file string, f func(member) error) (err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	var cols [][]uint64
 	words := make([]uint64, len(memberColumns))
-	for c.Next() {
+	for c.next() {
 		cols = cols[:0]
 		for _, name := range memberColumns {
-			cols = append(cols, c.Uint64(name))
+			cols = append(cols, c.u64(name))
 		}
 		var strs [][]byte
 		if r.set.IDKind == corpus.StringIDs {
-			strs = c.Blobs("kept_sid")
+			strs = c.blobs("kept_sid")
 		}
-		if c.Err != nil {
-			return c.Err
+		if c.err != nil {
+			return c.err
 		}
-		for i := range c.Rows {
+		for i := range c.rows {
 			for k := range cols {
 				words[k] = cols[k][i]
 			}
@@ -132,5 +131,5 @@ func (r *run) eachMember(file string, f func(member) error) (err error) {
 			}
 		}
 	}
-	return c.Err
+	return c.err
 }

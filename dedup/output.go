@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -56,7 +55,7 @@ func (r *run) checkOutput() (*Result, error) {
 func (r *run) checkApart() error {
 	for _, dir := range []string{r.Output, r.Work} {
 		for i := range r.set.Files {
-			if flow.Within(r.set.Files[i].Name, dir) {
+			if within(r.set.Files[i].Name, dir) {
 				return fmt.Errorf("%w: the input %s lies in %s; choose an --output and a --work outside of the input",
 					ErrOutput, r.set.Files[i].Name, dir)
 			}
@@ -66,12 +65,12 @@ func (r *run) checkApart() error {
 			if err != nil {
 				return err
 			}
-			if st, err := os.Stat(abs); err == nil && st.IsDir() && flow.Within(dir, abs) {
+			if st, err := os.Stat(abs); err == nil && st.IsDir() && within(dir, abs) {
 				return fmt.Errorf("%w: %s lies in the input %s; choose an --output and a --work outside of the input", ErrOutput, dir, in)
 			}
 		}
 	}
-	if flow.Within(r.Work, r.Output) || flow.Within(r.Output, r.Work) {
+	if within(r.Work, r.Output) || within(r.Output, r.Work) {
 		return fmt.Errorf("%w: --output %s and --work %s lie in one another; choose another --work", ErrOutput, r.Output, r.Work)
 	}
 	return nil
@@ -94,6 +93,16 @@ func (r *run) checkParent() error {
 		return fmt.Errorf("%w: cannot write beside it: %w", ErrOutput, err)
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// within reports whether name is dir or lies below it.
+func within(name, dir string) bool {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(dir, abs)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // diffInputs says in a few words how two lists of input files differ; it is empty if they do not.
@@ -342,10 +351,10 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	for _, dir := range []string{"kept", "removed", "clusters"} {
 		err = errors.Join(err, os.MkdirAll(filepath.Join(r.staging, dir), 0o777))
 	}
-	if err = errors.Join(err, flow.WriteSynced(filepath.Join(r.staging, resultName), append(data, '\n'))); err != nil {
+	if err = errors.Join(err, writeSynced(filepath.Join(r.staging, resultName), append(data, '\n'))); err != nil {
 		return nil, err
 	}
-	if err := flow.SyncTree(r.staging); err != nil {
+	if err := syncTree(r.staging); err != nil {
 		return nil, err
 	}
 	// An empty folder of that name may exist, and only an empty one can be removed.
@@ -355,5 +364,22 @@ func (r *run) finish(w *writeResult, started time.Time) (*Result, error) {
 	if err := os.Rename(r.staging, r.Output); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	return res, flow.SyncFolder(filepath.Dir(r.Output))
+	return res, syncFolder(filepath.Dir(r.Output))
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncFolder(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
-	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -44,49 +43,49 @@ func (s routeStage) TotalParts() int { return len(s.splits) }
 func (s routeStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &routeActor{
 		routeStage: s, env: env,
-		pairs:  flow.Layout{Kind: 'p', Words: 2 * s.refs.Words()},
-		labels: flow.Layout{Kind: 'l', Words: 2},
+		pairs:  layout{kind: 'p', words: 2 * s.refs.words()},
+		labels: layout{kind: 'l', words: 2},
 	}, nil
 }
 
 type routeActor struct {
 	routeStage
 	env           *executor.Env
-	pairs, labels flow.Layout
+	pairs, labels layout
 }
 
 func (a *routeActor) Close() error { return nil }
 
 func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := flow.DecodeTask[routeInput](task)
+	in, err := decodeTask[routeInput](task)
 	if err != nil {
 		return err
 	}
-	l, columns := a.pairs, a.refs.Columns("doc", "leader")
+	l, columns := a.pairs, a.refs.columns("doc", "leader")
 	if in.Labels {
-		l, columns = a.labels, components.LabelColumns
+		l, columns = a.labels, labelColumns
 	}
 	w := a.records(out, l, len(a.splits))
 	err = a.eachRowOf(in.File, columns, func(words []uint64) error {
 		doc := words[0]
 		if !in.Labels {
-			r, _ := a.refs.Read(words)
-			doc = r.Ord
+			r, _ := a.refs.read(words)
+			doc = r.ord
 		}
-		return w.Add(ctx, a.splitOf(doc), words...)
+		return w.add(ctx, a.splitOf(doc), words...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
-	labels := &flow.Table{Width: 2}
-	pairs := &flow.Table{Width: a.pairs.Words}
+	labels := &table{width: 2}
+	pairs := &table{width: a.pairs.words}
 	// A pair that met in many bands arrives as often. Compacting whenever the table has doubled keeps
 	// memory at twice the distinct pairs.
-	n := a.refs.Words()
+	n := a.refs.words()
 	docOrd := n - 1
 	var key []int
 	key = append(key, docOrd)
@@ -95,17 +94,17 @@ func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	}
 	compactAt := 1 << 16
 	compact := func() {
-		pairs.SortBy(key...)
-		pairs.DropRepeats()
-		compactAt = max(1<<16, 2*pairs.Len())
+		pairs.sortBy(key...)
+		pairs.dropRepeats()
+		compactAt = max(1<<16, 2*pairs.len())
 	}
-	err = flow.EachRecordOf(ctx, part, []flow.Layout{a.pairs, a.labels}, func(which int, w []uint64, _ []byte) error {
+	err = eachRecordOf(ctx, part, []layout{a.pairs, a.labels}, func(which int, w []uint64, _ []byte) error {
 		if which == 1 {
-			labels.Words = append(labels.Words, w...)
+			labels.words = append(labels.words, w...)
 			return nil
 		}
-		pairs.Words = append(pairs.Words, w...)
-		if pairs.Len() >= compactAt {
+		pairs.words = append(pairs.words, w...)
+		if pairs.len() >= compactAt {
 			compact()
 		}
 		return nil
@@ -114,10 +113,10 @@ func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 		return nil, err
 	}
 	compact()
-	labels.SortBy(0)
-	labels.DropRepeats()
+	labels.sortBy(0)
+	labels.dropRepeats()
 
-	res := routeResult{Split: part.Index(), Candidates: int64(labels.Len()), Pairs: int64(pairs.Len())}
+	res := routeResult{Split: part.Index(), Candidates: int64(labels.len()), Pairs: int64(pairs.len())}
 	file, err := out.Create("candidates")
 	if err != nil {
 		return nil, err
@@ -132,12 +131,12 @@ func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	}
 	out.Count("candidates", res.Candidates)
 	out.Count("pairs", res.Pairs)
-	return []executor.Task{flow.PartTask(part.Index(), res)}, nil
+	return []executor.Task{partTask(part.Index(), res)}, nil
 }
 
 func (r *run) candidateColumns() []colfile.Column {
 	cols := []colfile.Column{{Name: "ord", Kind: colfile.Uint64}}
-	if r.refs.WithKeep {
+	if r.refs.withKeep {
 		cols = append(cols, colfile.Column{Name: "keep", Kind: colfile.Uint64})
 	}
 	return append(cols,
@@ -149,45 +148,45 @@ func (r *run) candidateColumns() []colfile.Column {
 
 // join walks over the sign file of the split beside the sorted labels and pairs and writes a row for every
 // label.
-func (a *routeActor) join(labels, pairs *flow.Table, w *colfile.Writer, res *routeResult) (err error) {
+func (a *routeActor) join(labels, pairs *table, w *colfile.Writer, res *routeResult) (err error) {
 	f, err := a.openColumns(a.signs[res.Split].File)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	l, p := 0, 0
-	for f.Next() && l < labels.Len() {
-		refs := f.Refs(a.refs, "keep", "ord")
-		hi, lo, size := f.Uint64("row_hi"), f.Uint64("row_lo"), f.Uint64("bytes")
-		if f.Err != nil {
-			return f.Err
+	for f.next() && l < labels.len() {
+		refs := f.refs(a.refs, "keep", "ord")
+		hi, lo, size := f.u64("row_hi"), f.u64("row_lo"), f.u64("bytes")
+		if f.err != nil {
+			return f.err
 		}
 		var ords, keeps, labs, his, los []uint64
 		var leaders [][]byte
-		for i := range f.Rows {
-			if l == labels.Len() || labels.At(l)[0] != refs.Ord[i] {
+		for i := range f.rows {
+			if l == labels.len() || labels.at(l)[0] != refs.ord[i] {
 				continue
 			}
-			ords = append(ords, refs.Ord[i])
-			keeps = append(keeps, refs.At(i).Keep)
-			labs = append(labs, labels.At(l)[1])
+			ords = append(ords, refs.ord[i])
+			keeps = append(keeps, refs.at(i).keep)
+			labs = append(labs, labels.at(l)[1])
 			his, los = append(his, hi[i]), append(los, lo[i])
 			var mine []uint64
-			for ; p < pairs.Len(); p++ {
-				doc, rest := a.refs.Read(pairs.At(p))
-				if doc.Ord != refs.Ord[i] {
+			for ; p < pairs.len(); p++ {
+				doc, rest := a.refs.read(pairs.at(p))
+				if doc.ord != refs.ord[i] {
 					break
 				}
-				leader, _ := a.refs.Read(rest)
-				mine = append(mine, leader.Keep, leader.Ord)
+				leader, _ := a.refs.read(rest)
+				mine = append(mine, leader.keep, leader.ord)
 			}
-			leaders = append(leaders, flow.BytesOf(mine))
+			leaders = append(leaders, bytesOf(mine))
 			res.TextBytes += int64(size[i])
 			res.MaxDoc = max(res.MaxDoc, int64(size[i]))
 			l++
 		}
 		data := []colfile.Data{{Uint64: ords}}
-		if a.refs.WithKeep {
+		if a.refs.withKeep {
 			data = append(data, colfile.Data{Uint64: keeps})
 		}
 		data = append(data, colfile.Data{Uint64: labs}, colfile.Data{Uint64: his}, colfile.Data{Uint64: los}, colfile.Data{Bytes: leaders})
@@ -195,11 +194,24 @@ func (a *routeActor) join(labels, pairs *flow.Table, w *colfile.Writer, res *rou
 			return err
 		}
 	}
-	if f.Err != nil {
-		return f.Err
+	if f.err != nil {
+		return f.err
 	}
-	if l != labels.Len() || p != pairs.Len() {
-		return fmt.Errorf("dedup: split %d: %d of %d labels and %d of %d pairs belong to its documents", res.Split, l, labels.Len(), p, pairs.Len())
+	if l != labels.len() || p != pairs.len() {
+		return fmt.Errorf("dedup: split %d: %d of %d labels and %d of %d pairs belong to its documents", res.Split, l, labels.len(), p, pairs.len())
 	}
 	return nil
+}
+
+// dropRepeats removes rows equal to the one before.
+func (t *table) dropRepeats() {
+	at := 0
+	for i := range t.len() {
+		if i > 0 && slices.Equal(t.at(i), t.words[at-t.width:at]) {
+			continue
+		}
+		copy(t.words[at:], t.at(i))
+		at += t.width
+	}
+	t.words = t.words[:at]
 }

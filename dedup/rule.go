@@ -4,19 +4,18 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
 // candidate is a document of a component, with the leaders that the buckets named for it.
 type candidate struct {
-	ref     flow.Ref
-	leaders []flow.Ref // in pi order, distinct, each before ref
+	ref     ref
+	leaders []ref // in pi order, distinct, each before ref
 }
 
 // verdict says that document removed is a duplicate of kept.
 type verdict struct {
-	removed, kept flow.Ref
+	removed, kept ref
 	inter, union  uint64 // distinct windows the two have in common, and in all
 }
 
@@ -52,9 +51,9 @@ func (d *decider) component(members []candidate, text func(i int) ([]byte, error
 		d.rep = append(d.rep, i)
 		d.reps = d.reps[:0]
 		for _, l := range m.leaders {
-			j, ok := slices.BinarySearchFunc(members[:i], l, func(c candidate, r flow.Ref) int { return flow.CompareRefs(c.ref, r) })
+			j, ok := slices.BinarySearchFunc(members[:i], l, func(c candidate, r ref) int { return compareRefs(c.ref, r) })
 			if !ok {
-				return fmt.Errorf("dedup: leader %d of document %d is not in its component before it", l.Ord, m.ref.Ord)
+				return fmt.Errorf("dedup: leader %d of document %d is not in its component before it", l.ord, m.ref.ord)
 			}
 			d.reps = append(d.reps, d.rep[j])
 		}

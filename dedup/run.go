@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -45,12 +43,12 @@ type Options struct {
 type run struct {
 	Options
 	spec       *Spec
-	refs       flow.RefCodec
+	refs       refCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
 	threshold  lsh.Threshold
 	params     lsh.Params
-	plan       flow.Plan
+	plan       plan
 
 	set     *corpus.Set
 	splits  []corpus.Split
@@ -59,10 +57,10 @@ type run struct {
 	ex      *executor.Executor
 	budget  *mem.Budget
 	staging string
-	large   *flow.Large
+	large   chan struct{} // holds a token while someone holds more than a share of memory
 
 	signs   []signResult
-	members []flow.RowResult
+	members []rowResult
 	steps   Steps
 }
 
@@ -148,11 +146,10 @@ func prepare(o *Options) (*run, error) {
 	}
 	r := &run{
 		Options: *o, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
-		refs: flow.RefCodec{WithKeep: o.Spec.Keep != KeepFirst},
+		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
-	r.large = flow.NewLarge(r.plan.Budget)
 	return r, nil
 }
 
@@ -193,7 +190,7 @@ func (r *run) changed(ord uint64) error {
 
 // pipeline runs the stages.
 func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) {
-	r.budget = mem.NewBudget(r.plan.Budget)
+	r.budget = mem.NewBudget(r.plan.budget)
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
@@ -234,7 +231,7 @@ func (r *run) sign(ctx context.Context) error {
 	for i := range indexes {
 		indexes[i] = i
 	}
-	tasks, err := flow.EncodeTasks("split", indexes)
+	tasks, err := encodeTasks("split", indexes)
 	if err != nil {
 		return err
 	}
@@ -245,7 +242,7 @@ func (r *run) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.signs, err = flow.DecodeAll[signResult](out); err != nil {
+	if r.signs, err = decodeAll[signResult](out); err != nil {
 		return err
 	}
 	null := int64(0)
@@ -266,18 +263,23 @@ func (r *run) sign(ctx context.Context) error {
 
 // parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
 // for every actor.
-func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.actors()) }
+func (r *run) parts(n, size int64) int {
+	return int(min(maxParts, max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
+}
 
 func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
 
 // classBytes is the memory of one class in the exact stage's table, at worst.
 const classBytes = 96
 
+// maxParts bounds the partitions of one shuffle: each costs a buffer in every inserting actor.
+const maxParts = 1 << 14
+
 func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
 		return nil
 	}
-	tasks, err := flow.EncodeTasks("split", r.signs)
+	tasks, err := encodeTasks("split", r.signs)
 	if err != nil {
 		return err
 	}
@@ -288,7 +290,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if out, err = r.ex.Shuffle(ctx, membersStage{r}, out); err != nil {
 		return err
 	}
-	if r.members, err = flow.DecodeAll[flow.RowResult](out); err != nil {
+	if r.members, err = decodeAll[rowResult](out); err != nil {
 		return err
 	}
 	for _, m := range r.members {
@@ -298,7 +300,7 @@ func (r *run) findClasses(ctx context.Context) error {
 }
 
 // findPairs runs the bands and returns the pair files.
-func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
+func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 	if len(r.signs) == 0 {
 		return nil, nil
 	}
@@ -306,7 +308,7 @@ func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 	for i, s := range r.signs {
 		inputs[i] = bandInput{Sign: s.File, Members: r.members[i].File}
 	}
-	tasks, err := flow.EncodeTasks("split", inputs)
+	tasks, err := encodeTasks("split", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -314,15 +316,15 @@ func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
-	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.Share-1)/r.plan.Share)))
-	var pairs []flow.RowResult
+	perBand := int(min(1024, max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)))
+	var pairs []rowResult
 	for lo := 0; lo < r.spec.NumBands; lo += r.Exec.BandsPerIteration {
 		hi := min(r.spec.NumBands, lo+r.Exec.BandsPerIteration)
 		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, perBand}, tasks)
 		if err != nil {
 			return nil, err
 		}
-		files, err := flow.DecodeAll[flow.RowResult](out)
+		files, err := decodeAll[rowResult](out)
 		if err != nil {
 			return nil, err
 		}
@@ -337,7 +339,7 @@ func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 }
 
 // decide finds the components and decides them, and returns the verdict files.
-func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
+func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
 	}
@@ -355,7 +357,7 @@ func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, err
 	for _, p := range pairs {
 		inputs = append(inputs, routeInput{File: p.File})
 	}
-	tasks, err := flow.EncodeTasks("file", inputs)
+	tasks, err := encodeTasks("file", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +365,7 @@ func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	routes, err := flow.DecodeAll[routeResult](out)
+	routes, err := decodeAll[routeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -387,39 +389,7 @@ func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	return flow.FilesOf(out)
-}
-
-// components labels the documents of C with the pi-smallest of their connected component and returns the label files.
-// With Verify "none" the label is the verdict; otherwise labels decide nothing and only say which documents have to be
-// looked at together.
-func (r *run) components(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
-	tasks, err := flow.EncodeTasks("file", pairs)
-	if err != nil {
-		return nil, err
-	}
-	// Every candidate is a representative and occurs in a pair.
-	vertices := min(r.steps.Documents-r.steps.ExactDuplicates, 2*r.steps.BandPairs)
-	memory := r.plan.Budget / 2
-	if r.Exec.onDisk {
-		memory = -1
-	}
-	c := components.Config{
-		Executor: r.ex, Work: r.work, Refs: r.refs, Vertices: vertices, Memory: memory,
-		Parts: r.parts(vertices, components.VertexBytes),
-		Edges: func(task executor.Task, f func(u, v flow.Ref) error) error {
-			return r.eachRow(task, r.refs.Columns("doc", "leader"), func(w []uint64) error {
-				doc, rest := r.refs.Read(w)
-				leader, _ := r.refs.Read(rest)
-				return f(doc, leader)
-			})
-		},
-	}
-	labels, err := c.Find(ctx, tasks)
-	if err != nil {
-		return nil, err
-	}
-	return labels.Files, nil
+	return filesOf(out)
 }
 
 // gatherRemovals brings verdicts and members together and returns a removal file for each split, or "".
@@ -434,7 +404,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 			inputs = append(inputs, spreadInput{File: m.File, Members: true})
 		}
 	}
-	tasks, err := flow.EncodeTasks("file", inputs)
+	tasks, err := encodeTasks("file", inputs)
 	if err != nil || len(tasks) == 0 {
 		return removals, err
 	}
@@ -448,7 +418,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 	if out, err = r.ex.Shuffle(ctx, removalsStage{r}, out); err != nil {
 		return nil, err
 	}
-	files, err := flow.DecodeAll[flow.RowResult](out)
+	files, err := decodeAll[rowResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -482,7 +452,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		inputs, sizes = append(inputs, in), append(sizes, size)
 	}
 	total := &writeResult{}
-	tasks, err := flow.EncodeTasks("files", inputs)
+	tasks, err := encodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
 	}
@@ -493,7 +463,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	if err != nil {
 		return nil, err
 	}
-	parts, err := flow.DecodeAll[writeResult](out)
+	parts, err := decodeAll[writeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -526,4 +496,19 @@ func (r *run) checkLedger(w *writeResult) error {
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}
 	return nil
+}
+
+// filesOf returns the row files that are the results of tasks, without empty ones.
+func filesOf(tasks []executor.Task) ([]string, error) {
+	rows, err := decodeAll[rowResult](tasks)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range rows {
+		if r.Rows > 0 {
+			out = append(out, r.File)
+		}
+	}
+	return out, nil
 }

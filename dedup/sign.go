@@ -8,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -74,7 +73,7 @@ func (r *run) signColumns() []colfile.Column {
 	if r.normalizes {
 		add(colfile.Uint64, "class_hi", "class_lo")
 	}
-	if r.refs.WithKeep {
+	if r.refs.withKeep {
 		add(colfile.Uint64, "keep")
 	}
 	add(colfile.Uint64, "chars", "bytes")
@@ -93,13 +92,13 @@ func (r *run) signColumns() []colfile.Column {
 func bandColumn(b int) string { return "band_" + strconv.Itoa(b) }
 
 func (a *signActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	split, err := flow.DecodeTask[int](task)
+	split, err := decodeTask[int](task)
 	if err != nil {
 		return nil, err
 	}
 	var res signResult
 	var file *executor.File
-	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, func(maxBytes int64) (err error) {
+	err = a.reading(ctx, out.Meter, func(maxBytes int64) (err error) {
 		if file != nil {
 			if err := out.Remove(file); err != nil {
 				return err
@@ -116,13 +115,13 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	}
 	out.Count("documents", res.Docs)
 	out.Count("text_bytes", res.TextBytes)
-	return flow.OneResult(task, res)
+	return oneResult(task, res)
 }
 
 // split signs the documents of one split.
 func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, file *executor.File, res *signResult) (err error) {
 	reader, err := a.set.Open(a.splits[res.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, MaxBytes: maxBytes,
+		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: maxBytes,
 	})
 	if err != nil {
 		return err
@@ -175,7 +174,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 		h := textHash(raw, b.Text.IsNull(i))
 		rowHi[i], rowLo[i] = h.Hi, h.Lo
 		chars[i], bytes[i] = uint64(utf8.RuneCount(t)), uint64(len(t))
-		res.Rows = res.Rows.Add(flow.RecordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
+		res.Rows = res.Rows.Add(recordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
 		res.TextBytes += int64(len(raw))
 		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))
 		if len(t) == 0 {
@@ -209,7 +208,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 			keep[i] = ^c // longer comes first in pi
 		}
 		column(keep)
-	case a.refs.WithKeep:
+	case a.refs.withKeep:
 		keep := make([]uint64, rows)
 		for i, k := range b.Keep {
 			keep[i] = ^k // larger comes first in pi

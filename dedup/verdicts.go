@@ -5,8 +5,6 @@ import (
 	"errors"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -40,8 +38,8 @@ type spreadInput struct {
 }
 
 var (
-	verdictRecords = flow.Layout{Kind: 'v', Words: 5} // representative, kept, inter, union, evidence
-	memberRecords  = flow.Layout{Kind: 'c', Words: 2} // representative, member
+	verdictRecords = layout{kind: 'v', words: 5} // representative, kept, inter, union, evidence
+	memberRecords  = layout{kind: 'c', words: 2} // representative, member
 	removedColumns = []string{"doc", "kept", "inter", "union", "evidence"}
 )
 
@@ -60,74 +58,74 @@ type spreadActor struct {
 func (a *spreadActor) Close() error { return nil }
 
 func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := flow.DecodeTask[spreadInput](task)
+	in, err := decodeTask[spreadInput](task)
 	if err != nil {
 		return err
 	}
 	if in.Members {
 		w := a.records(out, memberRecords, len(a.splits))
 		err := a.eachRowOf(in.File, []string{"doc", "rep"}, func(r []uint64) error {
-			return w.Add(ctx, a.splitOf(r[1]), r[1], r[0])
+			return w.add(ctx, a.splitOf(r[1]), r[1], r[0])
 		})
 		if err != nil {
 			return err
 		}
-		return w.Flush(ctx)
+		return w.flush(ctx)
 	}
 	w := a.records(out, verdictRecords, len(a.splits))
 	if a.spec.Verify == VerifyNone {
-		err = a.eachRowOf(in.File, components.LabelColumns, func(r []uint64) error {
+		err = a.eachRowOf(in.File, labelColumns, func(r []uint64) error {
 			if r[0] == r[1] {
 				return nil
 			}
-			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
+			return w.add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
 		})
 	} else {
 		err = a.eachRowOf(in.File, verdictColumns, func(r []uint64) error {
-			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], r[2], r[3], evidenceJaccard)
+			return w.add(ctx, a.splitOf(r[0]), r[0], r[1], r[2], r[3], evidenceJaccard)
 		})
 	}
 	if err != nil {
 		return err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *spreadActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	// The first pass takes the verdicts, one per removed representative; the second streams the members,
 	// of which there may be any number.
 	fate := make(map[uint64][4]uint64)
-	both := []flow.Layout{verdictRecords, memberRecords}
-	w, err := flow.NewRowFile(out, "removed", removedColumns)
+	both := []layout{verdictRecords, memberRecords}
+	w, err := newRowFile(out, "removed", removedColumns)
 	if err != nil {
 		return nil, err
 	}
-	err = flow.EachRecordOf(ctx, part, both, func(which int, r []uint64, _ []byte) error {
+	err = eachRecordOf(ctx, part, both, func(which int, r []uint64, _ []byte) error {
 		if _, seen := fate[r[0]]; which != 0 || seen {
 			return nil // label files may repeat a row
 		}
 		fate[r[0]] = [4]uint64(r[1:])
-		return w.Row(r)
+		return w.row(r)
 	})
 	if err != nil {
 		return nil, err
 	}
-	err = flow.EachRecordOf(ctx, part, both, func(which int, r []uint64, _ []byte) error {
+	err = eachRecordOf(ctx, part, both, func(which int, r []uint64, _ []byte) error {
 		if which != 1 {
 			return nil
 		}
-		row := append(w.Buf[:0], r[1])
+		row := append(w.buf[:0], r[1])
 		if f, removed := fate[r[0]]; removed {
 			row = append(row, f[:]...)
 		} else {
 			row = append(row, r[0], 0, 0, evidenceExact)
 		}
-		return w.Row(row)
+		return w.row(row)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return w.Finish(out, part)
+	return w.finish(out, part)
 }
 
 // clustersStage counts the members of every cluster and attaches the kept document's own id. It writes row
@@ -135,7 +133,7 @@ func (a *spreadActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 // union, evidence (0 for the kept document itself), and the kept document's id where ids are the user's.
 type clustersStage struct{ *run }
 
-var removedRecords = flow.Layout{Kind: 'r', Words: 5}
+var removedRecords = layout{kind: 'r', words: 5}
 
 func (s clustersStage) Name() string    { return "clusters" }
 func (s clustersStage) TotalParts() int { return len(s.splits) }
@@ -154,17 +152,17 @@ func (a *clustersActor) Close() error { return nil }
 func (a *clustersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
 	w := a.records(out, removedRecords, len(a.splits))
 	err := a.eachRow(task, removedColumns, func(r []uint64) error {
-		return w.Add(ctx, a.splitOf(r[1]), r...)
+		return w.add(ctx, a.splitOf(r[1]), r...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	sizes := make(map[uint64]uint64)
-	err := flow.EachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error {
+	err := eachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error {
 		sizes[r[1]]++
 		return nil
 	})
@@ -184,7 +182,7 @@ func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, ou
 			return nil, err
 		}
 	}
-	err = flow.EachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error {
+	err = eachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error {
 		return w.add(member{
 			doc: r[0], kept: r[1], size: sizes[r[1]] + 1, inter: r[2], union: r[3], evidence: r[4], keptID: ids[r[1]],
 		})
@@ -212,9 +210,9 @@ func (r *run) idsOf(split int, docs map[uint64]uint64) (_ map[uint64]userID, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	out := make(map[uint64]userID, len(docs))
-	for f.Next() {
-		ords := f.Uint64("ord")
-		id, err := userIDs(f, r.set.IDKind)
+	for f.next() {
+		ords := f.u64("ord")
+		id, err := f.userIDs(r.set.IDKind)
 		if err != nil {
 			return nil, err
 		}
@@ -224,20 +222,20 @@ func (r *run) idsOf(split int, docs map[uint64]uint64) (_ map[uint64]userID, err
 			}
 		}
 	}
-	return out, f.Err
+	return out, f.err
 }
 
 // userIDs returns access to the id column of the block in hand.
-func userIDs(f *flow.ColumnReader, kind corpus.IDKind) (func(i int) userID, error) {
+func (f *columnReader) userIDs(kind corpus.IDKind) (func(i int) userID, error) {
 	switch kind {
 	case corpus.IntIDs:
-		ids := f.Uint64("id")
-		return func(i int) userID { return userID{num: ids[i]} }, f.Err
+		ids := f.u64("id")
+		return func(i int) userID { return userID{num: ids[i]} }, f.err
 	case corpus.StringIDs:
-		ids := f.Blobs("sid")
-		return func(i int) userID { return userID{str: string(ids[i])} }, f.Err
+		ids := f.blobs("sid")
+		return func(i int) userID { return userID{str: string(ids[i])} }, f.err
 	}
-	return func(int) userID { return userID{} }, f.Err
+	return func(int) userID { return userID{} }, f.err
 }
 
 // removalsStage brings the rows to the split of their document and sorts them.
@@ -258,23 +256,23 @@ type removalsActor struct {
 func (a *removalsActor) Close() error { return nil }
 
 func (a *removalsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := flow.DecodeTask[flow.RowResult](task)
+	in, err := decodeTask[rowResult](task)
 	if err != nil {
 		return err
 	}
 	w := a.records(out, memberLayout, len(a.splits))
 	err = a.eachMember(in.File, func(m member) error {
-		return w.AddBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
+		return w.addBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.Flush(ctx)
+	return w.flush(ctx)
 }
 
 func (a *removalsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	members := make([]member, 0, part.Rows())
-	err := flow.EachRecord(ctx, part, memberLayout, func(w []uint64, blob []byte) error {
+	err := eachRecord(ctx, part, memberLayout, func(w []uint64, blob []byte) error {
 		members = append(members, memberOf(w, blob))
 		return nil
 	})

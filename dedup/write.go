@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
-	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -61,7 +60,7 @@ type writeActor struct {
 func (a *writeActor) Close() error { return nil }
 
 func (a *writeActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	in, err := flow.DecodeTask[writeInput](task)
+	in, err := decodeTask[writeInput](task)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +74,7 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return nil, err
 	}
-	defer turn.Done()
+	defer turn.done()
 	w := &fileWriter{writeActor: a, ctx: ctx, out: out, in: in}
 	defer w.close()
 	if err := w.open(); err != nil {
@@ -92,7 +91,7 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	out.Count("kept", w.res.Kept)
 	out.Count("removed", w.res.Removed)
 	out.Count("bytes", w.res.Bytes)
-	return flow.OneResult(task, w.res)
+	return oneResult(task, w.res)
 }
 
 // fileWriter writes the files of one task.
@@ -218,7 +217,7 @@ func (w *fileWriter) account(d *outcome) error {
 	w.line = w.res.Digest.add(line{
 		id: id, keptID: kept, removed: d.removed(), inter: d.member.inter, union: d.member.union, text: d.text,
 	}, w.line)
-	w.res.Rows = w.res.Rows.Add(flow.RecordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
+	w.res.Rows = w.res.Rows.Add(recordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
 	w.res.Docs++
 	if d.removed() {
 		w.res.Removed++
@@ -292,7 +291,7 @@ func (o *outcome) removed() bool { return o.clustered && o.member.evidence != 0 
 type docReader struct {
 	*run
 	signs, removals []string
-	sign            *flow.ColumnReader
+	sign            *columnReader
 	members         []member // of the split in hand, by ordinal
 	block           []outcome
 	at              int // the next of block
@@ -328,10 +327,10 @@ func (d *docReader) read() (bool, error) {
 				return false, err
 			}
 		}
-		if d.sign.Next() {
+		if d.sign.next() {
 			return true, d.fill()
 		}
-		err := d.sign.Err
+		err := d.sign.err
 		if err == nil && len(d.members) > 0 {
 			err = fmt.Errorf("dedup: document %d was decided on and is not in its split", d.members[0].doc)
 		}
@@ -362,8 +361,8 @@ func (d *docReader) openNext() (err error) {
 // fill makes documents of the block in hand.
 func (d *docReader) fill() error {
 	f := d.sign
-	ords, hi, lo, size := f.Uint64("ord"), f.Uint64("row_hi"), f.Uint64("row_lo"), f.Uint64("bytes")
-	id, err := userIDs(f, d.set.IDKind)
+	ords, hi, lo, size := f.u64("ord"), f.u64("row_hi"), f.u64("row_lo"), f.u64("bytes")
+	id, err := f.userIDs(d.set.IDKind)
 	if err != nil {
 		return err
 	}
