@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-python test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke soak clean
 
 all: build
 
@@ -23,6 +23,7 @@ run: build ## deduplicate the Go distribution's own tree and say what was found
 test: ## all tests, without the long ones
 	$(GO) test -short ./...
 
+.PHONY: test-python
 PYTHON  ?= python3
 VENV    := .tools/python
 $(VENV)/done: .ci/python-requirements.txt

@@ -127,12 +127,12 @@ else: not on workers, ranks, memory, or how often the run was interrupted.`,
 		SilenceErrors: true,
 		Version:       version(),
 	}
+	cmd.AddCommand(curatorCommands()...)
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(dedupCommand(), infoCommand())
-	cmd.AddCommand(curatorCommands()...)
 	return cmd
 }
 
