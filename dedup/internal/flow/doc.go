@@ -3,5 +3,5 @@
 // [ColumnReader]), sorting more than fits in memory ([Sorter]), shares of memory ([Plan], [Large]), and putting
 // files in place for good.
 //
-// It knows stages and nothing of texts or duplicates. Nothing here is safe for concurrent use unless it says so.
+// It knows stages and nothing of texts or duplicates. Package dedup still has copies of some of it, which are to go. Nothing here is safe for concurrent use unless it says so.
 package flow

@@ -89,15 +89,6 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-func TestTable(t *testing.T) {
-	tb := &Table{Width: 2, Words: []uint64{3, 1, 1, 2, 3, 0, 1, 2}}
-	tb.SortBy(0, 1)
-	tb.DropRepeats()
-	if got := fmt.Sprint(tb.Words); got != "[1 2 3 0 3 1]" {
-		t.Error(got)
-	}
-}
-
 func TestPartOfSpreadsEvenly(t *testing.T) {
 	for _, step := range []uint64{1, 1 << 32, 0x9e3779b97f4a7c15} {
 		const parts, n = 37, 37_000

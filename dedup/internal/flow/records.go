@@ -167,10 +167,10 @@ func (w *RecordWriter) flushPart(ctx context.Context, part int) error {
 		return err
 	}
 	data := buf.Bytes()
-	copy(data, BytesOf(b.words))
+	copy(data, bytesOf(b.words))
 	if w.layout.Blob {
 		at := 8 * len(b.words)
-		at += copy(data[at:], BytesOf(b.offsets))
+		at += copy(data[at:], bytesOf(b.offsets))
 		binary.LittleEndian.PutUint32(data[at:], uint32(len(b.blob)))
 		copy(data[at+4:], b.blob)
 	}
@@ -206,7 +206,7 @@ func OpenRecords(c shuffle.Chunk, l Layout) (Records, error) {
 		return bad("its row count does not fit its length")
 	}
 	n := int(c.Rows) * l.Words
-	r := Records{words: Uint64sOf(data[:8*n]), width: l.Words}
+	r := Records{words: uint64sOf(data[:8*n]), width: l.Words}
 	data = data[8*n:]
 	if l.Blob {
 		k := int(c.Rows) + 1
@@ -249,14 +249,14 @@ func (r *Records) Bytes(i int) []byte {
 // viewed in place. Buffers are aligned to 64 bytes, and every section starts at a multiple of its
 // element size.
 
-// BytesOf views words as their bytes.
-func BytesOf[T uint64 | uint32](v []T) []byte {
+// bytesOf views words as their bytes.
+func bytesOf[T uint64 | uint32](v []T) []byte {
 	var t T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(t)))
 }
 
-// Uint64sOf views bytes, which are aligned, as words.
-func Uint64sOf(b []byte) []uint64 {
+// uint64sOf views bytes, which are aligned, as words.
+func uint64sOf(b []byte) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 }
 

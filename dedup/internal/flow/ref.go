@@ -1,7 +1,5 @@
 package flow
 
-import "cmp"
-
 // Ref names a document and places it in pi, the order in which documents are preferred: ascending by keep
 // key, then by ordinal. Where Keep is "first" all keep keys are 0.
 type Ref struct {
@@ -9,17 +7,9 @@ type Ref struct {
 	Ord  uint64
 }
 
-// Before reports whether a comes Before b in pi.
+// Before reports whether a comes before b in pi.
 func (a Ref) Before(b Ref) bool {
 	return a.Keep < b.Keep || a.Keep == b.Keep && a.Ord < b.Ord
-}
-
-// CompareRefs compares in the order of pi.
-func CompareRefs(a, b Ref) int {
-	if c := cmp.Compare(a.Keep, b.Keep); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.Ord, b.Ord)
 }
 
 // RefCodec writes refs as words of a record: the ordinal alone where keep keys say nothing.

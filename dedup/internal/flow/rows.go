@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,26 +161,6 @@ func (f *ColumnReader) Blobs(name string) [][]byte {
 	return out
 }
 
-// RefColumn is a column of refs of the block in hand.
-type RefColumn struct{ Keep, Ord []uint64 }
-
-// At returns the ref in row i.
-func (c RefColumn) At(i int) Ref {
-	if c.Keep == nil {
-		return Ref{0, c.Ord[i]}
-	}
-	return Ref{c.Keep[i], c.Ord[i]}
-}
-
-// Refs returns a column of refs of the block in hand; keep and ord are its columns.
-func (f *ColumnReader) Refs(c RefCodec, keep, ord string) RefColumn {
-	r := RefColumn{Ord: f.Uint64(ord)}
-	if c.WithKeep {
-		r.Keep = f.Uint64(keep)
-	}
-	return r
-}
-
 // Columns names the Columns of a row that consists of refs of these names.
 func (c RefCodec) Columns(names ...string) []string {
 	var out []string
@@ -251,50 +230,6 @@ func EachRecordOf(ctx context.Context, part *shuffle.Partition, ls []Layout, f f
 	return nil
 }
 
-// Table is rows of equal width in memory.
-type Table struct {
-	Words []uint64
-	Width int
-}
-
-// Gather reads all records of a partition into memory.
-func Gather(ctx context.Context, part *shuffle.Partition, l Layout) (*Table, error) {
-	t := &Table{Width: l.Words, Words: make([]uint64, 0, int(part.Rows())*l.Words)}
-	err := EachRecord(ctx, part, l, func(w []uint64, _ []byte) error {
-		t.Words = append(t.Words, w...)
-		return nil
-	})
-	return t, err
-}
-
-// Len returns the number of rows.
-func (t *Table) Len() int { return len(t.Words) / t.Width }
-
-// At returns row i.
-func (t *Table) At(i int) []uint64 { return t.Words[i*t.Width : (i+1)*t.Width] }
-
-// SortBy sorts the rows by the given words, in that order of importance.
-func (t *Table) SortBy(words ...int) {
-	perm := make([]uint32, t.Len())
-	for i := range perm {
-		perm[i] = uint32(i)
-	}
-	slices.SortFunc(perm, func(a, b uint32) int {
-		x, y := t.At(int(a)), t.At(int(b))
-		for _, k := range words {
-			if c := cmp.Compare(x[k], y[k]); c != 0 {
-				return c
-			}
-		}
-		return 0
-	})
-	sorted := make([]uint64, 0, len(t.Words))
-	for _, i := range perm {
-		sorted = append(sorted, t.At(int(i))...)
-	}
-	t.Words = sorted
-}
-
 // PartOf spreads a hash over parts: the high bits of its product, after a mix, so that parts need not be
 // a power of two and low bits of weak hashes count too.
 func PartOf(h uint64, parts int) int {
@@ -303,17 +238,4 @@ func PartOf(h uint64, parts int) int {
 	h ^= h >> 32
 	hi, _ := bits.Mul64(h*0xd6e8feb86659fd93, uint64(parts))
 	return int(hi)
-}
-
-// DropRepeats removes rows equal to the one before.
-func (t *Table) DropRepeats() {
-	at := 0
-	for i := range t.Len() {
-		if i > 0 && slices.Equal(t.At(i), t.Words[at-t.Width:at]) {
-			continue
-		}
-		copy(t.Words[at:], t.At(i))
-		at += t.Width
-	}
-	t.Words = t.Words[:at]
 }
