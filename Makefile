@@ -24,6 +24,17 @@ run: build ## deduplicate the Go distribution's own tree and say what was found
 test: ## all tests, without the long ones
 	$(GO) test -short ./...
 
+.PHONY: test-python
+PYTHON  ?= python3
+VENV    := .tools/python
+$(VENV)/done: .ci/python-requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
+
+test-python: $(VENV)/done ## files that we write, read and compared by numpy, pyarrow and DuckDB
+	DOVETAIL_PYTHON=$(CURDIR)/$(VENV)/bin/python $(GO) test -count 1 -run 'Py(thon|arrow)' ./dedup/...
+
 test-race:
 	$(GO) test -short -race ./...
 

@@ -24,6 +24,7 @@ type dedupFlags struct {
 	recall           float64
 	progress         string
 	report           bool
+	compat           compatFlags
 }
 
 func dedupCommand() *cobra.Command {
@@ -104,9 +105,16 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+	f.compat.add(fl)
 }
 
 func (f *dedupFlags) run(cmd *cobra.Command) error {
+	if err := f.compat.check(cmd.Flags()); err != nil {
+		return usageError{err}
+	}
+	if f.compat.compat != "" {
+		return f.compat.run(cmd, f)
+	}
 	if err := f.resolve(cmd); err != nil {
 		return usageError{err}
 	}

@@ -105,7 +105,7 @@ func exitCode(err error) int {
 }
 
 // inside is what errors say about the inside of the program: packages, and which task of which stage it was.
-var inside = regexp.MustCompile(`(^|: )((dedup|corpus|executor|shuffle|lsh|mem): |stage "[^"]*", task "[^"]*": )+`)
+var inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem): |stage "[^"]*", task "[^"]*": )+`)
 
 // oneLine puts an error that may consist of several on one line, in the words of whoever started the program.
 func oneLine(err error) string {
@@ -132,6 +132,7 @@ else: not on workers, ranks, memory, or how often the run was interrupted.`,
 		SilenceErrors: true,
 		Version:       version(),
 	}
+	cmd.AddCommand(curatorCommands()...)
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})

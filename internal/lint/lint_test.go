@@ -37,6 +37,10 @@ var mayImport = map[string][]string{
 	"ucx":          {"mem", "lsh", "shuffle"},
 }
 
+// mustNotImport are packages that would be allowed by the table and are not: the core never knows what is compatible with
+// what, and what is compatible stands on parts of the core, not on the whole.
+var mustNotImport = map[string]string{"dedup": "dedup/curator", "dedup/curator": "dedup"}
+
 // leaves of internal/ import nothing of the project and may be imported by all.
 var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags"}
 
@@ -91,6 +95,9 @@ func TestImportTable(t *testing.T) {
 		}
 		for _, dep := range p.Deps {
 			d := below(dep)
+			if d != dep && d == mustNotImport[name] {
+				t.Errorf("%s imports %s", name, d)
+			}
 			if d == dep || hasPrefix(d, row) {
 				continue // not of the project, or its own
 			}
@@ -270,5 +277,56 @@ func TestFormatted(t *testing.T) {
 	}
 	if len(out) > 0 {
 		t.Errorf("run gofmt -w on\n%s", out)
+	}
+}
+
+// Every feature that docs/parity.md says is kept or bettered names tests, and they exist.
+func TestParity(t *testing.T) {
+	data, err := os.ReadFile("../../docs/parity.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z/]+)\\.(Test\\w+)`")
+	sources := make(map[string]string) // of tests, by folder
+	exists := func(dir, test string) bool {
+		if _, ok := sources[dir]; !ok {
+			files, err := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range files {
+				text, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sources[dir] += string(text)
+			}
+		}
+		return strings.Contains(sources[dir], "\nfunc "+test+"(")
+	}
+	rows := 0
+	for line := range strings.Lines(string(data)) {
+		cells := strings.Split(strings.ReplaceAll(line, `\|`, ""), "|")
+		if len(cells) != 7 || strings.Trim(cells[1], " 0123456789") != "" {
+			continue
+		}
+		rows++
+		tests := named.FindAllStringSubmatch(cells[5], -1)
+		switch verdict := strings.TrimSpace(cells[3]); {
+		case verdict == "declined" && strings.TrimSpace(cells[4]) == "":
+			t.Errorf("row%sis declined without a reason", cells[1])
+		case verdict != "declined" && verdict != "kept" && verdict != "bettered":
+			t.Errorf("row%sis %q", cells[1], verdict)
+		case verdict != "declined" && len(tests) == 0:
+			t.Errorf("row%sis %s and names no test", cells[1], verdict)
+		}
+		for _, m := range tests {
+			if !exists(m[1], m[2]) {
+				t.Errorf("row%snames %s.%s, which does not exist", cells[1], m[1], m[2])
+			}
+		}
+	}
+	if rows < 63 {
+		t.Errorf("only %d rows were found", rows)
 	}
 }

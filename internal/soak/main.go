@@ -62,6 +62,9 @@ func run() error {
 	if err := s.kills(small, *kills); err != nil {
 		return err
 	}
+	if err := s.curator(small, *kills/4); err != nil {
+		return err
+	}
 	if s.failed {
 		return errors.New("a check failed")
 	}
