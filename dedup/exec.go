@@ -31,6 +31,9 @@ type Exec struct {
 	// NoReport leaves out report.html, and the rereading of the documents that it shows.
 	NoReport bool `json:"no_report,omitempty"`
 
+	// SourceLimit warns or stops when a source would lose too many of its documents.
+	SourceLimit SourceLimit `json:"source_limit,omitzero"`
+
 	// Kernels makes the kernels of one actor; nil means [lsh.NewCPU].
 	Kernels func(lsh.Params) (lsh.Kernels, error) `json:"-"`
 
@@ -89,6 +92,7 @@ func (e *Exec) Validate(bands int) error {
 		e.minMemoryLimit()>>20, e.Workers, e.Ranks)
 	check(e.OnDuplicateID == OnDuplicateError || e.OnDuplicateID == OnDuplicateWarn,
 		"--on-duplicate-id %q: must be %s or %s", e.OnDuplicateID, OnDuplicateError, OnDuplicateWarn)
+	check(e.SourceLimit.Share >= 0 && e.SourceLimit.Share < 1, "--limit-removed-per-source %g: must be above 0 and below 1", e.SourceLimit.Share)
 	check(e.SplitBytes >= 0, "split size %d: must not be negative", e.SplitBytes)
 	check(e.BatchBytes >= 0, "batch size %d: must not be negative", e.BatchBytes)
 	return errors.Join(errs...)

@@ -46,6 +46,7 @@ func TestOneDigest(t *testing.T) {
 		s.Empty = rapid.SampledFrom([]string{EmptyKeep, EmptyDedup}).Draw(t, "empty")
 		s.Verify = rapid.SampledFrom([]string{VerifyExact, VerifyExact, VerifyNone}).Draw(t, "verify")
 		s.IDField = rapid.SampledFrom([]string{"", "id"}).Draw(t, "id")
+		s.Write = rapid.SampledFrom([]string{WriteKept, WriteKept, WriteIDs}).Draw(t, "write")
 		e := Exec{
 			Ranks:             rapid.SampledFrom([]int{1, 2, 3, 8}).Draw(t, "ranks"),
 			Workers:           rapid.SampledFrom([]int{1, 2, 4}).Draw(t, "workers"),
@@ -73,7 +74,7 @@ func TestOneDigest(t *testing.T) {
 			against = []string{filepath.Join(base, "reference")}
 			ref.write(t, against[0])
 		}
-		if rapid.Bool().Draw(t, "listed") { // the files one by one, in any order
+		if rapid.Bool().Draw(t, "listed") && len(c) > 1 { // the files one by one, in any order; one alone would have another path
 			inputs = inputs[:0]
 			for i := range c {
 				inputs = append(inputs, filepath.Join(in, filepath.FromSlash(fileName(i, c[i]))))
@@ -87,6 +88,9 @@ func TestOneDigest(t *testing.T) {
 		}
 		if res.Digest != want {
 			t.Errorf("digest %s, the reference has %s", res.Digest, want)
+		}
+		if _, err := os.Stat(filepath.Join(base, "out", "kept")); (err == nil) != (s.Write == WriteKept) {
+			t.Errorf("kept/ with --write %s: %v", s.Write, err)
 		}
 		v, err := Verify(t.Context(), VerifyOptions{Dir: filepath.Join(base, "out"), Inputs: inputs, Against: against, Sample: -1})
 		if err != nil || !v.OK() || v.Digest != want {

@@ -64,7 +64,7 @@ func (r *run) missing(old *Result) string {
 	for part := range old.Parts {
 		paths = append(paths, tablePath("removed", part), tablePath("clusters", part))
 	}
-	if r.set.Format != corpus.Files { // of those, removed ones leave none
+	if r.set.Format != corpus.Files && r.spec.Write == WriteKept { // of text files, removed ones leave none
 		bad := old.skippedFiles()
 		for i := r.set.References; i < len(r.set.Files); i++ {
 			if _, ok := bad[i]; !ok {
@@ -357,7 +357,8 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 		Format: resultFormat, Version: r.Version, SpecHash: r.spec.Hash(), Spec: *r.spec, Exec: r.Exec, Digest: w.Digest.String(),
 		Ranks: stats.Ranks, TasksReused: stats.TasksReused, Started: started.UTC(),
 		Stages: stats, InputPaths: r.paths, AgainstPaths: r.against, Inputs: r.inputFiles(), Parts: r.ranges,
-		Skipped: r.skipped, DuplicateIDs: r.duplicates,
+		Warnings: slices.Concat(r.set.Warnings, r.warnings),
+		Skipped:  r.skipped, DuplicateIDs: r.duplicates,
 		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, References: w.References, Hash: w.Rows},
 		Budget: BudgetResult{Peak: r.budget.Stats().Peak},
 	}
@@ -401,7 +402,11 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 		return nil, err
 	}
 	// A run without documents still leaves the tables' folders, for whoever opens them by pattern.
-	for _, dir := range []string{"kept", "removed", "clusters"} {
+	dirs := []string{"removed", "clusters"}
+	if r.spec.Write == WriteKept {
+		dirs = append(dirs, "kept")
+	}
+	for _, dir := range dirs {
 		err = errors.Join(err, os.MkdirAll(filepath.Join(r.staging, dir), 0o777))
 	}
 	if err = errors.Join(err, runfolder.WriteSynced(filepath.Join(r.staging, resultName), append(data, '\n'))); err != nil {

@@ -80,7 +80,7 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 		},
 		Options:  r.reportOptions(),
 		Findings: res.Findings,
-		Warnings: slices.Clone(r.set.Warnings),
+		Warnings: slices.Concat(r.set.Warnings, r.warnings),
 	}
 	for _, n := range r.rejected {
 		d.Counts.Rejected += n

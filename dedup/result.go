@@ -44,6 +44,8 @@ type Result struct {
 	Inputs       []InputFile `json:"inputs"`
 	// Parts are the ranges of Inputs that the numbered files of removed/ and clusters/ are about.
 	Parts []FileRange `json:"parts"`
+	// Warnings are what the user was told, one line each.
+	Warnings []string `json:"warnings,omitempty"`
 	// Skipped is set where files or records were left out.
 	Skipped *Skipped `json:"skipped,omitempty"`
 	// DuplicateIDs is set where documents share ids of the user's.

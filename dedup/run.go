@@ -64,10 +64,11 @@ type run struct {
 	staging string
 	large   chan struct{} // holds a token while someone holds more than a share of memory
 
-	signs   []signResult
-	members []rowResult
-	ranges  []FileRange // of the files that each task of the write stage has
-	steps   Steps
+	signs    []signResult
+	members  []rowResult
+	warnings []string    // for run.json and the report
+	ranges   []FileRange // of the files that each task of the write stage has
+	steps    Steps
 
 	skipped    *Skipped              // nil if nothing was left out
 	duplicates *DuplicateIDs         // nil if there are none
@@ -272,6 +273,9 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	}
 	written, err := r.write(ctx, removals)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.checkSources(); err != nil {
 		return nil, err
 	}
 	var samples *sampleStore

@@ -52,6 +52,8 @@ type Spec struct {
 	// whole. OnBadRecord says the same of a single line or row that cannot be used, which is then left out of kept/.
 	OnBadFile   string `json:"on_bad_file"`
 	OnBadRecord string `json:"on_bad_record"`
+	// Write is what is written beside the tables: "kept", the input files without what was removed, or "ids", nothing.
+	Write string `json:"write"`
 	// Format is the input format, or "" to go by the file names.
 	Format string `json:"format,omitempty"`
 }
@@ -70,6 +72,7 @@ func DefaultSpec() Spec {
 		Empty:            EmptyKeep,
 		Normalize:        "none",
 		TextField:        "text",
+		Write:            WriteKept,
 		OnBadFile:        OnBadError,
 		OnBadRecord:      OnBadError,
 	}
@@ -83,6 +86,9 @@ const (
 	KeepFirst       = "first"
 	KeepLongest     = "longest"
 	KeepFieldPrefix = "field:"
+
+	WriteKept = "kept"
+	WriteIDs  = "ids"
 
 	EmptyKeep  = "keep"
 	EmptyDedup = "dedup"
@@ -127,6 +133,7 @@ func (s *Spec) Validate() error {
 		errs = append(errs, err)
 	}
 	oneOf("verify", s.Verify, VerifyExact, VerifyNone)
+	oneOf("write", s.Write, WriteKept, WriteIDs)
 	oneOf("empty", s.Empty, EmptyKeep, EmptyDedup)
 	oneOf("on-bad-file", s.OnBadFile, OnBadError, OnBadSkip)
 	oneOf("on-bad-record", s.OnBadRecord, OnBadError, OnBadSkip)

@@ -162,6 +162,9 @@ func (v *verifier) problem(format string, args ...any) {
 
 // findKept finds the file of kept/ that belongs to each input file.
 func (v *verifier) findKept(ctx context.Context) error {
+	if v.spec.Write == WriteIDs {
+		return nil
+	}
 	dir := filepath.Join(v.Output, "kept")
 	index := make(map[string]int, len(v.set.Files))
 	for i := v.set.References; i < len(v.set.Files); i++ {

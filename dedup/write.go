@@ -148,8 +148,8 @@ func (w *fileWriter) file(index int) error {
 	if err := w.set.Changed(w.ctx, index); err != nil {
 		return err
 	}
-	if file.Reference {
-		return w.reference(index)
+	if file.Reference || w.spec.Write == WriteIDs {
+		return w.unwritten(index)
 	}
 	if w.set.Format == corpus.Files {
 		if d, err := w.docs.next(index); err != nil || d != nil && d.removed() {
@@ -247,8 +247,8 @@ func (w *fileWriter) file(index int) error {
 	return nil
 }
 
-// reference accounts for a file of the reference set, which is not written.
-func (w *fileWriter) reference(index int) error {
+// unwritten accounts for a file of which nothing is written.
+func (w *fileWriter) unwritten(index int) error {
 	for {
 		d, err := w.docs.next(index)
 		if err != nil {
@@ -257,11 +257,17 @@ func (w *fileWriter) reference(index int) error {
 		if d == nil {
 			break
 		}
-		if _, err := w.nextKept(index); err != nil { // passes over it
-			return err
-		}
 		if err := w.account(d); err != nil {
 			return err
+		}
+	}
+	for {
+		d, err := w.nextKept(index) // passes over them
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			break
 		}
 	}
 	for {

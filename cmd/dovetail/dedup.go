@@ -23,6 +23,7 @@ type dedupFlags struct {
 	jaccardThreshold string
 	recall           float64
 	progress         string
+	sourceLimit      string
 	report           bool
 	compat           compatFlags
 }
@@ -95,6 +96,9 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.Keep, "keep", s.Keep, "which of several to prefer: first, longest, or field:NAME for the largest value")
 	fl.StringVar(&s.Empty, "empty", s.Empty, "null and empty texts: keep all, or dedup to one")
 	fl.StringVar(&s.Normalize, "normalize", s.Normalize, "before comparing: none, or some of nfc, nfkc, lower, punct, whitespace, with commas")
+
+	fl.StringVar(&s.Write, "write", s.Write, "kept: the input without what was removed; ids: only the tables of what was removed and for what")
+	fl.StringVar(&f.sourceLimit, "limit-removed-per-source", "", "share of its documents that a folder (or file) may lose: more is a warning that names it, and with =error behind the share a stop, as 0.5=error")
 
 	fl.StringVar(&s.OnBadFile, "on-bad-file", s.OnBadFile, "a file that is damaged or lacks a column: error, or skip to leave it out as a whole")
 	fl.StringVar(&s.OnBadRecord, "on-bad-record", s.OnBadRecord, "a line or row that cannot be used: error, or skip to leave it out")
@@ -180,6 +184,9 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 		errs = append(errs, err)
 	}
 	f.opts.Exec.MemoryLimit = n
+	if f.opts.Exec.SourceLimit, err = dedup.ParseSourceLimit(f.sourceLimit); err != nil {
+		errs = append(errs, err)
+	}
 	if f.jaccardThreshold == "" {
 		check(!set("recall"), "--recall has a meaning only with --jaccard-threshold")
 	} else {

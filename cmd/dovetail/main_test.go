@@ -52,6 +52,8 @@ func TestMistakes(t *testing.T) {
 		{dedup("--num-bands", "0", "--keep", "best", "--threshold", "2"), 2, []string{"num_bands 0", `--keep "best"`, `"2"`}},
 		{dedup("--threshold", "0.7", "--jaccard-threshold", "0.7"), 2, []string{"--threshold and --jaccard-threshold"}},
 		{dedup("--num-bands", "5", "--jaccard-threshold", "0.7"), 2, []string{"--num-bands and --jaccard-threshold"}},
+		{dedup("--limit-removed-per-source", "2"), 2, []string{"--limit-removed-per-source \"2\"", "0.5=error"}},
+		{dedup("--write", "all"), 2, []string{"--write \"all\"", "ids"}},
 		{dedup("--recall", "0.5"), 2, []string{"--recall"}},
 		{dedup("--verify", "none", "--threshold", "0.7"), 2, []string{"--verify none"}},
 		{dedup("--format", "files", "--text-field", "t"), 2, []string{"--text-field", "--format files"}},
@@ -159,6 +161,30 @@ func TestAgainst(t *testing.T) {
 	args[4] = old
 	if code, _, stderr = dovetail(args...); code != 1 || !strings.Contains(stderr, "both in the input and in the reference set") {
 		t.Errorf("%d %q", code, stderr)
+	}
+}
+
+// A source that loses too much is named, and stops the run if so wished; what was finished is used then.
+func TestSourceLimit(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "in", "good", "a.jsonl"), "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"three\"}\n")
+	writeFile(t, filepath.Join(dir, "in", "poor", "b.jsonl"), "{\"text\":\"one\"}\n{\"text\":\"two\"}\n{\"text\":\"four\"}\n")
+	out := filepath.Join(dir, "out")
+	args := []string{"dedup", "--progress", "plain", "--input", filepath.Join(dir, "in"), "--output", out, "--limit-removed-per-source"}
+	const says = "poor loses 2 of 3 documents (66.7 %)"
+	code, _, stderr := dovetail(append(args, "0.5=error")...)
+	if code != 1 || !strings.Contains(stderr, says) || strings.Contains(stderr, "good") {
+		t.Errorf("%d %q", code, stderr)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a run that stopped left an output")
+	}
+	code, stdout, stderr := dovetail(append(args, "0.5")...)
+	if code != 0 || !strings.Contains(stderr, "warning: "+says) || strings.Contains(stdout, " 0 tasks reused") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	if data, err := os.ReadFile(filepath.Join(out, "run.json")); err != nil || !strings.Contains(string(data), says) {
+		t.Errorf("run.json does not say it (%v)", err)
 	}
 }
 
