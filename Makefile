@@ -28,6 +28,8 @@ test: ## all tests, without the long ones
 PYTHON  ?= python3
 VENV    := .tools/python
 $(VENV)/done: .ci/python-requirements.txt
+	@# Debian's python3 comes without what makes environments.
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
