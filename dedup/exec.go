@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/dustin/go-humanize"
+
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -88,7 +90,7 @@ func (e *Exec) Validate(bands int) error {
 	check(e.BandsPerIteration >= 1 && e.BandsPerIteration <= bands,
 		"--bands-per-iteration %d: must be from 1 to the number of bands, %d", e.BandsPerIteration, bands)
 	check(e.MemoryLimit == 0 || e.MemoryLimit >= e.minMemoryLimit(),
-		"--memory-limit %dMiB: the smallest that works is %dMiB with %d workers and %d ranks", e.MemoryLimit>>20,
+		"--memory-limit %s: the smallest that works is %dMiB with %d workers and %d ranks", humanize.IBytes(uint64(e.MemoryLimit)),
 		e.minMemoryLimit()>>20, e.Workers, e.Ranks)
 	check(e.OnDuplicateID == OnDuplicateError || e.OnDuplicateID == OnDuplicateWarn,
 		"--on-duplicate-id %q: must be %s or %s", e.OnDuplicateID, OnDuplicateError, OnDuplicateWarn)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,7 +73,7 @@ const (
 )
 
 // Verify reads the input and the result of a run again and checks what the run promised: every document is either
-// in its place among the kept, with the text that was read, or in removed/ for a document that was kept; no two kept
+// in its place among the kept, with the text (and id) that was read; other columns are not compared; or in removed/ for a document that was kept; no two kept
 // documents have the same text; the tables agree with each other and with run.json; ledger and digest come out the
 // same. For a sample of the removals, or all, it computes the similarity again from the two texts.
 //
@@ -114,6 +115,9 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 		r.set.Files[i].Bad = reason
 	}
 	if err := v.findKept(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.strayTables(); err != nil {
 		return nil, err
 	}
 	if err := v.choose(); err != nil {
@@ -201,6 +205,26 @@ func (v *verifier) findKept(ctx context.Context) error {
 			return err
 		}
 		v.keptAt[index[filepath.ToSlash(rel)]] = k
+	}
+	return nil
+}
+
+// strayTables finds files among the tables that are none of the run's: whoever reads the folder would count them.
+func (v *verifier) strayTables() error {
+	for _, kind := range []string{"removed", "clusters"} {
+		entries, err := os.ReadDir(filepath.Join(v.Output, kind))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		known := make(map[string]bool)
+		for part := range v.res.Parts {
+			known[filepath.Base(v.tableName(kind, part))] = true
+		}
+		for _, e := range entries {
+			if !known[e.Name()] {
+				v.problem("%s is no table of this run", filepath.Join(v.Output, kind, e.Name()))
+			}
+		}
 	}
 	return nil
 }
@@ -325,6 +349,11 @@ func (v *verifier) sumUp(t *verifySum) {
 		v.problem("%s", p)
 	}
 	v.out.More += t.More
+	if !t.Abandoned { // otherwise they may be kept in what was not read to its end
+		for _, p := range t.Missing {
+			v.problem("%s", p)
+		}
+	}
 	o := v.out
 	o.Documents, o.Kept, o.Removed, o.References = t.Docs, t.Kept, t.Removed, t.References
 	o.SkippedRecords = t.Skipped
@@ -335,6 +364,9 @@ func (v *verifier) sumUp(t *verifySum) {
 	}
 	if len(o.Problems) > 0 {
 		return // the sums are off for the reasons given
+	}
+	if s := &v.res.Steps; t.Docs != s.Documents || t.Kept != s.Kept || t.Removed != s.Removed || v.res.SpecHash != v.res.Spec.Hash() {
+		v.problem("run.json does not agree with itself or with what was found: its steps have %d documents, %d kept, %d removed", s.Documents, s.Kept, s.Removed)
 	}
 	l := &v.res.Ledger
 	if t.Docs != l.Read || t.Kept != l.Written || t.Removed != l.Removed || t.References != l.References || !t.Rows.Equal(l.Hash) {

@@ -40,6 +40,8 @@ type verifySum struct {
 	Unverifiable                    int64
 	KeptOf, KeptSizes               shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
 	SizeOf, Sizes                   shuffle.Hash // the same with the size of the cluster
+	Missing                         []string     // removed for documents that were not found among the kept
+	Abandoned                       bool         // a part was not read to its end
 	Problems                        []string
 	More                            int64
 }
@@ -61,6 +63,8 @@ func (s *verifySum) add(o *verifySum) {
 	for _, p := range o.Problems {
 		s.problem(p)
 	}
+	s.Abandoned = s.Abandoned || o.Abandoned
+	s.Missing = append(s.Missing, o.Missing[:min(len(o.Missing), maxProblems-len(s.Missing))]...)
 }
 
 func (s *verifySum) problem(line string) {
@@ -130,6 +134,7 @@ func (a *verifyActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err := p.run(); errors.As(err, &m) {
 		// What follows it in this part would be found wrong for the same reason.
 		p.sum.problem(oneLine(err))
+		p.sum.Abandoned = true
 	} else if err != nil {
 		return err
 	}
@@ -518,6 +523,12 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 		if err != nil || t.evidence == 0 {
 			return err
 		}
+		if texts[t.group] == nil {
+			if len(sum.Missing) < maxProblems {
+				sum.Missing = append(sum.Missing, t.name+" was removed for a document that was not kept")
+			}
+			return nil
+		}
 		sum.Replayed++
 		if why := a.replay(&t, texts[t.group], &set); why != "" {
 			sum.Wrong++
@@ -539,9 +550,6 @@ func (a *verifyActor) at(ord uint64) string {
 
 // replay computes a removal again and says what is wrong with it, or "".
 func (a *verifyActor) replay(t *textRecord, kept *keptText, set *[]uint64) string {
-	if kept == nil {
-		return " was removed for a document that was not kept"
-	}
 	if t.evidence == evidenceExact {
 		if !bytes.Equal(t.text, kept.text) {
 			return " was removed as identical with " + kept.name + " and is not"

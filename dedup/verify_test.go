@@ -161,6 +161,21 @@ func TestVerifyNotices(t *testing.T) {
 		"digest": {func(t *testing.T, _, out string) {
 			changeResult(t, out, func(r *Result) { r.Digest = strings.Repeat("0", 32) })
 		}, "run.json says 0000"},
+		"stray table": {func(t *testing.T, _, out string) {
+			data, err := os.ReadFile(filepath.Join(out, "removed/part-00000.parquet"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(out, "removed/part-00099.parquet"), data, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}, "part-00099.parquet is no table of this run"},
+		"steps": {func(t *testing.T, _, out string) {
+			changeResult(t, out, func(r *Result) { r.Steps.Removed++ })
+		}, "does not agree with itself"},
+		"spec": {func(t *testing.T, _, out string) {
+			changeResult(t, out, func(r *Result) { r.Spec.Threshold = "0.5" })
+		}, "does not agree with itself"},
 		"ledger": {func(t *testing.T, _, out string) {
 			changeResult(t, out, func(r *Result) { r.Ledger.Hash.A++ })
 		}, "ledger"},
@@ -177,6 +192,10 @@ func TestVerifyNotices(t *testing.T) {
 			}
 			if ok := name == "nothing" || name == "times"; v.OK() != ok || ok && (v.Replayed < 50 || v.Digest != v.Recorded) {
 				t.Errorf("%+v", v)
+			}
+			// One fault is told once: what cannot be told because of it is not held against others.
+			if most := 2; len(v.Problems) > most {
+				t.Errorf("%d problems: %q", len(v.Problems), v.Problems)
 			}
 			if !strings.Contains(strings.Join(v.Problems, "\n"), c.says) {
 				t.Errorf("%q does not say %q", v.Problems, c.says)

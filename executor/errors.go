@@ -17,6 +17,8 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrLocked is wrapped when another run holds the work folder.
 	ErrLocked = errors.New("work folder is in use")
+	// ErrForeign is wrapped when a folder to work in holds what is not a run's.
+	ErrForeign = errors.New("not a work folder")
 	// ErrLogDamaged is wrapped when the commit log is damaged where it was known to be on disk.
 	ErrLogDamaged = errors.New("commit log is damaged")
 	// ErrFileDamaged is wrapped when a committed file is missing or not what was committed.

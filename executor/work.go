@@ -50,8 +50,9 @@ const (
 // the caller to compare with [Work.Meta] and to refuse or remove the folder.
 //
 // Opening reads the log, deletes what attempts left behind without committing, and starts a new epoch. It
-// returns an error wrapping [ErrLocked] that names the holder if another run has the folder, and one wrapping
-// [ErrLogDamaged] if the log is damaged where it was known to be on disk. A run that was killed leaves neither.
+// returns an error wrapping [ErrForeign] if the folder holds something and is no work folder, one wrapping
+// [ErrLocked] that names the holder if another run has the folder, and one wrapping [ErrLogDamaged] if the log is
+// damaged where it was known to be on disk. A run that was killed leaves none of them.
 func OpenWork(dir string, meta []byte) (*Work, error) { return openWork(vfs.OS, dir, meta) }
 
 func openWork(fsys vfs.FS, dir string, meta []byte) (*Work, error) {
@@ -76,6 +77,9 @@ func openWork(fsys vfs.FS, dir string, meta []byte) (*Work, error) {
 }
 
 func (w *Work) open(meta []byte) (err error) {
+	if err := w.checkForeign(); err != nil {
+		return err
+	}
 	if err := makeFolder(w.fs, w.dir); err != nil {
 		return ioError("making the work folder", err)
 	}
@@ -97,6 +101,35 @@ func (w *Work) open(meta []byte) (err error) {
 	}
 	host, _ := os.Hostname() // only for people who look into the log
 	return w.write(appendEpoch(nil, w.epoch, fmt.Sprintf("process %d on host %s", os.Getpid(), host)), true)
+}
+
+// checkForeign refuses a folder that holds anything but what a run leaves: it would be removed at the end. A run that was
+// killed before it had a log leaves a lock and perhaps a log without its name, and one that was killed while its folder
+// was being removed leaves files of attempts.
+func (w *Work) checkForeign() error {
+	if _, err := w.fs.Stat(filepath.Join(w.dir, logName)); err == nil {
+		return nil
+	}
+	entries, err := w.fs.ReadDir(w.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return ioError("listing the work folder", err)
+	}
+	for _, e := range entries {
+		switch {
+		case e.Name() == lockName, e.Name() == logName+".tmp", e.Name() == spillName:
+		case e.IsDir() && w.attemptsOnly(e.Name()):
+		default:
+			return fmt.Errorf("executor: %w: %s holds %s, which is not a run's; choose another folder", ErrForeign, w.dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// attemptsOnly reports whether a folder has the name of a stage and holds files of attempts alone.
+func (w *Work) attemptsOnly(stage string) bool {
+	entries, err := w.fs.ReadDir(filepath.Join(w.dir, stage))
+	return err == nil && checkStageName(stage) == nil &&
+		!slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !isAttemptFile(e.Name()) })
 }
 
 // makeFolder makes a folder and those above it that are missing, and puts their names on disk.

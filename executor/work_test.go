@@ -346,3 +346,21 @@ func TestStreamResume(t *testing.T) {
 		w.Close()
 	}
 }
+
+// TestForeignFolder refuses a folder that is not a run's, because it would be removed when the run is complete.
+func TestForeignFolder(t *testing.T) {
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "thesis", "chapter-1.tex")
+	if err := os.MkdirAll(filepath.Dir(precious), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(precious, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenWork(dir, nil); !errors.Is(err, ErrForeign) {
+		t.Errorf("a folder that holds something: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("something was left in it: %v %v", entries, err)
+	}
+}

@@ -17,7 +17,7 @@ import (
 func TestQuality(t *testing.T) {
 	docs := 2000
 	if testing.Short() {
-		docs = 500
+		docs = 250
 	}
 	s := dedup.DefaultSpec()
 	c, err := Make(filepath.Join(goroot(t), "src"), docs, s.CharNgrams, 1)

@@ -17,6 +17,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure dovetail on this machine",
 		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(benchQualityCommand())
 	return cmd
@@ -40,6 +41,9 @@ similarity to the one they were removed for is at the threshold or above.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if text == "" {
 				return usageError{errors.New("--text: name a folder with text files")}
+			}
+			if docs < 1 {
+				return usageError{fmt.Errorf("--docs %d: must be at least 1", docs)}
 			}
 			if err := spec.Validate(); err != nil {
 				return usageError{err}

@@ -69,7 +69,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	var in interrupted
 	if cause := context.Cause(ctx); errors.As(cause, &in) {
-		err = in
+		if errors.Is(err, context.Canceled) || errors.As(err, new(interrupted)) {
+			err = in
+		} else { // what went wrong meanwhile is no less wrong
+			err = fmt.Errorf("%w; and %w", in, err)
+		}
 	}
 	fmt.Fprintf(stderr, "dovetail: %s\n", oneLine(err))
 	var p *executor.PanicError

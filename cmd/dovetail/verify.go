@@ -25,8 +25,8 @@ func verifyCommand() *cobra.Command {
 		Short: "Check a result against its input: nothing lost, and the evidence of removals",
 		Long: `Check a result against its input. DIR is the output folder of dovetail dedup.
 
-Every document of the input is read again and must be in its place in kept/, unchanged, or in removed/ for
-a document that was kept; no two kept documents may have the same text; the tables must agree with each
+Every document of the input is read again and its text must be in its place in kept/, unchanged, or in removed/
+for a document that was kept (other columns are not compared); no two kept documents may have the same text; the tables must agree with each
 other; ledger and digest must come out as run.json has them. The similarity of a sample of the removals is
 computed again from both texts.
 

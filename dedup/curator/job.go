@@ -37,6 +37,7 @@ type manifest struct {
 	Hash    string          `json:"hash"` // of Spec
 	Spec    json.RawMessage `json:"spec"` // options and inputs: what the result is a function of
 	Result  json.RawMessage `json:"result"`
+	Files   []string        `json:"files"` // the other files of the folder, by their paths
 }
 
 const manifestFormat = "dovetail-curator/1"
@@ -175,19 +176,42 @@ func diffSpecs(was, is []byte) string {
 	return strings.Join(out, ", ")
 }
 
-// checkOverwrite refuses to replace a folder that holds what no stage makes.
+// checkOverwrite refuses to replace a folder that holds something and was not made by a stage: one without a manifest.
 func checkOverwrite(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrOutput, err)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	m, err := readManifest(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %s was not made by a stage of deduplication (%s: %w), so it is not overwritten", ErrOutput, dir, manifestName, err)
+	}
+	files, err := listFiles(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOutput, err)
+	}
+	for _, f := range files {
+		if f != manifestName && !slices.Contains(m.Files, f) {
+			return fmt.Errorf("%w: %s was not written by the stage that made %s, so the folder is not overwritten", ErrOutput, filepath.Join(dir, f), dir)
 		}
-		name := d.Name()
-		switch {
-		case path == dir, d.IsDir() && strings.HasPrefix(name, "band_"), strings.HasSuffix(name, ".parquet"), name == manifestName:
-			return nil
+	}
+	return nil
+}
+
+// listFiles returns the paths of the files below a folder, relative to it, sorted.
+func listFiles(dir string) (files []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
 		}
-		return fmt.Errorf("%w: %s is not what a stage of deduplication writes, so %s is not overwritten", ErrOutput, path, dir)
+		rel, err := filepath.Rel(dir, path)
+		files = append(files, filepath.ToSlash(rel))
+		return err
 	})
+	return files, err
 }
 
 // open opens the work folder and makes the executor. The caller calls close.
@@ -205,7 +229,7 @@ func (j *job) open() (err error) {
 	if j.work, err = executor.OpenWork(j.dir, meta); err != nil {
 		return err
 	}
-	if j.work.Resumed() && string(j.work.Meta()) != j.hash {
+	if j.work.Resumed() && (j.Restart || string(j.work.Meta()) != j.hash) {
 		if !j.Restart {
 			err := fmt.Errorf("%w: %s was left by a run with other options or another input; finish that one, or start anew with --restart",
 				ErrResume, j.dir)
@@ -300,12 +324,16 @@ func (j *job) place(result any) error {
 		return err
 	}
 	m := manifest{Format: manifestFormat, Stage: j.stage, Version: j.Version, Hash: j.hash, Spec: j.spec, Result: data}
-	if data, err = json.MarshalIndent(m, "", " "); err != nil {
-		return err
-	}
 	for _, f := range j.folders {
 		if f.done {
 			continue // by an earlier call that was killed while it placed them
+		}
+		if m.Files, err = listFiles(f.staging); err != nil {
+			return err
+		}
+		m.Files = slices.DeleteFunc(m.Files, func(name string) bool { return name == manifestName }) // of an earlier try
+		if data, err = json.MarshalIndent(m, "", " "); err != nil {
+			return err
 		}
 		if err := flow.WriteSynced(filepath.Join(f.staging, manifestName), append(data, '\n')); err != nil {
 			return err
@@ -316,10 +344,15 @@ func (j *job) place(result any) error {
 		if m, err := j.look(f); err != nil || m != nil {
 			return errors.Join(err, fmt.Errorf("%w: %s was made by somebody else while this run went on", ErrOutput, f.final))
 		}
-		if err := os.RemoveAll(f.final); err != nil {
+		// What is replaced steps aside first, so that a crash leaves one or the other.
+		old := fmt.Sprintf("%s.%016x.old", f.final, j.work.RunID())
+		if err := os.Rename(f.final, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %w", ErrOutput, err)
 		}
 		if err := os.Rename(f.staging, f.final); err != nil {
+			return fmt.Errorf("%w: %w", ErrOutput, err)
+		}
+		if err := os.RemoveAll(old); err != nil {
 			return fmt.Errorf("%w: %w", ErrOutput, err)
 		}
 		if err := flow.SyncFolder(filepath.Dir(f.final)); err != nil {
