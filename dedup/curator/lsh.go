@@ -192,7 +192,7 @@ func findTables(inputs []string) ([]inputFile, error) {
 	for _, in := range inputs {
 		in, err := filepath.EvalSymlinks(in) // a walk does not follow its root
 		if err != nil {
-			return nil, fmt.Errorf("curator: --input: %w", err)
+			return nil, fmt.Errorf("curator: %w: a folder to read from cannot be used", err)
 		}
 		err = filepath.WalkDir(in, func(path string, d fs.DirEntry, err error) error {
 			switch {
