@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 )
 
@@ -34,7 +35,7 @@ type componentsActor struct{ *run }
 func (a componentsActor) Close() error { return nil }
 
 func (a componentsActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	in, err := decodeTask[componentsInput](task)
+	in, err := flow.DecodeTask[componentsInput](task)
 	if err != nil {
 		return nil, err
 	}
@@ -46,9 +47,9 @@ func (a componentsActor) Process(ctx context.Context, task executor.Task, out *e
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		err := a.eachRowOf(file, a.refs.columns("doc", "leader"), func(w []uint64) error {
-			doc, rest := a.refs.read(w)
-			leader, _ := a.refs.read(rest)
+		err := flow.EachRow(a.work, file, a.refs.Columns("doc", "leader"), func(w []uint64) error {
+			doc, rest := a.refs.Read(w)
+			leader, _ := a.refs.Read(rest)
 			u.union(doc, leader)
 			return nil
 		})
@@ -56,29 +57,29 @@ func (a componentsActor) Process(ctx context.Context, task executor.Task, out *e
 			return nil, err
 		}
 	}
-	w, err := newRowFile(out, "labels", labelColumns)
+	w, err := flow.NewRowFile(out, "labels", labelColumns)
 	if err != nil {
 		return nil, err
 	}
 	for i := range u.vertices() {
 		doc, label := u.label(i)
-		if err := w.row(append(w.buf[:0], doc, label)); err != nil {
+		if err := w.Row(append(w.Buf[:0], doc, label)); err != nil {
 			return nil, err
 		}
 	}
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return oneResult(task, rowResult{File: w.name, Rows: w.w.Rows()})
+	return flow.OneResult(task, flow.RowResult{File: w.Name, Rows: w.Rows()})
 }
 
 var labelColumns = []string{"doc", "label"}
 
 // components labels the documents of C and returns the label files.
-func (r *run) components(ctx context.Context, pairs []rowResult) ([]string, error) {
+func (r *run) components(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
 	// Every candidate is a representative and occurs in a pair.
 	in := componentsInput{Vertices: min(r.steps.Documents-r.steps.ExactDuplicates, 2*r.steps.BandPairs)}
-	if r.Exec.onDisk || r.plan.budget > 0 && unionFindBytes(in.Vertices) > r.plan.budget/2 {
+	if r.Exec.onDisk || r.plan.Budget > 0 && unionFindBytes(in.Vertices) > r.plan.Budget/2 {
 		return r.starComponents(ctx, pairs)
 	}
 	for _, p := range pairs {
@@ -92,5 +93,5 @@ func (r *run) components(ctx context.Context, pairs []rowResult) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	return filesOf(out)
+	return flow.FilesOf(out)
 }

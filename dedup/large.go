@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
@@ -24,12 +25,12 @@ type largeTurn struct {
 // --memory-limit would do, for this and for the later work that needs in all bytes. what names the work for the message.
 func (t *largeTurn) take(ctx context.Context, m executor.Meter, need, in int64, what string) error {
 	t.done()
-	if t.r.plan.budget == 0 {
+	if t.r.plan.Budget == 0 {
 		return nil // no limit
 	}
-	if need > t.r.plan.budget {
+	if need > t.r.plan.Budget {
 		all := max(need, in)
-		return fmt.Errorf("dedup: %s needs %d MiB; the smallest --memory-limit that works is %dMiB", what, all>>20+1, limitFor(all))
+		return fmt.Errorf("dedup: %s needs %d MiB; the smallest --memory-limit that works is %dMiB", what, all>>20+1, flow.LimitFor(all))
 	}
 	select {
 	case t.r.large <- struct{}{}:
@@ -83,7 +84,7 @@ func (r *run) documentBytes(read, n int64, normalized bool) int64 {
 			n *= lowerGrowth
 		}
 	}
-	need := read + r.normalizingBytes(n) + textCopies*n + n + chunkBytes
+	need := read + r.normalizingBytes(n) + textCopies*n + n + flow.ChunkBytes
 	if r.spec.Verify == VerifyExact {
 		need = max(need, compareBytes(n))
 	}
@@ -99,7 +100,7 @@ const textCopies = 3
 func (r *run) reading(ctx context.Context, m executor.Meter, f func(maxBytes int64) error) error {
 	turn := largeTurn{r: r}
 	defer turn.done()
-	limit := r.plan.maxDoc
+	limit := r.plan.MaxDoc
 	for {
 		err := f(limit)
 		var t *corpus.TooLargeError
@@ -107,7 +108,7 @@ func (r *run) reading(ctx context.Context, m executor.Meter, f func(maxBytes int
 			return err
 		}
 		limit = t.Need + t.Need/8 // the next page may be a little larger
-		limit = min(limit, max(t.Need, r.plan.budget-r.normalizingBytes(t.Text)))
+		limit = min(limit, max(t.Need, r.plan.Budget-r.normalizingBytes(t.Text)))
 		err = turn.take(ctx, m, limit+r.normalizingBytes(t.Text), r.documentBytes(t.Need+t.Need/8, t.Text, false),
 			fmt.Sprintf("%s: the document in row %d", t.Name, t.Row))
 		if err != nil {
@@ -124,10 +125,10 @@ func (r *run) readTurn(ctx context.Context, m executor.Meter, s *signResult, cop
 	if copies > 1 {
 		need += r.normalizingBytes(s.MaxDoc)
 	}
-	if r.plan.maxDoc == 0 || need <= r.plan.maxDoc {
+	if r.plan.MaxDoc == 0 || need <= r.plan.MaxDoc {
 		return t, nil
 	}
-	if more := need + s.MaxDoc + chunkBytes; more > r.plan.budget {
+	if more := need + s.MaxDoc + flow.ChunkBytes; more > r.plan.Budget {
 		need = more // the chunk it goes into has to fit beside it
 	}
 	what := fmt.Sprintf("a document of %d MiB in %s", s.MaxDoc>>20, r.set.Files[r.splits[s.Split].First].Name)

@@ -343,8 +343,8 @@ func (r *run) splitTarget() int64 {
 		return r.Exec.SplitBytes
 	}
 	size := r.set.Size()
-	target := min(64<<20, max(1<<20, size/int64(4*r.actors())))
-	return max(target, size/int64(min(4096, r.plan.parts)))
+	target := min(64<<20, max(1<<20, size/int64(4*r.Exec.actors())))
+	return max(target, size/int64(min(4096, r.plan.MaxParts)))
 }
 
 // finish completes the staging folder and puts it in place. samples are nil where no report is wanted.

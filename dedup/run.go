@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -48,12 +49,12 @@ type run struct {
 	paths      []string // Inputs, absolute if they are on the local disk
 	against    []string // the same of Against
 	spec       *Spec
-	refs       refCodec
+	refs       flow.RefCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
 	threshold  lsh.Threshold
 	params     lsh.Params
-	plan       plan
+	plan       flow.Plan
 
 	set     *corpus.Set
 	splits  []corpus.Split
@@ -65,7 +66,7 @@ type run struct {
 	large   chan struct{} // holds a token while someone holds more than a share of memory
 
 	signs   []signResult
-	members []rowResult
+	members []flow.RowResult
 	ranges  []FileRange // of the files that each task of the write stage has
 	steps   Steps
 
@@ -172,7 +173,7 @@ func prepare(o *Options) (_ *run, err error) {
 	}
 	r := &run{
 		Options: *o, paths: paths, against: against, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
-		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
+		refs: flow.RefCodec{WithKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
@@ -241,7 +242,7 @@ func (r *run) changed(ord uint64) error {
 
 // pipeline runs the stages.
 func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) {
-	r.budget = mem.NewBudget(r.plan.budget)
+	r.budget = mem.NewBudget(r.plan.Budget)
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
@@ -291,7 +292,7 @@ func (r *run) sign(ctx context.Context) error {
 	for i := range indexes {
 		indexes[i] = i
 	}
-	tasks, err := encodeTasks("split", indexes)
+	tasks, err := flow.EncodeTasks("split", indexes)
 	if err != nil {
 		return err
 	}
@@ -302,7 +303,7 @@ func (r *run) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.signs, err = decodeAll[signResult](out); err != nil {
+	if r.signs, err = flow.DecodeAll[signResult](out); err != nil {
 		return err
 	}
 	if err := r.leaveOut(ctx); err != nil {
@@ -325,14 +326,8 @@ func (r *run) sign(ctx context.Context) error {
 	return nil
 }
 
-// parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
-// for every actor. If they would be more than inserting allows they get larger, and extracting takes several passes or
-// scratch files.
-func (r *run) parts(n, size int64) int {
-	return int(min(int64(r.plan.parts), max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
-}
-
-func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
+// parts returns how many partitions hold n things of the given size.
+func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.Exec.actors()) }
 
 // decideBytes is the size of a partition of the decide stage, at most.
 const decideBytes = 64 << 20
@@ -344,7 +339,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
 		return nil
 	}
-	tasks, err := encodeTasks("split", r.signs)
+	tasks, err := flow.EncodeTasks("split", r.signs)
 	if err != nil {
 		return err
 	}
@@ -355,7 +350,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if out, err = r.ex.Shuffle(ctx, membersStage{r}, out); err != nil {
 		return err
 	}
-	if r.members, err = decodeAll[rowResult](out); err != nil {
+	if r.members, err = flow.DecodeAll[flow.RowResult](out); err != nil {
 		return err
 	}
 	for _, m := range r.members {
@@ -365,7 +360,7 @@ func (r *run) findClasses(ctx context.Context) error {
 }
 
 // findPairs runs the bands and returns the pair files.
-func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
+func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 	if len(r.signs) == 0 {
 		return nil, nil
 	}
@@ -373,7 +368,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 	for i, s := range r.signs {
 		inputs[i] = bandInput{Signs: s.Files, Members: r.members[i].File}
 	}
-	tasks, err := encodeTasks("split", inputs)
+	tasks, err := flow.EncodeTasks("split", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -381,18 +376,18 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
-	perBand := max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)
+	perBand := max(1, (bucketTableBytes(reps)+r.plan.Share-1)/r.plan.Share)
 	// Where the partitions of all bands together are too many, fewer bands are taken at a time.
-	bands := int(max(1, min(int64(r.Exec.BandsPerIteration), int64(r.plan.parts)/perBand)))
-	perBand = min(perBand, int64(r.plan.parts))
-	var pairs []rowResult
+	bands := int(max(1, min(int64(r.Exec.BandsPerIteration), int64(r.plan.MaxParts)/perBand)))
+	perBand = min(perBand, int64(r.plan.MaxParts))
+	var pairs []flow.RowResult
 	for lo := 0; lo < r.spec.NumBands; lo += bands {
 		hi := min(r.spec.NumBands, lo+bands)
 		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, int(perBand)}, tasks)
 		if err != nil {
 			return nil, err
 		}
-		files, err := decodeAll[rowResult](out)
+		files, err := flow.DecodeAll[flow.RowResult](out)
 		if err != nil {
 			return nil, err
 		}
@@ -407,7 +402,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 }
 
 // decide finds the components and decides them, and returns the verdict files.
-func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
+func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
 	}
@@ -425,7 +420,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	for _, p := range pairs {
 		inputs = append(inputs, routeInput{File: p.File})
 	}
-	tasks, err := encodeTasks("file", inputs)
+	tasks, err := flow.EncodeTasks("file", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -433,7 +428,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := decodeAll[routeResult](out)
+	routes, err := flow.DecodeAll[routeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -457,12 +452,12 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	perCandidate := int64(256) + 24*(r.steps.Pairs/max(1, r.steps.Candidates))
 	size := 2*text + perCandidate*r.steps.Candidates
 	// There is nothing to be gained from partitions as large as a large share.
-	size *= max(1, r.plan.share/decideBytes)
+	size *= max(1, r.plan.Share/decideBytes)
 	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, size), longest}, tasks)
 	if err != nil {
 		return nil, err
 	}
-	results, err := decodeAll[decideResult](out)
+	results, err := flow.DecodeAll[decideResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -471,7 +466,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 			r.rejected[i] += n
 		}
 	}
-	return filesOf(out)
+	return flow.FilesOf(out)
 }
 
 // gatherRemovals brings verdicts and members together and returns a removal file for each split, or "".
@@ -486,7 +481,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 			inputs = append(inputs, spreadInput{File: m.File, Members: true})
 		}
 	}
-	tasks, err := encodeTasks("file", inputs)
+	tasks, err := flow.EncodeTasks("file", inputs)
 	if err != nil || len(tasks) == 0 {
 		return removals, err
 	}
@@ -500,7 +495,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 	if out, err = r.ex.Shuffle(ctx, removalsStage{r}, out); err != nil {
 		return nil, err
 	}
-	files, err := decodeAll[rowResult](out)
+	files, err := flow.DecodeAll[flow.RowResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -542,7 +537,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		}
 	}
 	r.found = newFound(0, len(r.set.Files))
-	tasks, err := encodeTasks("files", inputs)
+	tasks, err := flow.EncodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
 	}
@@ -553,7 +548,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	if err != nil {
 		return nil, err
 	}
-	parts, err := decodeAll[writeResult](out)
+	parts, err := flow.DecodeAll[writeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -592,19 +587,4 @@ func (r *run) checkLedger(w *writeResult) error {
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}
 	return nil
-}
-
-// filesOf returns the row files that are the results of tasks, without empty ones.
-func filesOf(tasks []executor.Task) ([]string, error) {
-	rows, err := decodeAll[rowResult](tasks)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, r := range rows {
-		if r.Rows > 0 {
-			out = append(out, r.File)
-		}
-	}
-	return out, nil
 }

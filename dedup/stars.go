@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -31,7 +32,7 @@ const vertexBytes = 96
 
 // starResult describes the edges that a partition wrote.
 type starResult struct {
-	rowResult
+	flow.RowResult
 	Hash shuffle.Hash `json:"hash"` // multiset hash of the edges
 }
 
@@ -45,29 +46,29 @@ func (s starStage) Name() string {
 func (s starStage) TotalParts() int { return s.parts }
 
 func (s starStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	return &starActor{s, env, layout{kind: 's', words: 2 * s.refs.words()}}, nil
+	return &starActor{s, env, flow.Layout{Kind: 's', Words: 2 * s.refs.Words()}}, nil
 }
 
 type starActor struct {
 	starStage
 	env    *executor.Env
-	layout layout
+	layout flow.Layout
 }
 
 func (a *starActor) Close() error { return nil }
 
 // Insert sends each edge to the documents that look at it: both for large-star, the larger for small-star.
 func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := a.records(out, a.layout, a.parts)
+	w := a.plan.Records(out, a.layout, a.parts)
 	var words []uint64
-	send := func(u, v ref) error {
-		words = a.refs.append(a.refs.append(words[:0], u), v)
-		return w.add(ctx, partOf(u.ord, a.parts), words...)
+	send := func(u, v flow.Ref) error {
+		words = a.refs.Append(a.refs.Append(words[:0], u), v)
+		return w.Add(ctx, flow.PartOf(u.Ord, a.parts), words...)
 	}
-	err := a.eachRow(task, a.refs.columns("doc", "leader"), func(row []uint64) error {
-		u, rest := a.refs.read(row)
-		v, _ := a.refs.read(rest)
-		if u.before(v) {
+	err := flow.EachRowOf(a.work, task, a.refs.Columns("doc", "leader"), func(row []uint64) error {
+		u, rest := a.refs.Read(row)
+		v, _ := a.refs.Read(rest)
+		if u.Before(v) {
 			u, v = v, u
 		}
 		if a.large {
@@ -80,53 +81,53 @@ func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executo
 	if err != nil {
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *starActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	w, err := newRowFile(out, "edges", a.refs.columns("doc", "leader"))
+	w, err := flow.NewRowFile(out, "edges", a.refs.Columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
 	var hash shuffle.Hash
-	err = smallest(int(a.plan.share/groupTableBytes), func(u ref) uint64 { return passHash(u.ord) },
-		func(row func(u, v ref) error) error {
-			return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-				u, rest := a.refs.read(w)
-				v, _ := a.refs.read(rest)
+	err = flow.Smallest(int(a.plan.Share/flow.GroupTableBytes), func(u flow.Ref) uint64 { return flow.PassHash(u.Ord) },
+		func(row func(u, v flow.Ref) error) error {
+			return flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+				u, rest := a.refs.Read(w)
+				v, _ := a.refs.Read(rest)
 				return row(u, v)
 			})
 		},
-		func(u, v, m ref) error {
-			if u.before(m) {
+		func(u, v, m flow.Ref) error {
+			if u.Before(m) {
 				m = u
 			}
 			switch {
-			case a.large && v.before(u): // v looks at this edge from the other side
+			case a.large && v.Before(u): // v looks at this edge from the other side
 				return nil
 			case !a.large && v == m:
 				v = u
 			}
-			row := a.refs.append(a.refs.append(w.buf[:0], v), m)
-			hash = hash.Add(recordHash(row, nil, false))
-			return w.row(row)
+			row := a.refs.Append(a.refs.Append(w.Buf[:0], v), m)
+			hash = hash.Add(flow.RecordHash(row, nil, false))
+			return w.Row(row)
 		},
-		func(vertices int) { a.watch("vertices", int64(vertices)*groupTableBytes) })
+		func(vertices int) { a.watch("vertices", int64(vertices)*flow.GroupTableBytes) })
 	if err != nil {
 		return nil, err
 	}
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	res := starResult{rowResult{part.Index(), w.name, w.w.Rows()}, hash}
-	return []executor.Task{partTask(part.Index(), res)}, nil
+	res := starResult{flow.RowResult{Part: part.Index(), File: w.Name, Rows: w.Rows()}, hash}
+	return []executor.Task{flow.PartTask(part.Index(), res)}, nil
 }
 
 // starComponents labels the documents of C on disk and returns the label files.
-func (r *run) starComponents(ctx context.Context, pairs []rowResult) ([]string, error) {
+func (r *run) starComponents(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
 	vertices := min(r.steps.Documents, 2*r.steps.BandPairs)
 	parts := r.parts(vertices, vertexBytes)
-	tasks, err := encodeTasks("file", pairs)
+	tasks, err := flow.EncodeTasks("file", pairs)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func (r *run) starComponents(ctx context.Context, pairs []rowResult) ([]string, 
 				return nil, err
 			}
 		}
-		edges, err := decodeAll[starResult](tasks)
+		edges, err := flow.DecodeAll[starResult](tasks)
 		if err != nil {
 			return nil, err
 		}
@@ -152,7 +153,7 @@ func (r *run) starComponents(ctx context.Context, pairs []rowResult) ([]string, 
 			if err != nil {
 				return nil, err
 			}
-			return filesOf(out)
+			return flow.FilesOf(out)
 		}
 		last = sum
 	}
@@ -173,23 +174,23 @@ type labelActor struct{ *run }
 func (a labelActor) Close() error { return nil }
 
 func (a labelActor) Process(_ context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	w, err := newRowFile(out, "labels", labelColumns)
+	w, err := flow.NewRowFile(out, "labels", labelColumns)
 	if err != nil {
 		return nil, err
 	}
-	err = a.eachRow(task, a.refs.columns("doc", "leader"), func(row []uint64) error {
-		doc, rest := a.refs.read(row)
-		label, _ := a.refs.read(rest)
-		if err := w.row(append(w.buf[:0], label.ord, label.ord)); err != nil {
+	err = flow.EachRowOf(a.work, task, a.refs.Columns("doc", "leader"), func(row []uint64) error {
+		doc, rest := a.refs.Read(row)
+		label, _ := a.refs.Read(rest)
+		if err := w.Row(append(w.Buf[:0], label.Ord, label.Ord)); err != nil {
 			return err
 		}
-		return w.row(append(w.buf[:0], doc.ord, label.ord))
+		return w.Row(append(w.Buf[:0], doc.Ord, label.Ord))
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return oneResult(task, rowResult{File: w.name, Rows: w.w.Rows()})
+	return flow.OneResult(task, flow.RowResult{File: w.Name, Rows: w.Rows()})
 }

@@ -1,6 +1,10 @@
 package dedup
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+)
 
 // unionFind finds connected components among documents. The root of a component is its pi-smallest
 // document, so labels do not depend on the order of the pairs. Linking to the smaller root with path halving
@@ -15,21 +19,21 @@ type unionFind struct {
 // unionFindBytes is the memory for a number of vertices, at worst while the arrays grow.
 func unionFindBytes(vertices int64) int64 { return vertices * (8 + 8 + 4 + 4*4) * 2 }
 
-func (u *unionFind) index(r ref) uint32 {
+func (u *unionFind) index(r flow.Ref) uint32 {
 	if 2*(len(u.ords)+1) > len(u.slots) {
 		u.slots = make([]uint32, max(1024, 2*len(u.slots)))
 		for i, n := range u.ords {
 			u.slots[u.find(n)] = uint32(i + 1)
 		}
 	}
-	slot := u.find(r.ord)
+	slot := u.find(r.Ord)
 	if u.slots[slot] == 0 {
-		if r.keep != 0 && u.keeps == nil {
+		if r.Keep != 0 && u.keeps == nil {
 			u.keeps = make([]uint64, len(u.ords))
 		}
-		u.ords = append(u.ords, r.ord)
+		u.ords = append(u.ords, r.Ord)
 		if u.keeps != nil {
-			u.keeps = append(u.keeps, r.keep)
+			u.keeps = append(u.keeps, r.Keep)
 		}
 		u.parent = append(u.parent, uint32(len(u.parent)))
 		u.slots[slot] = uint32(len(u.ords))
@@ -55,20 +59,20 @@ func (u *unionFind) root(i uint32) uint32 {
 	return i
 }
 
-func (u *unionFind) at(i uint32) ref {
+func (u *unionFind) at(i uint32) flow.Ref {
 	if u.keeps == nil {
-		return ref{0, u.ords[i]}
+		return flow.Ref{Keep: 0, Ord: u.ords[i]}
 	}
-	return ref{u.keeps[i], u.ords[i]}
+	return flow.Ref{Keep: u.keeps[i], Ord: u.ords[i]}
 }
 
 // union joins the components of two documents.
-func (u *unionFind) union(a, b ref) {
+func (u *unionFind) union(a, b flow.Ref) {
 	x := u.root(u.index(a))
 	y := u.root(u.index(b))
 	switch {
 	case x == y:
-	case u.at(x).before(u.at(y)):
+	case u.at(x).Before(u.at(y)):
 		u.parent[y] = x
 	default:
 		u.parent[x] = y

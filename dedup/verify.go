@@ -14,6 +14,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -254,7 +255,7 @@ func (v *verifier) choose() error {
 
 // compare reads everything and compares the sums with what run.json says.
 func (v *verifier) compare(ctx context.Context) (err error) {
-	v.budget = mem.NewBudget(v.plan.budget)
+	v.budget = mem.NewBudget(v.plan.Budget)
 	v.ex, err = executor.New(executor.Config{
 		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress,
 	})
@@ -276,7 +277,7 @@ func (v *verifier) compare(ctx context.Context) (err error) {
 			}
 			inputs[i] = verifyInput{Index: i, FileRange: p}
 		}
-		tasks, err := encodeTasks("part", inputs)
+		tasks, err := flow.EncodeTasks("part", inputs)
 		if err != nil {
 			return err
 		}
@@ -289,7 +290,7 @@ func (v *verifier) compare(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		sums, err := decodeAll[verifySum](out)
+		sums, err := flow.DecodeAll[verifySum](out)
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func newJob(stage string, e Exec, perRow int, spec any, folders ...string) (*job
 	sum := sha256.Sum256(append([]byte(manifestFormat+" "+stage+"\n"), data...))
 	j := &job{
 		Exec: e, stage: stage, spec: data, hash: hex.EncodeToString(sum[:]),
-		plan: flow.NewPlan(e.MemoryLimit, e.actors(), 0, int64(perRow)),
+		plan: flow.Memory{Limit: e.MemoryLimit, Actors: e.actors(), PerRow: int64(perRow)}.Plan(),
 	}
 	j.large = flow.NewLarge(j.plan.Budget)
 	for _, dir := range folders {
@@ -355,12 +355,12 @@ func (j *job) parts(n, size int64) int { return j.plan.Parts(n, size, j.actors()
 
 // records returns a writer whose buffers take a part of an actor's share of memory.
 func (j *job) records(out flow.ChunkSink, l flow.Layout, parts int) *flow.RecordWriter {
-	return flow.NewRecordWriter(out, l, parts, int(min(4<<20, j.plan.Share/4)))
+	return j.plan.Records(out, l, parts)
 }
 
-// sorter returns a sorter that takes a part of an actor's share of memory.
+// sorter returns a sorter of whole rows that takes a part of an actor's share of memory.
 func (j *job) sorter(env *executor.Env, words int, blob bool) *flow.Sorter {
-	return flow.NewSorter(env.SpillDir, words, blob, j.plan.Share/4)
+	return j.plan.Sorter(env.SpillDir, flow.Whole(words, blob), 4)
 }
 
 // writeIDGenerator writes the state of the id generator, at once.

@@ -402,7 +402,7 @@ func (a *joinActor) Insert(ctx context.Context, task executor.Task, out *executo
 
 func (a *joinActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
 	s := a.sorter(a.env, 3, false)
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer s.Close()
 	err = flow.EachRecord(ctx, part, joinRecords, func(w []uint64, _ []byte) error { return s.Add(w, nil) })
 	if err != nil {
 		return nil, err
@@ -491,7 +491,7 @@ func (a *ordsActor) Insert(ctx context.Context, task executor.Task, out *executo
 
 func (a *ordsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
 	s := a.sorter(a.env, 1, false)
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer s.Close()
 	err = flow.EachRecord(ctx, part, ordRecords, func(w []uint64, _ []byte) error { return s.Add(w, nil) })
 	if err != nil {
 		return nil, err
