@@ -191,7 +191,7 @@ type job struct {
 }
 
 // jobFormat changes when work files do.
-const jobFormat = "dovetail-work/2"
+const jobFormat = "dovetail-work/3"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) error {

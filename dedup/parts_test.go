@@ -57,46 +57,6 @@ func TestBucketTableHotBucket(t *testing.T) {
 	}
 }
 
-func TestUnionFind(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(1, 50).Draw(t, "vertices")
-		keeps := rapid.SliceOfN(rapid.Uint64Range(0, 2), n, n).Draw(t, "keeps")
-		node := func(i int) flow.Ref { return flow.Ref{Keep: keeps[i], Ord: uint64(i) << 32} }
-		edge := rapid.Custom(func(t *rapid.T) [2]int {
-			return [2]int{rapid.IntRange(0, n-1).Draw(t, "a"), rapid.IntRange(0, n-1).Draw(t, "b")}
-		})
-		edges := rapid.SliceOfN(edge, 1, 80).Draw(t, "edges")
-		label := make(map[uint64]flow.Ref)
-		for _, e := range edges {
-			for _, i := range e {
-				label[node(i).Ord] = node(i)
-			}
-		}
-		var u unionFind
-		for range n {
-			for _, e := range edges {
-				a, b := label[node(e[0]).Ord], label[node(e[1]).Ord]
-				if b.Before(a) {
-					a = b
-				}
-				label[node(e[0]).Ord], label[node(e[1]).Ord] = a, a
-			}
-		}
-		for _, e := range edges {
-			u.union(node(e[0]), node(e[1]))
-		}
-		if u.vertices() != len(label) {
-			t.Fatalf("%d vertices, want %d", u.vertices(), len(label))
-		}
-		for i := range u.vertices() {
-			doc, got := u.label(i)
-			if label[doc].Ord != got {
-				t.Fatalf("label of %d is %d, want %d", doc, got, label[doc].Ord)
-			}
-		}
-	})
-}
-
 // Whatever the cache holds, the decision is that of the plain rule.
 func TestDeciderCache(t *testing.T) {
 	windows, err := lsh.NewWindows(3)

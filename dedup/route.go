@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
@@ -64,7 +65,7 @@ func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *execut
 	}
 	l, columns := a.pairs, a.refs.Columns("doc", "leader")
 	if in.Labels {
-		l, columns = a.labels, labelColumns
+		l, columns = a.labels, components.LabelColumns
 	}
 	w := a.plan.Records(out, l, len(a.splits))
 	err = flow.EachRow(a.work, in.File, columns, func(words []uint64) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -80,7 +81,7 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 	w := a.plan.Records(out, verdictRecords, len(a.splits))
 	if a.spec.Verify == VerifyNone {
 		// A document that is its own label is kept, and one of a reference set. They come along to be counted.
-		err = flow.EachRow(a.work, in.File, labelColumns, func(r []uint64) error {
+		err = flow.EachRow(a.work, in.File, components.LabelColumns, func(r []uint64) error {
 			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
 		})
 	} else {

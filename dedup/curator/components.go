@@ -172,7 +172,7 @@ func (c *componentsJob) run(ctx context.Context, res *ComponentsResult) error {
 		memory = -1
 	}
 	find := components.Config{
-		Executor: c.ex, Work: c.work, Vertices: vertices, Memory: memory,
+		Executor: c.ex, Work: c.work, Plan: c.plan, Vertices: vertices, Memory: memory,
 		Parts: c.parts(vertices, components.VertexBytes), Edges: c.eachEdge,
 	}
 	labels, err := find.Find(ctx, edges)
