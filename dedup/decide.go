@@ -117,7 +117,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return err
 	}
-	defer turn.done()
+	defer turn.Done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
 		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: ords.Pull,
 	})
@@ -328,10 +328,10 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 			what = fmt.Sprintf("deciding %d documents that are connected", largest)
 		}
 	}
-	turn := largeTurn{r: a.run}
-	defer turn.done()
+	turn := flow.Turn{Of: a.large}
+	defer turn.Done()
 	if need > 0 {
-		if err := turn.take(ctx, out.Meter, need, need, what); err != nil {
+		if err := turn.Take(ctx, out.Meter, need, need, what); err != nil {
 			return nil, err
 		}
 	}

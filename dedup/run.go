@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -46,6 +46,7 @@ type Options struct {
 // run is one run of the pipeline.
 type run struct {
 	Options
+	folders    runfolder.Folders
 	paths      []string // Inputs, absolute if they are on the local disk
 	against    []string // the same of Against
 	spec       *Spec
@@ -63,7 +64,7 @@ type run struct {
 	ex      *executor.Executor
 	budget  *mem.Budget
 	staging string
-	large   chan struct{} // holds a token while someone holds more than a share of memory
+	large   *flow.Large
 
 	signs   []signResult
 	members []flow.RowResult
@@ -101,8 +102,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	if done != nil {
 		// A run that was killed in its last moment may have left its work folder.
-		if _, err := os.Stat(r.workDir()); err == nil && !o.KeepWork {
-			return done, r.discard()
+		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
+			return done, r.folders.Discard()
 		}
 		return done, nil
 	}
@@ -119,12 +120,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		if nothing {
 			// There is nothing to go on from, and the next try may well have other options.
-			err = errors.Join(err, r.discard())
+			err = errors.Join(err, r.folders.Discard())
 		}
 		return nil, err
 	}
 	if !o.KeepWork {
-		if err := r.removeWork(); err != nil {
+		if err := r.folders.RemoveWork(); err != nil {
 			r.note("the work folder could not be removed: " + err.Error())
 		}
 	}
@@ -155,28 +156,22 @@ func prepare(o *Options) (_ *run, err error) {
 			return nil, err
 		}
 	}
-	if o.Output == "" {
-		return nil, errors.New("--output: name the folder for the result")
-	}
-	if o.Output, err = filepath.Abs(o.Output); err != nil {
+	folders, err := runfolder.New(o.Output, o.Work, o.Spec.Hash())
+	if err != nil {
 		return nil, err
 	}
-	if o.Work == "" {
-		o.Work = o.Output + ".work"
-	}
-	if o.Work, err = filepath.Abs(o.Work); err != nil {
-		return nil, err
-	}
+	o.Output, o.Work = folders.Output, folders.Work
 	norm, threshold, err := o.Spec.parse()
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
-		Options: *o, paths: paths, against: against, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
-		refs: flow.RefCodec{WithKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
+		Options: *o, folders: folders, paths: paths, against: against, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
+		refs: flow.RefCodec{WithKeep: o.Spec.Keep != KeepFirst},
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
+	r.large = flow.NewLarge(r.plan.Budget)
 	return r, nil
 }
 

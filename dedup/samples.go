@@ -62,7 +62,7 @@ func (a *samplesActor) Process(ctx context.Context, task executor.Task, out *exe
 	if err != nil {
 		return nil, err
 	}
-	defer turn.done()
+	defer turn.Done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
 		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: eachOf(in.Ords),
 	})

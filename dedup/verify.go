@@ -15,6 +15,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -126,7 +127,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	return v.out, nil
 }
 
-// diffPaths is diffInputs by the names of the files alone: the digest decides whether their contents are the same,
+// diffPaths is [runfolder.DiffInputs] by the names of the files alone: the digest decides whether their contents are the same,
 // and copying a collection changes the times.
 func diffPaths(was, is []InputFile) string {
 	bare := func(files []InputFile) []InputFile {
@@ -136,7 +137,7 @@ func diffPaths(was, is []InputFile) string {
 		}
 		return out
 	}
-	return diffInputs(bare(was), bare(is))
+	return runfolder.DiffInputs(bare(was), bare(is))
 }
 
 // verifier is one verification.

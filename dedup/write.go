@@ -82,7 +82,7 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return nil, err
 	}
-	defer turn.done()
+	defer turn.Done()
 	w := &fileWriter{writeActor: a, ctx: ctx, out: out, in: in}
 	defer w.close()
 	if err := w.open(); err != nil {
