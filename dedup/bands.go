@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -32,50 +33,50 @@ func (s bandsStage) Name() string    { return fmt.Sprintf("bands-%03d-%03d", s.l
 func (s bandsStage) TotalParts() int { return (s.hi - s.lo) * s.perBand }
 
 func (s bandsStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	return &bandsActor{bandsStage: s, env: env, layout: layout{kind: 'b', words: 1 + s.refs.words()}}, nil
+	return &bandsActor{bandsStage: s, env: env, layout: flow.Layout{Kind: 'b', Words: 1 + s.refs.Words()}}, nil
 }
 
 type bandsActor struct {
 	bandsStage
 	env    *executor.Env
-	layout layout
+	layout flow.Layout
 	table  bucketTable
 }
 
 func (a *bandsActor) Close() error { return nil }
 
 func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := decodeTask[bandInput](task)
+	in, err := flow.DecodeTask[bandInput](task)
 	if err != nil {
 		return err
 	}
-	members, err := a.openOrdinals(in.Members, "doc")
+	members, err := flow.OpenOrdinals(a.work, in.Members, "doc")
 	if err != nil {
 		return err
 	}
 	defer members.Close()
-	member, more, err := members.pull()
+	member, more, err := members.Pull()
 	if err != nil {
 		return err
 	}
-	f, err := a.openColumns(in.Signs...)
+	f, err := flow.OpenColumns(a.work, in.Signs...)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	w := a.records(out, a.layout, a.TotalParts())
+	w := a.plan.Records(out, a.layout, a.TotalParts())
 	var words []uint64
 	var reps []int // rows of the block that enter the bands
-	for f.next() {
-		size := f.u64("bytes")
-		refs := f.refs(a.refs, "keep", "ord")
-		if f.err != nil {
-			return f.err
+	for f.Next() {
+		size := f.Uint64("bytes")
+		refs := f.Refs(a.refs, "keep", "ord")
+		if f.Err != nil {
+			return f.Err
 		}
 		reps = reps[:0]
-		for i := range f.rows {
-			if more && member == refs.ord[i] {
-				if member, more, err = members.pull(); err != nil {
+		for i := range f.Rows {
+			if more && member == refs.Ord[i] {
+				if member, more, err = members.Pull(); err != nil {
 					return err
 				}
 			} else if size[i] > 0 {
@@ -83,41 +84,41 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 			}
 		}
 		for b := a.lo; b < a.hi; b++ {
-			keys := f.u64(bandColumn(b))
-			if f.err != nil {
-				return f.err
+			keys := f.Uint64(bandColumn(b))
+			if f.Err != nil {
+				return f.Err
 			}
 			base := (b - a.lo) * a.perBand
 			for _, i := range reps {
-				words = a.refs.append(append(words[:0], keys[i]), refs.at(i))
-				if err := w.add(ctx, base+partOf(keys[i], a.perBand), words...); err != nil {
+				words = a.refs.Append(append(words[:0], keys[i]), refs.At(i))
+				if err := w.Add(ctx, base+flow.PartOf(keys[i], a.perBand), words...); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	if f.err != nil {
-		return f.err
+	if f.Err != nil {
+		return f.Err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	w, err := newRowFile(out, "pairs", a.refs.columns("doc", "leader"))
+	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
 	buckets := int64(0)
-	for in := allHashes(); ; {
+	for in := flow.AllHashes(); ; {
 		a.table.reset()
-		err := eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			if !in.has(passHash(w[0])) {
+		err := flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+			if !in.Has(flow.PassHash(w[0])) {
 				return nil
 			}
-			r, _ := a.refs.read(w[1:])
+			r, _ := a.refs.Read(w[1:])
 			a.table.add(w[0], r)
-			for a.table.bytes() > a.plan.share/2 && in.halve() {
-				a.table.retain(func(key uint64) bool { return in.has(passHash(key)) })
+			for a.table.bytes() > a.plan.Share/2 && in.Halve() {
+				a.table.retain(func(key uint64) bool { return in.Has(flow.PassHash(key)) })
 			}
 			return nil
 		})
@@ -131,26 +132,26 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 				return nil, err
 			}
 		}
-		if !in.next() {
+		if !in.Next() {
 			break
 		}
 	}
 	out.Count("buckets", buckets)
-	return w.finish(out, part)
+	return w.Finish(out, part)
 }
 
 // pairs writes the pairs of the buckets in the table.
-func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in hashRange, w *rowFile) error {
-	return eachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
-		if !in.has(passHash(rec[0])) {
+func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in flow.HashRange, w *flow.RowFile) error {
+	return flow.EachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
+		if !in.Has(flow.PassHash(rec[0])) {
 			return nil
 		}
-		r, _ := a.refs.read(rec[1:])
+		r, _ := a.refs.Read(rec[1:])
 		for _, l := range a.table.leadersOf(rec[0]) {
-			if !l.before(r) {
+			if !l.Before(r) {
 				break
 			}
-			if err := w.row(a.refs.append(a.refs.append(w.buf[:0], r), l)); err != nil {
+			if err := w.Row(a.refs.Append(a.refs.Append(w.Buf[:0], r), l)); err != nil {
 				return err
 			}
 		}

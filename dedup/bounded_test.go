@@ -2,7 +2,6 @@ package dedup
 
 import (
 	"bytes"
-	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -20,7 +19,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
-	"pgregory.net/rapid"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 )
 
 // shapes are corpora of which something is far larger than an actor's share: documents of a split, members of a class,
@@ -125,154 +125,11 @@ func TestHugeComponentIsRefused(t *testing.T) {
 	}
 }
 
-func TestSorter(t *testing.T) {
-	dir := t.TempDir()
-	rapid.Check(t, func(t *rapid.T) {
-		kind := rowKind{
-			width: rapid.IntRange(1, 4).Draw(t, "width"), blob: rapid.Bool().Draw(t, "blob"), distinct: rapid.Bool().Draw(t, "distinct"),
-		}
-		kind.keys = rapid.SliceOfNDistinct(rapid.IntRange(0, kind.width-1), 1, kind.width, rapid.ID[int]).Draw(t, "keys")
-		if kind.blob {
-			kind.distinct = false
-		}
-		s := &sorter{rowKind: kind, dir: dir, limit: rapid.Int64Range(1, 4000).Draw(t, "limit")}
-		defer s.close()
-		rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "rows"), 0))
-		type row struct {
-			words []uint64
-			blob  string
-		}
-		var want []row
-		for range rapid.IntRange(0, 600).Draw(t, "n") {
-			r := row{words: make([]uint64, kind.width)}
-			for i := range r.words {
-				r.words[i] = rng.Uint64N(12) << (8 * rng.IntN(8))
-			}
-			if kind.blob {
-				r.blob = strings.Repeat("b", rng.IntN(20))
-			}
-			if err := s.add(r.words, []byte(r.blob)); err != nil {
-				t.Fatal(err)
-			}
-			if s.rows > 1 && s.held() > s.limit+int64(len(r.blob)+blobBlock) {
-				t.Fatalf("%d bytes are held, the limit is %d", s.held(), s.limit)
-			}
-			want = append(want, r)
-		}
-		slices.SortFunc(want, func(a, b row) int { return cmp.Or(kind.compare(a.words, b.words), slices.Compare(a.words, b.words)) })
-		if kind.distinct {
-			want = slices.CompactFunc(want, func(a, b row) bool { return kind.compare(a.words, b.words) == 0 })
-		}
-		for range 2 {
-			c, err := s.cursor()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []row
-			for c.next() {
-				got = append(got, row{slices.Clone(c.row), string(c.bytes)})
-			}
-			if c.err != nil || len(got) != len(want) {
-				t.Fatalf("%d rows, want %d (%v)", len(got), len(want), c.err)
-			}
-			for i := range got {
-				if kind.compare(got[i].words, want[i].words) != 0 {
-					t.Fatalf("row %d is %v, want %v", i, got[i].words, want[i].words)
-				}
-			}
-			if !kind.distinct { // the same rows, whatever the order of equal ones
-				all := func(rows []row) []string {
-					var out []string
-					for _, r := range rows {
-						out = append(out, fmt.Sprint(r))
-					}
-					slices.Sort(out)
-					return out
-				}
-				if !slices.Equal(all(got), all(want)) {
-					t.Fatal("the rows are not those that were added")
-				}
-			}
-		}
-	})
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("%v left behind (%v)", left, err)
-	}
-}
-
-// A scratch file that does not give back what was written is noticed.
-func TestSorterNoticesDamage(t *testing.T) {
-	s := &sorter{rowKind: rowKind{width: 1, keys: []int{0}}, dir: t.TempDir(), limit: 1000}
-	defer s.close()
-	for i := range uint64(200) {
-		if err := s.add([]uint64{i}, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := s.cursor(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.levels[0].file.WriteAt([]byte{1}, 11); err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.cursor()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for c.next() {
-	}
-	if c.err == nil {
-		t.Error("a changed byte was not noticed")
-	}
-}
-
-// However few keys fit, passes find what one table would.
-func TestPasses(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		type rec struct {
-			key uint64
-			ref ref
-		}
-		recs := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) rec {
-			return rec{rapid.Uint64Range(0, 40).Draw(t, "key"), ref{rapid.Uint64Range(0, 2).Draw(t, "keep"), rapid.Uint64Range(0, 60).Draw(t, "ord")}}
-		}), 0, 200).Draw(t, "records")
-		want := make(map[uint64]ref)
-		for _, r := range recs {
-			if old, ok := want[r.key]; !ok || r.ref.before(old) {
-				want[r.key] = r.ref
-			}
-		}
-		limit := rapid.IntRange(1, 50).Draw(t, "limit")
-		seen := 0
-		err := smallest(limit, passHash, func(row func(uint64, ref) error) error {
-			for _, r := range recs {
-				if err := row(r.key, r.ref); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, func(k uint64, _, least ref) error {
-			seen++
-			if least != want[k] {
-				return fmt.Errorf("the smallest of %d is %v, want %v", k, least, want[k])
-			}
-			return nil
-		}, func(keys int) {
-			if keys > limit {
-				t.Errorf("%d keys are held, the limit is %d", keys, limit)
-			}
-		})
-		if err != nil || seen != len(recs) {
-			t.Fatalf("%d of %d records seen (%v)", seen, len(recs), err)
-		}
-	})
-}
-
 func TestBucketTableRetain(t *testing.T) {
 	var table, want bucketTable
 	odd := func(key uint64) bool { return key%2 == 1 }
 	for i := range uint64(500) {
-		key, r := i*i%77, ref{0, i}
+		key, r := i*i%77, flow.Ref{Keep: 0, Ord: i}
 		table.add(key, r)
 		if odd(key) {
 			want.add(key, r)

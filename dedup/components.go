@@ -2,95 +2,32 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
 
-	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 )
 
-// The components stage labels every candidate with the pi-smallest document of its connected component in C. With
-// Verify "none" the label is the verdict; otherwise labels decide nothing and only say which documents have to be
-// looked at together.
-//
-// One task reads all pair files into a union-find forest: no edge list, about 60 bytes a candidate while it grows.
-// Where that does not fit, the star stages of stars.go do the same on disk.
-//
-// Label files have columns doc and label; a document may occur in several rows, always with one label.
-type componentsStage struct{ *run }
-
-// componentsInput is the task: the pair files, and a bound on the number of candidates.
-type componentsInput struct {
-	Files    []string `json:"files"`
-	Vertices int64    `json:"vertices"`
-}
-
-func (s componentsStage) Name() string { return "components" }
-
-func (s componentsStage) NewActor(context.Context, *executor.Env) (executor.Actor, error) {
-	return componentsActor(s), nil
-}
-
-type componentsActor struct{ *run }
-
-func (a componentsActor) Close() error { return nil }
-
-func (a componentsActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	in, err := decodeTask[componentsInput](task)
+// components labels every candidate with the pi-smallest document of its connected component in C and returns the label
+// files. With Verify "none" the label is the verdict; otherwise labels decide nothing and only say which documents have
+// to be looked at together.
+func (r *run) components(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
+	tasks, err := flow.EncodeTasks("file", pairs)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := out.Reserve(ctx, "components", unionFindBytes(in.Vertices)); err != nil {
-		return nil, err
-	}
-	var u unionFind
-	for _, file := range in.Files {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		err := a.eachRowOf(file, a.refs.columns("doc", "leader"), func(w []uint64) error {
-			doc, rest := a.refs.read(w)
-			leader, _ := a.refs.read(rest)
-			u.union(doc, leader)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	w, err := newRowFile(out, "labels", labelColumns)
-	if err != nil {
-		return nil, err
-	}
-	for i := range u.vertices() {
-		doc, label := u.label(i)
-		if err := w.row(append(w.buf[:0], doc, label)); err != nil {
-			return nil, err
-		}
-	}
-	if err := w.close(); err != nil {
-		return nil, err
-	}
-	return oneResult(task, rowResult{File: w.name, Rows: w.w.Rows()})
-}
-
-var labelColumns = []string{"doc", "label"}
-
-// components labels the documents of C and returns the label files.
-func (r *run) components(ctx context.Context, pairs []rowResult) ([]string, error) {
 	// Every candidate is a representative and occurs in a pair.
-	in := componentsInput{Vertices: min(r.steps.Documents-r.steps.ExactDuplicates, 2*r.steps.BandPairs)}
-	if r.Exec.onDisk || r.plan.budget > 0 && unionFindBytes(in.Vertices) > r.plan.budget/2 {
-		return r.starComponents(ctx, pairs)
+	vertices := min(r.steps.Documents-r.steps.ExactDuplicates, 2*r.steps.BandPairs)
+	memory := r.plan.Budget / 2
+	if r.Exec.onDisk {
+		memory = -1
 	}
-	for _, p := range pairs {
-		in.Files = append(in.Files, p.File)
+	find := components.Config{
+		Executor: r.ex, Work: r.work, Plan: r.plan, Refs: r.refs, Vertices: vertices, Memory: memory,
+		Parts: r.parts(vertices, components.VertexBytes), Watch: r.watch,
 	}
-	data, err := json.Marshal(in)
+	labels, err := find.Find(ctx, tasks)
 	if err != nil {
 		return nil, err
 	}
-	out, err := r.ex.Execute(ctx, []executor.Stage{componentsStage{r}}, []executor.Task{{ID: "all", Data: data}})
-	if err != nil {
-		return nil, err
-	}
-	return filesOf(out)
+	return labels.Files, nil
 }

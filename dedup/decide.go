@@ -12,6 +12,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -31,7 +32,7 @@ type decideStage struct {
 func compareBytes(n int64) int64 { return 2 * (lsh.MaxDistinctBytes(n) + n) }
 
 // decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
-var decideRecords = layout{kind: 't', words: 4, blob: true}
+var decideRecords = flow.Layout{Kind: 't', Words: 4, Blob: true}
 
 func (s decideStage) Name() string    { return "decide" }
 func (s decideStage) TotalParts() int { return s.parts }
@@ -43,7 +44,7 @@ func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (exec
 	}
 	return &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
-		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.withKeep},
+		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.WithKeep},
 	}, nil
 }
 
@@ -61,8 +62,9 @@ var verdictColumns = []string{"doc", "kept", "inter", "union"}
 
 // candidateReader walks over the candidates of a split that the text pass looks for, in the order of their ordinals.
 type candidateReader struct {
-	*columnReader
-	refs    refColumn // of the block in hand
+	*flow.ColumnReader
+	codec   flow.RefCodec
+	refs    flow.RefColumn // of the block in hand
 	labels  []uint64
 	hi, lo  []uint64
 	leaders [][]byte
@@ -71,7 +73,7 @@ type candidateReader struct {
 
 // wantedDoc is a candidate; leaders is valid until the next call of pull.
 type wantedDoc struct {
-	ref     ref
+	ref     flow.Ref
 	label   uint64
 	hash    lsh.Hash128
 	leaders []byte
@@ -79,34 +81,34 @@ type wantedDoc struct {
 
 // pull returns the next candidate; ok is false at the end.
 func (c *candidateReader) pull() (w wantedDoc, ok bool, err error) {
-	for c.refs.ord == nil || c.at == c.rows {
-		if !c.next() {
-			return w, false, c.err
+	for c.refs.Ord == nil || c.at == c.Rows {
+		if !c.Next() {
+			return w, false, c.Err
 		}
-		c.refs, c.at = c.columnReader.refs(c.run.refs, "keep", "ord"), 0
-		c.labels, c.hi, c.lo, c.leaders = c.u64("label"), c.u64("row_hi"), c.u64("row_lo"), c.blobs("leaders")
-		if c.err != nil {
-			return w, false, c.err
+		c.refs, c.at = c.Refs(c.codec, "keep", "ord"), 0
+		c.labels, c.hi, c.lo, c.leaders = c.Uint64("label"), c.Uint64("row_hi"), c.Uint64("row_lo"), c.Blobs("leaders")
+		if c.Err != nil {
+			return w, false, c.Err
 		}
 	}
 	i := c.at
 	c.at++
-	return wantedDoc{c.refs.at(i), c.labels[i], lsh.Hash128{Hi: c.hi[i], Lo: c.lo[i]}, c.leaders[i]}, true, nil
+	return wantedDoc{c.refs.At(i), c.labels[i], lsh.Hash128{Hi: c.hi[i], Lo: c.lo[i]}, c.leaders[i]}, true, nil
 }
 
 func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
-	in, err := decodeTask[routeResult](task)
+	in, err := flow.DecodeTask[routeResult](task)
 	if err != nil {
 		return err
 	}
-	columns, err := a.openColumns(in.File)
+	columns, err := flow.OpenColumns(a.work, in.File)
 	if err != nil {
 		return err
 	}
-	want := &candidateReader{columnReader: columns}
+	want := &candidateReader{ColumnReader: columns, codec: a.refs}
 	defer func() { err = errors.Join(err, want.Close()) }()
 	// The reader of texts is ahead by a batch, so it has a list of its own.
-	ords, err := a.openOrdinals(in.File, "ord")
+	ords, err := flow.OpenOrdinals(a.work, in.File, "ord")
 	if err != nil {
 		return err
 	}
@@ -115,29 +117,29 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return err
 	}
-	defer turn.done()
+	defer turn.Done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, Columns: corpus.ColumnText, Select: ords.pull,
+		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: ords.Pull,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
-	w := a.records(out, decideRecords, a.parts)
+	w := a.plan.Records(out, decideRecords, a.parts)
 	var blob []byte
 	send := func(ord uint64, text []byte, null bool) error {
 		d, ok, err := want.pull()
 		if err != nil {
 			return err
 		}
-		if !ok || d.ref.ord != ord || textHash(text, null) != d.hash {
+		if !ok || d.ref.Ord != ord || textHash(text, null) != d.hash {
 			return a.changed(ord)
 		}
 		if a.normalizes {
 			text = a.norm.Apply(text)
 		}
 		blob = append(append(blob[:0], d.leaders...), text...)
-		return w.addBlob(ctx, partOf(d.label, a.parts), blob, d.label, d.ref.keep, ord, uint64(len(d.leaders)/16))
+		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, ord, uint64(len(d.leaders)/16))
 	}
 	for {
 		b, err := reader.Next(ctx)
@@ -161,18 +163,18 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	if d, more, err := want.pull(); err != nil || more {
 		if err == nil {
-			err = a.changed(d.ref.ord)
+			err = a.changed(d.ref.Ord)
 		}
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 // textStore holds the leaders and texts of one partition: in memory while they fit the actor's share, and otherwise in
 // a scratch file. In memory they are copies: who held the chunks they came in while waiting for memory could not spill
 // them, and might wait for itself.
 type textStore struct {
-	mem  blobBlocks
+	mem  flow.BlobBlocks
 	file *os.File // nil if they are in memory
 	w    *bufio.Writer
 	size int64
@@ -190,10 +192,10 @@ type textPlace struct {
 func (p textPlace) size() uint64 { return 16*uint64(p.leaders) + uint64(p.n) }
 
 // candidateRows are the rows that are sorted: label, keep, ordinal, and the words of a textPlace.
-var candidateRows = rowKind{width: 6, keys: []int{0, 1, 2}}
+var candidateRows = flow.RowKind{Width: 6, Keys: []int{0, 1, 2}}
 
 // candidateBytes is the memory of one of them.
-const candidateBytes = 6*8 + keyBytes
+const candidateBytes = 6*8 + flow.KeyBytes
 
 func (p textPlace) words() (at, size, hash uint64) {
 	return p.at, uint64(p.leaders)<<32 | uint64(p.n), p.hash
@@ -210,15 +212,15 @@ func (s *textStore) reset(dir string, onDisk bool) (err error) {
 	if !onDisk {
 		return nil
 	}
-	s.mem = blobBlocks{}
-	if s.file, err = scratchFile(dir, "texts-*"); err == nil {
+	s.mem = flow.BlobBlocks{}
+	if s.file, err = flow.ScratchFile(dir, "texts-*"); err == nil {
 		s.w = bufio.NewWriterSize(s.file, 64<<10)
 	}
 	return err
 }
 
 func (s *textStore) close() {
-	s.mem.reset()
+	s.mem.Reset()
 	if s.file != nil {
 		_ = s.file.Close() // removed already; nothing in it is needed any more
 		s.file = nil
@@ -232,13 +234,13 @@ func (s *textStore) close() {
 func (s *textStore) add(blob []byte, leaders uint64) (p textPlace, err error) {
 	p = textPlace{leaders: uint32(leaders), n: uint32(uint64(len(blob)) - 16*leaders)}
 	if s.file == nil {
-		p.at = s.mem.add(blob)
+		p.at = s.mem.Add(blob)
 		return p, nil
 	}
 	p.at, p.hash = uint64(s.size), xxh3.Hash(blob)
 	s.size += int64(len(blob))
 	_, err = s.w.Write(blob)
-	return p, scratchError(err)
+	return p, flow.ScratchError(err)
 }
 
 // stored ends adding.
@@ -246,19 +248,19 @@ func (s *textStore) stored() error {
 	if s.file == nil {
 		return nil
 	}
-	return scratchError(s.w.Flush())
+	return flow.ScratchError(s.w.Flush())
 }
 
 // get returns leaders and a text, valid until the next call.
 func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
 	var b []byte
 	if s.file == nil {
-		b = s.mem.get(p.at, p.size())
+		b = s.mem.Get(p.at, p.size())
 	} else {
 		s.buf = slices.Grow(s.buf[:0], int(p.size()))[:p.size()]
 		b = s.buf
 		if _, err := s.file.ReadAt(b, int64(p.at)); err != nil {
-			return nil, nil, scratchError(err)
+			return nil, nil, flow.ScratchError(err)
 		}
 		if xxh3.Hash(b) != p.hash {
 			return nil, nil, errors.New("dedup: scratch file: a text is not what was written; the disk or memory is faulty")
@@ -268,8 +270,8 @@ func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
 }
 
 // load stores the texts of a partition and lists its candidates in all. It returns the length of the longest text.
-func (a *decideActor) load(ctx context.Context, part *shuffle.Partition, all *sorter) (longest int64, err error) {
-	err = eachRecord(ctx, part, decideRecords, func(w []uint64, blob []byte) error {
+func (a *decideActor) load(ctx context.Context, part *shuffle.Partition, all *flow.Sorter) (longest int64, err error) {
+	err = flow.EachRecord(ctx, part, decideRecords, func(w []uint64, blob []byte) error {
 		n := w[3]
 		if n > uint64(len(blob)/16) {
 			return fmt.Errorf("dedup: document %d claims %d leaders in %d bytes", w[2], n, len(blob))
@@ -280,25 +282,25 @@ func (a *decideActor) load(ctx context.Context, part *shuffle.Partition, all *so
 		}
 		longest = max(longest, int64(p.n))
 		at, size, hash := p.words()
-		return all.add([]uint64{w[0], w[1], w[2], at, size, hash}, nil)
+		return all.Add([]uint64{w[0], w[1], w[2], at, size, hash}, nil)
 	})
 	return longest, errors.Join(err, a.store.stored())
 }
 
 // fits reports whether a partition can be held in an actor's share: texts, list, and what comparing takes.
 func (a *decideActor) fits(part *shuffle.Partition) (cache int64, ok bool) {
-	left := a.plan.share - part.Bytes() - part.Rows()*(candidateBytes+a.decider.memberBytes())
-	return left, left >= max(a.plan.share/4, compareBytes(a.maxDoc))
+	left := a.plan.Share - part.Bytes() - part.Rows()*(candidateBytes+a.decider.memberBytes())
+	return left, left >= max(a.plan.Share/4, compareBytes(a.maxDoc))
 }
 
 func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	all := a.sorter(a.env, candidateRows, 4)
-	defer all.close()
+	all := a.plan.Sorter(a.env.SpillDir, candidateRows, 4)
+	defer all.Close()
 	cache, inMemory := a.fits(part)
 	if inMemory {
-		all.limit = a.plan.share // it is known to take less
+		all.Limit = a.plan.Share // it is known to take less
 	} else {
-		cache = a.plan.share / 2
+		cache = a.plan.Share / 2
 	}
 	defer a.store.close()
 	if err := a.store.reset(a.env.SpillDir, !inMemory); err != nil {
@@ -311,25 +313,25 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	// Beyond a share go two documents that are compared, and the list of a component. A quarter is left for the
 	// latter where both are small.
 	need, what := int64(0), ""
-	if n := compareBytes(longest); n > a.plan.share/2 {
+	if n := compareBytes(longest); n > a.plan.Share/2 {
 		need, what = n, fmt.Sprintf("comparing a document of %d MiB exactly", longest>>20)
 	}
 	room := 0 // for the members of a component
-	if !inMemory && part.Rows()*a.decider.memberBytes() > a.plan.share/8 {
+	if !inMemory && part.Rows()*a.decider.memberBytes() > a.plan.Share/8 {
 		largest, err := largestGroup(all)
 		if err != nil {
 			return nil, err
 		}
 		room = largest
-		if n := int64(largest) * a.decider.memberBytes(); n > a.plan.share/8 {
+		if n := int64(largest) * a.decider.memberBytes(); n > a.plan.Share/8 {
 			need += n
 			what = fmt.Sprintf("deciding %d documents that are connected", largest)
 		}
 	}
-	turn := largeTurn{r: a.run}
-	defer turn.done()
+	turn := flow.Turn{Of: a.large}
+	defer turn.Done()
 	if need > 0 {
-		if err := turn.take(ctx, out.Meter, need, need, what); err != nil {
+		if err := turn.Take(ctx, out.Meter, need, need, what); err != nil {
 			return nil, err
 		}
 	}
@@ -337,67 +339,67 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	d.tests, d.cacheSize, d.text = 0, int(cache), a.store.get
 	clear(d.rejected[:])
 	defer d.free()
-	w, err := newRowFile(out, "verdicts", verdictColumns)
+	w, err := flow.NewRowFile(out, "verdicts", verdictColumns)
 	if err != nil {
 		return nil, err
 	}
 	d.emit = func(v verdict) error {
-		return w.row(append(w.buf[:0], v.removed.ord, v.kept.ord, v.inter, v.union))
+		return w.Row(append(w.Buf[:0], v.removed.Ord, v.kept.Ord, v.inter, v.union))
 	}
-	c, err := all.cursor()
+	c, err := all.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	a.watch("candidates", all.peak)
+	a.watch("candidates", all.Peak)
 	label, n := uint64(0), 0
-	for ; c.next(); n++ {
-		if n == 0 || c.row[0] != label {
+	for ; c.Next(); n++ {
+		if n == 0 || c.Row[0] != label {
 			if err := context.Cause(ctx); err != nil {
 				return nil, err
 			}
 			a.watch("component", d.held()-need)
-			label = c.row[0]
+			label = c.Row[0]
 			d.begin(room)
 		}
-		if err := d.next(ref{c.row[1], c.row[2]}, placeOf(c.row[3:])); err != nil {
+		if err := d.next(flow.Ref{Keep: c.Row[1], Ord: c.Row[2]}, placeOf(c.Row[3:])); err != nil {
 			return nil, err
 		}
 	}
-	if c.err != nil {
-		return nil, c.err
+	if c.Err != nil {
+		return nil, c.Err
 	}
 	a.watch("component", d.held()-need)
 	out.Count("tests", d.tests)
-	if err := w.close(); err != nil {
+	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	out.Count("rows", w.w.Rows())
-	res := decideResult{rowResult: rowResult{part.Index(), w.name, w.w.Rows()}}
+	out.Count("rows", w.Rows())
+	res := decideResult{RowResult: flow.RowResult{Part: part.Index(), File: w.Name, Rows: w.Rows()}}
 	if d.rejected != [similarityBins]int64{} {
 		res.Rejected = slices.Clone(d.rejected[:])
 	}
-	return []executor.Task{partTask(part.Index(), res)}, nil
+	return []executor.Task{flow.PartTask(part.Index(), res)}, nil
 }
 
 // decideResult is a verdict file, and how many pairs were compared and found below the threshold, by similarity.
 type decideResult struct {
-	rowResult
+	flow.RowResult
 	Rejected []int64 `json:"rejected,omitempty"`
 }
 
 // largestGroup returns the number of rows of the first key that most rows share.
-func largestGroup(s *sorter) (largest int, err error) {
-	c, err := s.cursor()
+func largestGroup(s *flow.Sorter) (largest int, err error) {
+	c, err := s.Cursor()
 	if err != nil {
 		return 0, err
 	}
 	key, n := uint64(0), 0
-	for c.next() {
-		if c.row[0] != key {
-			key, n = c.row[0], 0
+	for c.Next() {
+		if c.Row[0] != key {
+			key, n = c.Row[0], 0
 		}
 		n++
 		largest = max(largest, n)
 	}
-	return largest, c.err
+	return largest, c.Err
 }

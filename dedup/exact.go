@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -19,31 +20,31 @@ type exactStage struct {
 	parts int
 }
 
-var exactRecords = layout{kind: 'x', words: 2} // content hash; the ref follows
+var exactRecords = flow.Layout{Kind: 'x', Words: 2} // content hash; the ref follows
 
 func (s exactStage) Name() string    { return "exact" }
 func (s exactStage) TotalParts() int { return s.parts }
 
 func (s exactStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	l := exactRecords
-	l.words += s.refs.words()
+	l.Words += s.refs.Words()
 	return &exactActor{exactStage: s, env: env, layout: l}, nil
 }
 
 type exactActor struct {
 	exactStage
 	env    *executor.Env
-	layout layout
+	layout flow.Layout
 }
 
 func (a *exactActor) Close() error { return nil }
 
 func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := decodeTask[signResult](task)
+	in, err := flow.DecodeTask[signResult](task)
 	if err != nil {
 		return err
 	}
-	f, err := a.openColumns(in.Files...)
+	f, err := flow.OpenColumns(a.work, in.Files...)
 	if err != nil {
 		return err
 	}
@@ -52,15 +53,15 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if a.normalizes {
 		hi, lo = "class_hi", "class_lo"
 	}
-	w := a.records(out, a.layout, a.parts)
+	w := a.plan.Records(out, a.layout, a.parts)
 	var words []uint64
-	for f.next() {
-		his, los, size := f.u64(hi), f.u64(lo), f.u64("bytes")
-		refs := f.refs(a.refs, "keep", "ord")
-		if f.err != nil {
-			return f.err
+	for f.Next() {
+		his, los, size := f.Uint64(hi), f.Uint64(lo), f.Uint64("bytes")
+		refs := f.Refs(a.refs, "keep", "ord")
+		if f.Err != nil {
+			return f.Err
 		}
-		for i := range f.rows {
+		for i := range f.Rows {
 			h := lsh.Hash128{Hi: his[i], Lo: los[i]}
 			if size[i] == 0 {
 				if a.spec.Empty == EmptyKeep {
@@ -68,41 +69,41 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 				}
 				h = lsh.Hash128{} // null, empty and normalized to nothing are one class
 			}
-			words = a.refs.append(append(words[:0], h.Hi, h.Lo), refs.at(i))
-			if err := w.add(ctx, partOf(h.Hi^h.Lo, a.parts), words...); err != nil {
+			words = a.refs.Append(append(words[:0], h.Hi, h.Lo), refs.At(i))
+			if err := w.Add(ctx, flow.PartOf(h.Hi^h.Lo, a.parts), words...); err != nil {
 				return err
 			}
 		}
 	}
-	if f.err != nil {
-		return f.err
+	if f.Err != nil {
+		return f.Err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	w, err := newRowFile(out, "pairs", a.refs.columns("doc", "rep"))
+	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "rep"))
 	if err != nil {
 		return nil, err
 	}
-	err = smallest(int(a.plan.share/groupTableBytes), func(h lsh.Hash128) uint64 { return passHash(h.Lo) },
-		func(row func(lsh.Hash128, ref) error) error {
-			return eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-				r, _ := a.refs.read(w[2:])
+	err = flow.Smallest(int(a.plan.Share/flow.GroupTableBytes), func(h lsh.Hash128) uint64 { return flow.PassHash(h.Lo) },
+		func(row func(lsh.Hash128, flow.Ref) error) error {
+			return flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+				r, _ := a.refs.Read(w[2:])
 				return row(lsh.Hash128{Hi: w[0], Lo: w[1]}, r)
 			})
 		},
-		func(_ lsh.Hash128, r, rep ref) error {
+		func(_ lsh.Hash128, r, rep flow.Ref) error {
 			if rep == r {
 				return nil
 			}
-			return w.row(a.refs.append(a.refs.append(w.buf[:0], r), rep))
+			return w.Row(a.refs.Append(a.refs.Append(w.Buf[:0], r), rep))
 		},
-		func(classes int) { a.watch("classes", int64(classes)*groupTableBytes) })
+		func(classes int) { a.watch("classes", int64(classes)*flow.GroupTableBytes) })
 	if err != nil {
 		return nil, err
 	}
-	return w.finish(out, part)
+	return w.Finish(out, part)
 }
 
 // The members stage brings each row (doc, rep) to the split of doc, sorted by doc: a member file per split. The bands leave
@@ -113,52 +114,52 @@ func (s membersStage) Name() string    { return "members" }
 func (s membersStage) TotalParts() int { return len(s.splits) }
 
 func (s membersStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	return &membersActor{membersStage: s, env: env, layout: layout{kind: 'm', words: 2 * s.refs.words()}}, nil
+	return &membersActor{membersStage: s, env: env, layout: flow.Layout{Kind: 'm', Words: 2 * s.refs.Words()}}, nil
 }
 
 type membersActor struct {
 	membersStage
 	env    *executor.Env
-	layout layout
+	layout flow.Layout
 }
 
 func (a *membersActor) Close() error { return nil }
 
 func (a *membersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := a.records(out, a.layout, len(a.splits))
-	err := a.eachRow(task, a.refs.columns("doc", "rep"), func(words []uint64) error {
-		doc, _ := a.refs.read(words)
-		return w.add(ctx, a.splitOf(doc.ord), words...)
+	w := a.plan.Records(out, a.layout, len(a.splits))
+	err := flow.EachRowOf(a.work, task, a.refs.Columns("doc", "rep"), func(words []uint64) error {
+		doc, _ := a.refs.Read(words)
+		return w.Add(ctx, a.splitOf(doc.Ord), words...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *membersActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	rows := a.sorter(a.env, rowKind{width: a.layout.words, keys: []int{a.refs.words() - 1}}, 2)
-	defer rows.close()
-	err := eachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error { return rows.add(w, nil) })
+	rows := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: a.layout.Words, Keys: []int{a.refs.Words() - 1}}, 2)
+	defer rows.Close()
+	err := flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error { return rows.Add(w, nil) })
 	if err != nil {
 		return nil, err
 	}
-	c, err := rows.cursor()
+	c, err := rows.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	w, err := newRowFile(out, "members", a.refs.columns("doc", "rep"))
+	w, err := flow.NewRowFile(out, "members", a.refs.Columns("doc", "rep"))
 	if err != nil {
 		return nil, err
 	}
-	for c.next() {
-		if err := w.row(c.row); err != nil {
+	for c.Next() {
+		if err := w.Row(c.Row); err != nil {
 			return nil, err
 		}
 	}
-	a.watch("members", rows.peak)
-	if c.err != nil {
-		return nil, c.err
+	a.watch("members", rows.Peak)
+	if c.Err != nil {
+		return nil, c.Err
 	}
-	return w.finish(out, part)
+	return w.Finish(out, part)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -89,9 +90,9 @@ func (e *Exec) Validate(bands int) error {
 	check(e.Workers >= 1 && e.Workers <= 4096, "--workers %d: must be from 1 to 4096", e.Workers)
 	check(e.BandsPerIteration >= 1 && e.BandsPerIteration <= bands,
 		"--bands-per-iteration %d: must be from 1 to the number of bands, %d", e.BandsPerIteration, bands)
-	check(e.MemoryLimit == 0 || e.MemoryLimit >= e.minMemoryLimit(),
-		"--memory-limit %s: the smallest that works is %dMiB with %d workers and %d ranks", humanize.IBytes(uint64(e.MemoryLimit)),
-		e.minMemoryLimit()>>20, e.Workers, e.Ranks)
+	least := flow.MinMemoryLimit(e.actors())
+	check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %s: the smallest that works is %dMiB with %d workers and %d ranks",
+		humanize.IBytes(uint64(e.MemoryLimit)), least>>20, e.Workers, e.Ranks)
 	check(e.OnDuplicateID == OnDuplicateError || e.OnDuplicateID == OnDuplicateWarn,
 		"--on-duplicate-id %q: must be %s or %s", e.OnDuplicateID, OnDuplicateError, OnDuplicateWarn)
 	check(e.SourceLimit.Share >= 0 && e.SourceLimit.Share < 1, "--limit-removed-per-source %g: must be above 0 and below 1", e.SourceLimit.Share)
@@ -100,58 +101,13 @@ func (e *Exec) Validate(bands int) error {
 	return errors.Join(errs...)
 }
 
-const (
-	// baseMemory is what the process takes before it holds any data: code, runtime, file handles.
-	baseMemory = 64 << 20
-	// minShare is the least an actor can work in.
-	minShare = 8 << 20
-)
-
-// minMemoryLimit is the least memory limit for the actors there are.
-func (e *Exec) minMemoryLimit() int64 {
-	return baseMemory + 2*minShare*int64(max(e.Ranks, e.Workers, 4))
+// plan shares out memory. A batch takes signature, keys and columns for each row.
+func (e *Exec) plan(p lsh.Params) flow.Plan {
+	return flow.Memory{
+		Limit: e.MemoryLimit, Actors: e.actors(), BatchBytes: e.BatchBytes, PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
+		Share: e.share, Budget: e.budget,
+	}.Plan()
 }
 
-// plan is how memory is shared out. Half of what there is belongs to the shuffles, which spill; of the other
-// half every actor has an equal share, which bounds what it holds beside the rows of a shuffle. Shares are not
-// reserved one by one, so actors cannot wait for one another.
-type plan struct {
-	budget     int64 // of the shuffles and of reservations for huge documents
-	share      int64 // of one actor
-	batchBytes int64
-	batchRows  int
-	parts      int   // partitions of a shuffle, at most: an inserting actor gathers a chunk for each
-	maxDoc     int64 // what reading one document may take out of an actor's share; 0 without a limit
-}
-
-func (e *Exec) plan(p lsh.Params) plan {
-	actors := int64(max(e.Ranks, e.Workers))
-	pl := plan{share: 64 << 20}
-	if e.MemoryLimit > 0 {
-		avail := e.MemoryLimit - baseMemory
-		pl.budget = avail / 2
-		pl.share = min(256<<20, avail/2/actors)
-		pl.maxDoc = pl.share / 2
-	}
-	if e.share > 0 {
-		pl.share = e.share
-	}
-	if e.budget > 0 {
-		pl.budget = e.budget
-	}
-	pl.parts = int(min(maxParts, max(16, pl.share/4/minChunk)))
-	pl.batchBytes = min(4<<20, max(64<<10, pl.share/8))
-	if e.BatchBytes > 0 {
-		pl.batchBytes = e.BatchBytes
-	}
-	// A batch of tiny documents is bounded by its rows: signature, keys and columns of each.
-	perRow := int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256)
-	pl.batchRows = int(min(64<<10, max(64, pl.share/4/perRow)))
-	return pl
-}
-
-// maxParts bounds the partitions of a shuffle however much memory there is: each costs every rank a little, too.
-const maxParts = 1 << 14
-
-// limitFor returns the smallest memory limit, in MiB, under which one document may take need bytes.
-func limitFor(need int64) int64 { return (2*need+baseMemory)>>20 + 1 }
+// actors is the most that work at a time.
+func (e *Exec) actors() int { return max(e.Ranks, e.Workers) }

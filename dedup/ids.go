@@ -8,6 +8,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -23,7 +24,7 @@ type idsStage struct {
 // idBytes is the memory of one document in a partition of the ids stage: its record, twice while it is sorted.
 const idBytes = 64
 
-var idRecords = layout{kind: 'i', words: 3} // hash of the id, ordinal
+var idRecords = flow.Layout{Kind: 'i', Words: 3} // hash of the id, ordinal
 
 // idsResult is what a partition found.
 type idsResult struct {
@@ -48,72 +49,72 @@ type idsActor struct {
 func (a *idsActor) Close() error { return nil }
 
 func (a *idsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
-	in, err := decodeTask[signResult](task)
+	in, err := flow.DecodeTask[signResult](task)
 	if err != nil {
 		return err
 	}
-	f, err := a.openColumns(in.Files...)
+	f, err := flow.OpenColumns(a.work, in.Files...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w := a.records(out, idRecords, a.parts)
-	for f.next() {
-		ords := f.u64("ord")
-		hash, err := f.idHashes(a.set.IDKind)
+	w := a.plan.Records(out, idRecords, a.parts)
+	for f.Next() {
+		ords := f.Uint64("ord")
+		hash, err := idHashes(f, a.set.IDKind)
 		if err != nil {
 			return err
 		}
 		for i, ord := range ords {
 			h := hash(i)
-			if err := w.add(ctx, partOf(h.Hi^h.Lo, a.parts), h.Hi, h.Lo, ord); err != nil {
+			if err := w.Add(ctx, flow.PartOf(h.Hi^h.Lo, a.parts), h.Hi, h.Lo, ord); err != nil {
 				return err
 			}
 		}
 	}
-	if f.err != nil {
-		return f.err
+	if f.Err != nil {
+		return f.Err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
-// idHashes returns the hashes of the ids of the block in hand.
-func (f *columnReader) idHashes(kind corpus.IDKind) (func(i int) xxh3.Uint128, error) {
+// idHashes returns the hashes of the ids of the block that f has in hand.
+func idHashes(f *flow.ColumnReader, kind corpus.IDKind) (func(i int) xxh3.Uint128, error) {
 	if kind.Ints() {
-		ids := f.u64("id")
-		return func(i int) xxh3.Uint128 { return xxh3.Uint128{Lo: ids[i]} }, f.err
+		ids := f.Uint64("id")
+		return func(i int) xxh3.Uint128 { return xxh3.Uint128{Lo: ids[i]} }, f.Err
 	}
-	ids := f.blobs("sid")
-	return func(i int) xxh3.Uint128 { return xxh3.Hash128(ids[i]) }, f.err
+	ids := f.Blobs("sid")
+	return func(i int) xxh3.Uint128 { return xxh3.Hash128(ids[i]) }, f.Err
 }
 
 func (a *idsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	rows := a.sorter(a.env, rowKind{width: 3, keys: []int{0, 1, 2}}, 2)
-	defer rows.close()
-	err := eachRecord(ctx, part, idRecords, func(w []uint64, _ []byte) error { return rows.add(w, nil) })
+	rows := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: 3, Keys: []int{0, 1, 2}}, 2)
+	defer rows.Close()
+	err := flow.EachRecord(ctx, part, idRecords, func(w []uint64, _ []byte) error { return rows.Add(w, nil) })
 	if err != nil {
 		return nil, err
 	}
-	c, err := rows.cursor()
+	c, err := rows.Cursor()
 	if err != nil {
 		return nil, err
 	}
 	var res idsResult
 	var first [3]uint64 // of those with the id in hand
-	for n := 0; c.next(); n++ {
-		if n == 0 || first[0] != c.row[0] || first[1] != c.row[1] {
-			first = [3]uint64(c.row)
+	for n := 0; c.Next(); n++ {
+		if n == 0 || first[0] != c.Row[0] || first[1] != c.Row[1] {
+			first = [3]uint64(c.Row)
 			continue
 		}
-		if res.Duplicates++; res.Duplicates == 1 || c.row[2] < res.Second {
-			res.First, res.Second = first[2], c.row[2]
+		if res.Duplicates++; res.Duplicates == 1 || c.Row[2] < res.Second {
+			res.First, res.Second = first[2], c.Row[2]
 		}
 	}
-	if c.err != nil {
-		return nil, c.err
+	if c.Err != nil {
+		return nil, c.Err
 	}
 	out.Count("duplicates", res.Duplicates)
-	return []executor.Task{partTask(part.Index(), res)}, nil
+	return []executor.Task{flow.PartTask(part.Index(), res)}, nil
 }
 
 // DuplicateIDs says that documents share ids.
@@ -151,7 +152,7 @@ func (r *run) checkIDs(ctx context.Context) error {
 	if r.set.IDKind == corpus.NoIDs || len(r.signs) == 0 {
 		return nil
 	}
-	tasks, err := encodeTasks("split", r.signs)
+	tasks, err := flow.EncodeTasks("split", r.signs)
 	if err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (r *run) checkIDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts, err := decodeAll[idsResult](out)
+	parts, err := flow.DecodeAll[idsResult](out)
 	if err != nil {
 		return err
 	}

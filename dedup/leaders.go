@@ -3,6 +3,8 @@ package dedup
 import (
 	"math/bits"
 	"unsafe"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 )
 
 // numLeaders is the number of pi-smallest members of a bucket that the others are tested against. It is
@@ -24,13 +26,13 @@ type bucketTable struct {
 
 type bucketEntry struct {
 	key   uint64
-	first ref    // the only member so far, if group is 0
-	group uint32 // 1 + index of a group once there are two members
+	first flow.Ref // the only member so far, if group is 0
+	group uint32   // 1 + index of a group once there are two members
 }
 
 type leaderGroup struct {
 	n    int
-	refs [numLeaders]ref // the first n are set, in pi order
+	refs [numLeaders]flow.Ref // the first n are set, in pi order
 }
 
 // bucketTableBytes is the memory that a table takes for a number of distinct keys, at worst: while its arrays grow, and
@@ -70,7 +72,7 @@ func (t *bucketTable) retain(key func(uint64) bool) {
 }
 
 // add shows a member of the bucket of key to the table.
-func (t *bucketTable) add(key uint64, r ref) {
+func (t *bucketTable) add(key uint64, r flow.Ref) {
 	if 2*(len(t.entries)+1) > len(t.slots) {
 		t.grow()
 	}
@@ -90,7 +92,7 @@ func (t *bucketTable) add(key uint64, r ref) {
 }
 
 // leadersOf returns the leaders of the bucket of key, in pi order, or nil if it has one member.
-func (t *bucketTable) leadersOf(key uint64) []ref {
+func (t *bucketTable) leadersOf(key uint64) []flow.Ref {
 	if len(t.slots) == 0 {
 		return nil
 	}
@@ -126,17 +128,17 @@ func (t *bucketTable) rehash(slots int) {
 	}
 }
 
-func (g *leaderGroup) add(r ref) {
+func (g *leaderGroup) add(r flow.Ref) {
 	i := g.n
 	if i == numLeaders {
-		if !r.before(g.refs[numLeaders-1]) {
+		if !r.Before(g.refs[numLeaders-1]) {
 			return
 		}
 		i--
 	} else {
 		g.n++
 	}
-	for i > 0 && r.before(g.refs[i-1]) {
+	for i > 0 && r.Before(g.refs[i-1]) {
 		g.refs[i] = g.refs[i-1]
 		i--
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -18,7 +19,7 @@ type member struct {
 	keptID       userID
 }
 
-var memberLayout = layout{kind: 'z', words: 7, blob: true}
+var memberLayout = flow.Layout{Kind: 'z', Words: 7, Blob: true}
 
 func (m *member) words() []uint64 {
 	return []uint64{m.doc, m.kept, m.size, m.inter, m.union, m.evidence, m.keptID.num}
@@ -69,7 +70,7 @@ func (f *memberFile) add(m member) error {
 		f.strs = append(f.strs, []byte(m.keptID.str))
 		f.bytes += len(m.keptID.str)
 	}
-	if len(f.cols[0]) == rowsPerBlock || f.bytes >= memberBytes {
+	if len(f.cols[0]) == flow.RowsPerBlock || f.bytes >= memberBytes {
 		return f.flush()
 	}
 	return nil
@@ -93,12 +94,13 @@ func (f *memberFile) finish(out *executor.Attempt, part *shuffle.Partition) ([]e
 		return nil, err
 	}
 	out.Count("rows", f.w.Rows())
-	return []executor.Task{partTask(part.Index(), rowResult{part.Index(), f.file.Name(), f.w.Rows()})}, nil
+	return []executor.Task{flow.PartTask(part.Index(), flow.RowResult{Part: part.Index(), File: f.file.Name(), Rows: f.w.Rows()})}, nil
 }
 
 // memberReader walks over the members in a file.
 type memberReader struct {
-	*columnReader
+	*flow.ColumnReader
+	kind  corpus.IDKind
 	cols  [][]uint64 // of the block in hand
 	strs  [][]byte
 	words []uint64
@@ -107,25 +109,25 @@ type memberReader struct {
 
 // openMembers opens a file of members; an empty name is an empty file.
 func (r *run) openMembers(file string) (*memberReader, error) {
-	c, err := r.openColumns(file)
-	return &memberReader{columnReader: c, words: make([]uint64, len(memberColumns))}, err
+	c, err := flow.OpenColumns(r.work, file)
+	return &memberReader{ColumnReader: c, kind: r.set.IDKind, words: make([]uint64, len(memberColumns))}, err
 }
 
 // pull returns the next member; ok is false at the end.
 func (m *memberReader) pull() (_ member, ok bool, err error) {
-	for len(m.cols) == 0 || m.at == m.rows {
-		if !m.next() {
-			return member{}, false, m.err
+	for len(m.cols) == 0 || m.at == m.Rows {
+		if !m.Next() {
+			return member{}, false, m.Err
 		}
 		m.cols, m.at = m.cols[:0], 0
 		for _, name := range memberColumns {
-			m.cols = append(m.cols, m.u64(name))
+			m.cols = append(m.cols, m.Uint64(name))
 		}
-		if m.run.set.IDKind.Bytes() {
-			m.strs = m.blobs("kept_sid")
+		if m.kind.Bytes() {
+			m.strs = m.Blobs("kept_sid")
 		}
-		if m.err != nil {
-			return member{}, false, m.err
+		if m.Err != nil {
+			return member{}, false, m.Err
 		}
 	}
 	for k := range m.cols {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"pgregory.net/rapid"
 )
 
@@ -57,7 +58,7 @@ func TestOneDigest(t *testing.T) {
 			onDisk:            rapid.Bool().Draw(t, "components on disk"),
 		}
 		if e.MemoryLimit == 1 {
-			e.MemoryLimit = e.minMemoryLimit()
+			e.MemoryLimit = flow.MinMemoryLimit(e.actors())
 		}
 		var ref testCorpus
 		if n := rapid.IntRange(-2, 3).Draw(t, "reference files"); n > 0 {

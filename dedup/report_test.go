@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/report"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
@@ -62,7 +63,7 @@ func TestReportIsTheSameForEveryRun(t *testing.T) {
 	want := ""
 	for _, e := range []Exec{
 		{Workers: 1}, {Ranks: 3, Workers: 4, SplitBytes: 3000, BatchBytes: 100}, {Workers: 2, SplitBytes: 500, onDisk: true, BandsPerIteration: 1},
-		{Workers: 2, MemoryLimit: (&Exec{Ranks: 1, Workers: 2}).minMemoryLimit(), SplitBytes: 20_000},
+		{Workers: 2, MemoryLimit: flow.MinMemoryLimit(2), SplitBytes: 20_000},
 	} {
 		out, _ := testRun(t, dir, s, e)
 		got := timeless(readReport(t, out))

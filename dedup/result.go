@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/dedup/report"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -111,14 +112,7 @@ type BudgetResult struct {
 }
 
 // InputFile identifies a file that was read.
-type InputFile struct {
-	Path    string    `json:"path"`
-	Size    int64     `json:"size"`
-	ModTime time.Time `json:"mtime"`
-	Footer  string    `json:"footer"`
-	// Reference marks a file of the reference set.
-	Reference bool `json:"reference,omitempty"`
-}
+type InputFile = runfolder.InputFile
 
 // skippedFiles returns the files that were left out, with the reason, by their index in the inputs.
 func (r *Result) skippedFiles() map[int]string {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -43,72 +45,72 @@ func (s routeStage) TotalParts() int { return len(s.splits) }
 func (s routeStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &routeActor{
 		routeStage: s, env: env,
-		pairs:  layout{kind: 'p', words: 2 * s.refs.words()},
-		labels: layout{kind: 'l', words: 2},
+		pairs:  flow.Layout{Kind: 'p', Words: 2 * s.refs.Words()},
+		labels: flow.Layout{Kind: 'l', Words: 2},
 	}, nil
 }
 
 type routeActor struct {
 	routeStage
 	env           *executor.Env
-	pairs, labels layout
+	pairs, labels flow.Layout
 }
 
 func (a *routeActor) Close() error { return nil }
 
 func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := decodeTask[routeInput](task)
+	in, err := flow.DecodeTask[routeInput](task)
 	if err != nil {
 		return err
 	}
-	l, columns := a.pairs, a.refs.columns("doc", "leader")
+	l, columns := a.pairs, a.refs.Columns("doc", "leader")
 	if in.Labels {
-		l, columns = a.labels, labelColumns
+		l, columns = a.labels, components.LabelColumns
 	}
-	w := a.records(out, l, len(a.splits))
-	err = a.eachRowOf(in.File, columns, func(words []uint64) error {
+	w := a.plan.Records(out, l, len(a.splits))
+	err = flow.EachRow(a.work, in.File, columns, func(words []uint64) error {
 		doc := words[0]
 		if !in.Labels {
-			r, _ := a.refs.read(words)
-			doc = r.ord
+			r, _ := a.refs.Read(words)
+			doc = r.Ord
 		}
-		return w.add(ctx, a.splitOf(doc), words...)
+		return w.Add(ctx, a.splitOf(doc), words...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
 	// A pair that met in many bands arrives as often.
-	n := a.refs.words()
+	n := a.refs.Words()
 	byDoc := []int{n - 1}
 	for i := range n {
 		byDoc = append(byDoc, n+i)
 	}
-	labels := a.sorter(a.env, rowKind{width: 2, keys: []int{0}, distinct: true}, 4)
-	defer labels.close()
-	pairs := a.sorter(a.env, rowKind{width: a.pairs.words, keys: byDoc, distinct: true}, 4)
-	defer pairs.close()
-	err = eachRecordOf(ctx, part, []layout{a.pairs, a.labels}, func(which int, w []uint64, _ []byte) error {
+	labels := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: 2, Keys: []int{0}, Distinct: true}, 4)
+	defer labels.Close()
+	pairs := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: a.pairs.Words, Keys: byDoc, Distinct: true}, 4)
+	defer pairs.Close()
+	err = flow.EachRecordOf(ctx, part, []flow.Layout{a.pairs, a.labels}, func(which int, w []uint64, _ []byte) error {
 		if which == 1 {
-			return labels.add(w, nil)
+			return labels.Add(w, nil)
 		}
-		return pairs.add(w, nil)
+		return pairs.Add(w, nil)
 	})
 	if err != nil {
 		return nil, err
 	}
-	l, err := labels.cursor()
+	l, err := labels.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	p, err := pairs.cursor()
+	p, err := pairs.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	a.watch("route", labels.peak+pairs.peak)
+	a.watch("route", labels.Peak+pairs.Peak)
 
 	res := routeResult{Split: part.Index()}
 	file, err := out.Create("candidates")
@@ -116,7 +118,7 @@ func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 		return nil, err
 	}
 	res.File = file.Name()
-	w := &candidateFile{w: colfile.NewWriter(file, a.candidateColumns()), withKeep: a.refs.withKeep}
+	w := &candidateFile{w: colfile.NewWriter(file, a.candidateColumns()), withKeep: a.refs.WithKeep}
 	if err := a.join(l, p, w, &res); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -126,12 +128,12 @@ func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	out.Count("candidates", res.Candidates)
 	out.Count("pairs", res.Pairs)
 	out.Count("components", res.Components)
-	return []executor.Task{partTask(part.Index(), res)}, nil
+	return []executor.Task{flow.PartTask(part.Index(), res)}, nil
 }
 
 func (r *run) candidateColumns() []colfile.Column {
 	cols := []colfile.Column{{Name: "ord", Kind: colfile.Uint64}}
-	if r.refs.withKeep {
+	if r.refs.WithKeep {
 		cols = append(cols, colfile.Column{Name: "keep", Kind: colfile.Uint64})
 	}
 	return append(cols,
@@ -160,7 +162,7 @@ func (f *candidateFile) add(words ...uint64) error {
 		f.cols[i] = append(f.cols[i], w)
 	}
 	f.ends = append(f.ends, len(f.arena))
-	if len(f.ends) < rowsPerBlock && len(f.arena) < candidateWords {
+	if len(f.ends) < flow.RowsPerBlock && len(f.arena) < candidateWords {
 		return nil
 	}
 	return f.flush()
@@ -169,7 +171,7 @@ func (f *candidateFile) add(words ...uint64) error {
 func (f *candidateFile) flush() error {
 	at := 0
 	for _, end := range f.ends {
-		f.leaders = append(f.leaders, bytesOf(f.arena[at:end]))
+		f.leaders = append(f.leaders, flow.BytesOf(f.arena[at:end]))
 		at = end
 	}
 	var data []colfile.Data
@@ -185,46 +187,46 @@ func (f *candidateFile) flush() error {
 }
 
 // join walks over the sign files of the split beside the sorted labels and pairs and writes a row for every label.
-func (a *routeActor) join(labels, pairs *rowCursor, w *candidateFile, res *routeResult) (err error) {
-	f, err := a.openColumns(a.signs[res.Split].Files...)
+func (a *routeActor) join(labels, pairs *flow.RowCursor, w *candidateFile, res *routeResult) (err error) {
+	f, err := flow.OpenColumns(a.work, a.signs[res.Split].Files...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	label, pair := labels.next(), pairs.next()
-	for label && f.next() {
-		refs := f.refs(a.refs, "keep", "ord")
-		hi, lo, size := f.u64("row_hi"), f.u64("row_lo"), f.u64("bytes")
-		if f.err != nil {
-			return f.err
+	label, pair := labels.Next(), pairs.Next()
+	for label && f.Next() {
+		refs := f.Refs(a.refs, "keep", "ord")
+		hi, lo, size := f.Uint64("row_hi"), f.Uint64("row_lo"), f.Uint64("bytes")
+		if f.Err != nil {
+			return f.Err
 		}
-		for i := range f.rows {
-			ord := refs.ord[i]
-			if !label || labels.row[0] != ord {
+		for i := range f.Rows {
+			ord := refs.Ord[i]
+			if !label || labels.Row[0] != ord {
 				continue
 			}
-			for ; pair; pair = pairs.next() {
-				doc, rest := a.refs.read(pairs.row)
-				if doc.ord != ord {
+			for ; pair; pair = pairs.Next() {
+				doc, rest := a.refs.Read(pairs.Row)
+				if doc.Ord != ord {
 					break
 				}
-				leader, _ := a.refs.read(rest)
-				w.arena = append(w.arena, leader.keep, leader.ord)
+				leader, _ := a.refs.Read(rest)
+				w.arena = append(w.arena, leader.Keep, leader.Ord)
 				res.Pairs++
 			}
 			res.Candidates++
-			if labels.row[1] == ord {
+			if labels.Row[1] == ord {
 				res.Components++
 			}
 			res.TextBytes += int64(size[i])
 			res.MaxDoc = max(res.MaxDoc, int64(size[i]))
-			if err := w.add(ord, refs.at(i).keep, labels.row[1], hi[i], lo[i]); err != nil {
+			if err := w.add(ord, refs.At(i).Keep, labels.Row[1], hi[i], lo[i]); err != nil {
 				return err
 			}
-			label = labels.next()
+			label = labels.Next()
 		}
 	}
-	if err := errors.Join(f.err, labels.err, pairs.err); err != nil {
+	if err := errors.Join(f.Err, labels.Err, pairs.Err); err != nil {
 		return err
 	}
 	if label || pair {

@@ -5,12 +5,13 @@ import (
 	"math"
 	"slices"
 
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
 // verdict says that document removed is a duplicate of kept.
 type verdict struct {
-	removed, kept ref
+	removed, kept flow.Ref
 	inter, union  uint64 // distinct windows the two have in common, and in all
 }
 
@@ -87,22 +88,22 @@ func (d *decider) free() {
 	d.ords, d.keeps, d.reps, d.kept = nil, nil, nil, nil
 }
 
-func (d *decider) ref(i int) ref {
+func (d *decider) ref(i int) flow.Ref {
 	if d.withKeep {
-		return ref{d.keeps[i], d.ords[i]}
+		return flow.Ref{Keep: d.keeps[i], Ord: d.ords[i]}
 	}
-	return ref{0, d.ords[i]}
+	return flow.Ref{Keep: 0, Ord: d.ords[i]}
 }
 
 // find returns the place of a document among those before the one in hand.
-func (d *decider) find(r ref) (int, bool) {
+func (d *decider) find(r flow.Ref) (int, bool) {
 	if !d.withKeep {
-		i, ok := slices.BinarySearch(d.ords, r.ord)
-		return i, ok && r.keep == 0
+		i, ok := slices.BinarySearch(d.ords, r.Ord)
+		return i, ok && r.Keep == 0
 	}
 	lo, hi := 0, len(d.ords)
 	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); d.ref(mid).before(r) {
+		if mid := int(uint(lo+hi) >> 1); d.ref(mid).Before(r) {
 			lo = mid + 1
 		} else {
 			hi = mid
@@ -112,20 +113,20 @@ func (d *decider) find(r ref) (int, bool) {
 }
 
 // next decides the next document in pi order.
-func (d *decider) next(doc ref, place textPlace) error {
+func (d *decider) next(doc flow.Ref, place textPlace) error {
 	leaders, _, err := d.text(place)
 	if err != nil {
 		return err
 	}
 	d.cands = d.cands[:0]
-	if d.reference != nil && d.reference(doc.ord) {
+	if d.reference != nil && d.reference(doc.Ord) {
 		leaders = nil
 	}
-	for words := uint64sAt(leaders); len(words) > 0; words = words[2:] {
-		l := ref{words[0], words[1]}
+	for words := flow.Uint64sAt(leaders); len(words) > 0; words = words[2:] {
+		l := flow.Ref{Keep: words[0], Ord: words[1]}
 		i, ok := d.find(l)
 		if !ok {
-			return fmt.Errorf("dedup: leader %d of document %d is not in its component before it", l.ord, doc.ord)
+			return fmt.Errorf("dedup: leader %d of document %d is not in its component before it", l.Ord, doc.Ord)
 		}
 		d.cands = append(d.cands, d.reps[i])
 	}
@@ -164,10 +165,10 @@ func (d *decider) next(doc ref, place textPlace) error {
 	return nil
 }
 
-func (d *decider) add(doc ref, rep uint32) {
-	d.ords = append(d.ords, doc.ord)
+func (d *decider) add(doc flow.Ref, rep uint32) {
+	d.ords = append(d.ords, doc.Ord)
 	if d.withKeep {
-		d.keeps = append(d.keeps, doc.keep)
+		d.keeps = append(d.keeps, doc.Keep)
 	}
 	d.reps = append(d.reps, rep)
 }

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -45,15 +46,16 @@ type Options struct {
 // run is one run of the pipeline.
 type run struct {
 	Options
+	folders    runfolder.Folders
 	paths      []string // Inputs, absolute if they are on the local disk
 	against    []string // the same of Against
 	spec       *Spec
-	refs       refCodec
+	refs       flow.RefCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
 	threshold  lsh.Threshold
 	params     lsh.Params
-	plan       plan
+	plan       flow.Plan
 
 	set     *corpus.Set
 	splits  []corpus.Split
@@ -62,10 +64,10 @@ type run struct {
 	ex      *executor.Executor
 	budget  *mem.Budget
 	staging string
-	large   chan struct{} // holds a token while someone holds more than a share of memory
+	large   *flow.Large
 
 	signs    []signResult
-	members  []rowResult
+	members  []flow.RowResult
 	warnings []string    // for run.json and the report
 	ranges   []FileRange // of the files that each task of the write stage has
 	steps    Steps
@@ -101,8 +103,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	if done != nil {
 		// A run that was killed in its last moment may have left its work folder.
-		if _, err := os.Stat(r.workDir()); err == nil && !o.KeepWork {
-			return done, r.discard()
+		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
+			return done, r.folders.Discard()
 		}
 		return done, nil
 	}
@@ -119,12 +121,12 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		if nothing {
 			// There is nothing to go on from, and the next try may well have other options.
-			err = errors.Join(err, r.discard())
+			err = errors.Join(err, r.folders.Discard())
 		}
 		return nil, err
 	}
 	if !o.KeepWork {
-		if err := r.removeWork(); err != nil {
+		if err := r.folders.RemoveWork(); err != nil {
 			r.note("the work folder could not be removed: " + err.Error())
 		}
 	}
@@ -155,28 +157,22 @@ func prepare(o *Options) (_ *run, err error) {
 			return nil, err
 		}
 	}
-	if o.Output == "" {
-		return nil, errors.New("--output: name the folder for the result")
-	}
-	if o.Output, err = filepath.Abs(o.Output); err != nil {
+	folders, err := runfolder.New(o.Output, o.Work, o.Spec.Hash())
+	if err != nil {
 		return nil, err
 	}
-	if o.Work == "" {
-		o.Work = o.Output + ".work"
-	}
-	if o.Work, err = filepath.Abs(o.Work); err != nil {
-		return nil, err
-	}
+	o.Output, o.Work = folders.Output, folders.Work
 	norm, threshold, err := o.Spec.parse()
 	if err != nil {
 		return nil, err
 	}
 	r := &run{
-		Options: *o, paths: paths, against: against, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
-		refs: refCodec{withKeep: o.Spec.Keep != KeepFirst}, large: make(chan struct{}, 1),
+		Options: *o, folders: folders, paths: paths, against: against, norm: norm, normalizes: norm != 0, threshold: threshold, params: o.Spec.Params(),
+		refs: flow.RefCodec{WithKeep: o.Spec.Keep != KeepFirst},
 	}
 	r.spec = &r.Spec
 	r.plan = r.Exec.plan(r.params)
+	r.large = flow.NewLarge(r.plan.Budget)
 	return r, nil
 }
 
@@ -242,7 +238,7 @@ func (r *run) changed(ord uint64) error {
 
 // pipeline runs the stages.
 func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) {
-	r.budget = mem.NewBudget(r.plan.budget)
+	r.budget = mem.NewBudget(r.plan.Budget)
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
@@ -295,7 +291,7 @@ func (r *run) sign(ctx context.Context) error {
 	for i := range indexes {
 		indexes[i] = i
 	}
-	tasks, err := encodeTasks("split", indexes)
+	tasks, err := flow.EncodeTasks("split", indexes)
 	if err != nil {
 		return err
 	}
@@ -306,7 +302,7 @@ func (r *run) sign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if r.signs, err = decodeAll[signResult](out); err != nil {
+	if r.signs, err = flow.DecodeAll[signResult](out); err != nil {
 		return err
 	}
 	if err := r.leaveOut(ctx); err != nil {
@@ -329,14 +325,8 @@ func (r *run) sign(ctx context.Context) error {
 	return nil
 }
 
-// parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
-// for every actor. If they would be more than inserting allows they get larger, and extracting takes several passes or
-// scratch files.
-func (r *run) parts(n, size int64) int {
-	return int(min(int64(r.plan.parts), max(int64(r.actors()), (n*size+r.plan.share-1)/r.plan.share)))
-}
-
-func (r *run) actors() int { return max(r.Exec.Ranks, r.Exec.Workers) }
+// parts returns how many partitions hold n things of the given size.
+func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.Exec.actors()) }
 
 // decideBytes is the size of a partition of the decide stage, at most.
 const decideBytes = 64 << 20
@@ -348,7 +338,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if len(r.signs) == 0 {
 		return nil
 	}
-	tasks, err := encodeTasks("split", r.signs)
+	tasks, err := flow.EncodeTasks("split", r.signs)
 	if err != nil {
 		return err
 	}
@@ -359,7 +349,7 @@ func (r *run) findClasses(ctx context.Context) error {
 	if out, err = r.ex.Shuffle(ctx, membersStage{r}, out); err != nil {
 		return err
 	}
-	if r.members, err = decodeAll[rowResult](out); err != nil {
+	if r.members, err = flow.DecodeAll[flow.RowResult](out); err != nil {
 		return err
 	}
 	for _, m := range r.members {
@@ -369,7 +359,7 @@ func (r *run) findClasses(ctx context.Context) error {
 }
 
 // findPairs runs the bands and returns the pair files.
-func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
+func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 	if len(r.signs) == 0 {
 		return nil, nil
 	}
@@ -377,7 +367,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 	for i, s := range r.signs {
 		inputs[i] = bandInput{Signs: s.Files, Members: r.members[i].File}
 	}
-	tasks, err := encodeTasks("split", inputs)
+	tasks, err := flow.EncodeTasks("split", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -385,18 +375,18 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
-	perBand := max(1, (bucketTableBytes(reps)+r.plan.share-1)/r.plan.share)
+	perBand := max(1, (bucketTableBytes(reps)+r.plan.Share-1)/r.plan.Share)
 	// Where the partitions of all bands together are too many, fewer bands are taken at a time.
-	bands := int(max(1, min(int64(r.Exec.BandsPerIteration), int64(r.plan.parts)/perBand)))
-	perBand = min(perBand, int64(r.plan.parts))
-	var pairs []rowResult
+	bands := int(max(1, min(int64(r.Exec.BandsPerIteration), int64(r.plan.MaxParts)/perBand)))
+	perBand = min(perBand, int64(r.plan.MaxParts))
+	var pairs []flow.RowResult
 	for lo := 0; lo < r.spec.NumBands; lo += bands {
 		hi := min(r.spec.NumBands, lo+bands)
 		out, err := r.ex.Shuffle(ctx, bandsStage{r, lo, hi, int(perBand)}, tasks)
 		if err != nil {
 			return nil, err
 		}
-		files, err := decodeAll[rowResult](out)
+		files, err := flow.DecodeAll[flow.RowResult](out)
 		if err != nil {
 			return nil, err
 		}
@@ -411,7 +401,7 @@ func (r *run) findPairs(ctx context.Context) ([]rowResult, error) {
 }
 
 // decide finds the components and decides them, and returns the verdict files.
-func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
+func (r *run) decide(ctx context.Context, pairs []flow.RowResult) ([]string, error) {
 	if len(pairs) == 0 {
 		return nil, nil
 	}
@@ -429,7 +419,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	for _, p := range pairs {
 		inputs = append(inputs, routeInput{File: p.File})
 	}
-	tasks, err := encodeTasks("file", inputs)
+	tasks, err := flow.EncodeTasks("file", inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -437,7 +427,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes, err := decodeAll[routeResult](out)
+	routes, err := flow.DecodeAll[routeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -461,12 +451,12 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 	perCandidate := int64(256) + 24*(r.steps.Pairs/max(1, r.steps.Candidates))
 	size := 2*text + perCandidate*r.steps.Candidates
 	// There is nothing to be gained from partitions as large as a large share.
-	size *= max(1, r.plan.share/decideBytes)
+	size *= max(1, r.plan.Share/decideBytes)
 	out, err = r.ex.Shuffle(ctx, decideStage{r, r.parts(1, size), longest}, tasks)
 	if err != nil {
 		return nil, err
 	}
-	results, err := decodeAll[decideResult](out)
+	results, err := flow.DecodeAll[decideResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -475,7 +465,7 @@ func (r *run) decide(ctx context.Context, pairs []rowResult) ([]string, error) {
 			r.rejected[i] += n
 		}
 	}
-	return filesOf(out)
+	return flow.FilesOf(out)
 }
 
 // gatherRemovals brings verdicts and members together and returns a removal file for each split, or "".
@@ -490,7 +480,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 			inputs = append(inputs, spreadInput{File: m.File, Members: true})
 		}
 	}
-	tasks, err := encodeTasks("file", inputs)
+	tasks, err := flow.EncodeTasks("file", inputs)
 	if err != nil || len(tasks) == 0 {
 		return removals, err
 	}
@@ -504,7 +494,7 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 	if out, err = r.ex.Shuffle(ctx, removalsStage{r}, out); err != nil {
 		return nil, err
 	}
-	files, err := decodeAll[rowResult](out)
+	files, err := flow.DecodeAll[flow.RowResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -546,7 +536,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 		}
 	}
 	r.found = newFound(0, len(r.set.Files))
-	tasks, err := encodeTasks("files", inputs)
+	tasks, err := flow.EncodeTasks("files", inputs)
 	if err != nil || len(tasks) == 0 {
 		return total, err
 	}
@@ -557,7 +547,7 @@ func (r *run) write(ctx context.Context, removals []string) (*writeResult, error
 	if err != nil {
 		return nil, err
 	}
-	parts, err := decodeAll[writeResult](out)
+	parts, err := flow.DecodeAll[writeResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -596,19 +586,4 @@ func (r *run) checkLedger(w *writeResult) error {
 			"nothing was put in place; a disk, memory or a link is faulty", r.steps.Documents, w.Docs)
 	}
 	return nil
-}
-
-// filesOf returns the row files that are the results of tasks, without empty ones.
-func filesOf(tasks []executor.Task) ([]string, error) {
-	rows, err := decodeAll[rowResult](tasks)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, r := range rows {
-		if r.Rows > 0 {
-			out = append(out, r.File)
-		}
-	}
-	return out, nil
 }

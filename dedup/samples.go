@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 )
@@ -49,7 +50,7 @@ type samplesActor struct {
 func (a *samplesActor) Close() error { return nil }
 
 func (a *samplesActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) (_ []executor.Task, err error) {
-	in, err := decodeTask[samplesInput](task)
+	in, err := flow.DecodeTask[samplesInput](task)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +62,9 @@ func (a *samplesActor) Process(ctx context.Context, task executor.Task, out *exe
 	if err != nil {
 		return nil, err
 	}
-	defer turn.done()
+	defer turn.Done()
 	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, Columns: corpus.ColumnText, Select: eachOf(in.Ords),
+		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: eachOf(in.Ords),
 	})
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func (a *samplesActor) Process(ctx context.Context, task executor.Task, out *exe
 	if err := errors.Join(w.Finish(), file.Close()); err != nil {
 		return nil, err
 	}
-	return oneResult(task, samplesResult{file.Name(), in.Ords})
+	return flow.OneResult(task, samplesResult{file.Name(), in.Ords})
 }
 
 // eachOf yields ordinals one by one, for corpus.ReadOptions.Select.
@@ -204,7 +205,7 @@ func (r *run) samples(ctx context.Context) (*sampleStore, error) {
 			sizes = append(sizes, r.splits[split].Size)
 		}
 	}
-	tasks, err := encodeTasks("split", inputs)
+	tasks, err := flow.EncodeTasks("split", inputs)
 	if err != nil || len(tasks) == 0 {
 		return store, err
 	}
@@ -215,7 +216,7 @@ func (r *run) samples(ctx context.Context) (*sampleStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	results, err := decodeAll[samplesResult](out)
+	results, err := flow.DecodeAll[samplesResult](out)
 	if err != nil {
 		return nil, err
 	}
@@ -233,23 +234,22 @@ func (s *sampleStore) get(ord uint64) (_ sample, err error) {
 	if !ok {
 		return sample{}, s.changed(ord)
 	}
-	f, err := s.openColumns(place.file)
+	f, err := flow.OpenColumns(s.work, place.file)
 	if err != nil {
 		return sample{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	f.block = place.block - 1
-	if !f.next() || f.rows != 1 {
-		return sample{}, errors.Join(f.err, s.changed(ord))
+	if !f.Block(place.block) || f.Rows != 1 {
+		return sample{}, errors.Join(f.Err, s.changed(ord))
 	}
-	id, err := f.userIDs(s.set.IDKind)
+	id, err := userIDs(f, s.set.IDKind)
 	if err != nil {
 		return sample{}, err
 	}
 	out := sample{id: id(0)}
-	ords, size, text := f.u64("ord"), f.u64("bytes"), f.blobs("text")
-	if f.err != nil || ords[0] != ord {
-		return sample{}, errors.Join(f.err, s.changed(ord))
+	ords, size, text := f.Uint64("ord"), f.Uint64("bytes"), f.Blobs("text")
+	if f.Err != nil || ords[0] != ord {
+		return sample{}, errors.Join(f.Err, s.changed(ord))
 	}
 	out.size, out.text = int64(size[0]), slices.Clone(text[0])
 	return out, nil

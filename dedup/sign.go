@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -83,7 +84,7 @@ func (r *run) signColumns() []colfile.Column {
 	if r.normalizes {
 		add(colfile.Uint64, "class_hi", "class_lo")
 	}
-	if r.refs.withKeep {
+	if r.refs.WithKeep {
 		add(colfile.Uint64, "keep")
 	}
 	add(colfile.Uint64, "chars", "bytes")
@@ -102,7 +103,7 @@ func (r *run) signColumns() []colfile.Column {
 func bandColumn(b int) string { return "band_" + strconv.Itoa(b) }
 
 func (a *signActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	split, err := decodeTask[int](task)
+	split, err := flow.DecodeTask[int](task)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +138,7 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	}
 	out.Count("documents", res.Docs)
 	out.Count("text_bytes", res.TextBytes)
-	return oneResult(task, res)
+	return flow.OneResult(task, res)
 }
 
 // split signs the documents of one split, without the bad files that res names.
@@ -156,7 +157,7 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		return nil
 	})
 	if bad.file != nil {
-		w.bad = bad.file.file
+		w.bad = bad.file.File
 	}
 	if err != nil {
 		return err
@@ -179,7 +180,7 @@ type signWriter struct {
 
 // block writes a block of documents.
 func (w *signWriter) block(cols []colfile.Data) error {
-	if most := max(16, w.plan.share/16/int64(len(cols)*colfile.ExtentBytes)); w.w != nil && int64(w.blocks) >= most {
+	if most := max(16, w.plan.Share/16/int64(len(cols)*colfile.ExtentBytes)); w.w != nil && int64(w.blocks) >= most {
 		if err := w.finish(); err != nil {
 			return err
 		}
@@ -245,7 +246,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		h := textHash(raw, b.Text.IsNull(i))
 		rowHi[i], rowLo[i] = h.Hi, h.Lo
 		chars[i], bytes[i] = uint64(utf8.RuneCount(t)), uint64(len(t))
-		res.Rows = res.Rows.Add(recordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
+		res.Rows = res.Rows.Add(flow.RecordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
 		res.TextBytes += int64(len(raw))
 		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))
 		if len(t) == 0 {
@@ -280,7 +281,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		}
 		a.preferReferences(b.Ord, keep)
 		column(keep)
-	case a.refs.withKeep:
+	case a.refs.WithKeep:
 		keep := make([]uint64, rows)
 		for i, k := range b.Keep {
 			keep[i] = ^k // larger comes first in pi

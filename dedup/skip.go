@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 )
@@ -99,7 +100,7 @@ func (a *signActor) badFiles(ctx context.Context, m executor.Meter, first, last 
 // readOptions are those of the sign stage, which leaves out the bad files.
 func (a *signActor) readOptions(maxBytes int64, bad []badFile) corpus.ReadOptions {
 	o := corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.batchBytes, BatchRows: a.plan.batchRows, MaxBytes: maxBytes,
+		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, MaxBytes: maxBytes,
 		// What is found wrong only when the file is written is found too late to leave it out.
 		Verify: a.spec.OnBadFile == OnBadSkip,
 	}
@@ -136,22 +137,22 @@ func (a *signActor) eachBatch(ctx context.Context, sp corpus.Split, o corpus.Rea
 // badRows writes the bad file of a split, when there is something for it.
 type badRows struct {
 	out  *executor.Attempt
-	file *rowFile
+	file *flow.RowFile
 }
 
 func (b *badRows) add(res *signResult, bad []corpus.Bad) (err error) {
 	if b.file == nil && len(bad) > 0 {
-		if b.file, err = newRowFile(b.out, "bad", []string{"ord"}); err != nil {
+		if b.file, err = flow.NewRowFile(b.out, "bad", []string{"ord"}); err != nil {
 			return err
 		}
-		res.BadFile = b.file.name
+		res.BadFile = b.file.Name
 	}
 	for _, r := range bad {
 		if len(res.BadExamples) < badExamples {
 			res.BadExamples = append(res.BadExamples, badRecord{r.Ord, r.Reason})
 		}
 		res.BadRecords++
-		if err := b.file.row([]uint64{r.Ord}); err != nil {
+		if err := b.file.Row([]uint64{r.Ord}); err != nil {
 			return err
 		}
 	}
@@ -162,7 +163,7 @@ func (b *badRows) close() error {
 	if b.file == nil {
 		return nil
 	}
-	return b.file.close()
+	return b.file.Close()
 }
 
 // leaveOutStage gives splits of files that were found bad in another split a sign file without documents.
@@ -179,7 +180,7 @@ type leaveOutActor struct{ *run }
 func (leaveOutActor) Close() error { return nil }
 
 func (a leaveOutActor) Process(_ context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	split, err := decodeTask[int](task)
+	split, err := flow.DecodeTask[int](task)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +192,7 @@ func (a leaveOutActor) Process(_ context.Context, task executor.Task, out *execu
 	if err := errors.Join(w.Finish(), file.Close()); err != nil {
 		return nil, err
 	}
-	return oneResult(task, signResult{Split: split, Files: []string{file.Name()}})
+	return flow.OneResult(task, signResult{Split: split, Files: []string{file.Name()}})
 }
 
 // leaveOut takes the files that were found bad out of the set, and their rows out of the sign files.
@@ -252,7 +253,7 @@ func (r *run) dropSigns(ctx context.Context) error {
 			splits = append(splits, i)
 		}
 	}
-	tasks, err := encodeTasks("split", splits)
+	tasks, err := flow.EncodeTasks("split", splits)
 	if err != nil || len(tasks) == 0 {
 		return err
 	}
@@ -260,7 +261,7 @@ func (r *run) dropSigns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	empty, err := decodeAll[signResult](out)
+	empty, err := flow.DecodeAll[signResult](out)
 	if err != nil {
 		return err
 	}
@@ -274,7 +275,7 @@ func (r *run) dropSigns(ctx context.Context) error {
 type badReader struct {
 	*run
 	files []string // bad files of splits, "" for none
-	in    *columnReader
+	in    *flow.ColumnReader
 	ords  []uint64
 }
 
@@ -298,16 +299,16 @@ func (b *badReader) more() (bool, error) {
 			b.files = b.files[1:]
 		case b.in == nil:
 			var err error
-			if b.in, err = b.openColumns(b.files[0]); err != nil {
+			if b.in, err = flow.OpenColumns(b.work, b.files[0]); err != nil {
 				return false, err
 			}
 			b.files = b.files[1:]
-		case b.in.next():
-			if b.ords = slices.Clone(b.in.u64("ord")); b.in.err != nil {
-				return false, b.in.err
+		case b.in.Next():
+			if b.ords = slices.Clone(b.in.Uint64("ord")); b.in.Err != nil {
+				return false, b.in.Err
 			}
 		default:
-			err := errors.Join(b.in.err, b.in.Close())
+			err := errors.Join(b.in.Err, b.in.Close())
 			if b.in = nil; err != nil {
 				return false, err
 			}

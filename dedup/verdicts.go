@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/components"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -39,8 +41,8 @@ type spreadInput struct {
 }
 
 var (
-	verdictRecords = layout{kind: 'v', words: 5} // representative, kept, inter, union, evidence
-	memberRecords  = layout{kind: 'c', words: 2} // representative, member
+	verdictRecords = flow.Layout{Kind: 'v', Words: 5} // representative, kept, inter, union, evidence
+	memberRecords  = flow.Layout{Kind: 'c', Words: 2} // representative, member
 	removedColumns = []string{"doc", "kept", "inter", "union", "evidence"}
 )
 
@@ -59,109 +61,109 @@ type spreadActor struct {
 func (a *spreadActor) Close() error { return nil }
 
 func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := decodeTask[spreadInput](task)
+	in, err := flow.DecodeTask[spreadInput](task)
 	if err != nil {
 		return err
 	}
 	if in.Members {
-		w := a.records(out, memberRecords, len(a.splits))
-		err := a.eachRowOf(in.File, []string{"doc", "rep"}, func(r []uint64) error {
+		w := a.plan.Records(out, memberRecords, len(a.splits))
+		err := flow.EachRow(a.work, in.File, []string{"doc", "rep"}, func(r []uint64) error {
 			if a.set.IsReference(r[0]) {
 				return nil
 			}
-			return w.add(ctx, a.splitOf(r[1]), r[1], r[0])
+			return w.Add(ctx, a.splitOf(r[1]), r[1], r[0])
 		})
 		if err != nil {
 			return err
 		}
-		return w.flush(ctx)
+		return w.Flush(ctx)
 	}
-	w := a.records(out, verdictRecords, len(a.splits))
+	w := a.plan.Records(out, verdictRecords, len(a.splits))
 	if a.spec.Verify == VerifyNone {
 		// A document that is its own label is kept, and one of a reference set. They come along to be counted.
-		err = a.eachRowOf(in.File, labelColumns, func(r []uint64) error {
-			return w.add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
+		err = flow.EachRow(a.work, in.File, components.LabelColumns, func(r []uint64) error {
+			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
 		})
 	} else {
-		err = a.eachRowOf(in.File, verdictColumns, func(r []uint64) error {
-			return w.add(ctx, a.splitOf(r[0]), r[0], r[1], r[2], r[3], evidenceJaccard)
+		err = flow.EachRow(a.work, in.File, verdictColumns, func(r []uint64) error {
+			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], r[2], r[3], evidenceJaccard)
 		})
 	}
 	if err != nil {
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *spreadActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	verdicts := a.sorter(a.env, rowKind{width: 5, keys: []int{0}, distinct: true}, 4) // label files may repeat a row
-	defer verdicts.close()
-	members := a.sorter(a.env, rowKind{width: 2, keys: []int{0}}, 4)
-	defer members.close()
-	err := eachRecordOf(ctx, part, []layout{verdictRecords, memberRecords}, func(which int, r []uint64, _ []byte) error {
+	verdicts := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: 5, Keys: []int{0}, Distinct: true}, 4) // label files may repeat a row
+	defer verdicts.Close()
+	members := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: 2, Keys: []int{0}}, 4)
+	defer members.Close()
+	err := flow.EachRecordOf(ctx, part, []flow.Layout{verdictRecords, memberRecords}, func(which int, r []uint64, _ []byte) error {
 		if which == 0 {
-			return verdicts.add(r, nil)
+			return verdicts.Add(r, nil)
 		}
-		return members.add(r, nil)
+		return members.Add(r, nil)
 	})
 	if err != nil {
 		return nil, err
 	}
-	v, err := verdicts.cursor()
+	v, err := verdicts.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	m, err := members.cursor()
+	m, err := members.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	a.watch("spread", verdicts.peak+members.peak)
-	w, err := newRowFile(out, "removed", removedColumns)
+	a.watch("spread", verdicts.Peak+members.Peak)
+	w, err := flow.NewRowFile(out, "removed", removedColumns)
 	if err != nil {
 		return nil, err
 	}
 	candidates, components := int64(0), int64(0)
 	// verdict moves to the next one, which it writes unless it says that a document is kept.
 	verdict := func() (bool, error) {
-		if !v.next() {
-			return false, v.err
+		if !v.Next() {
+			return false, v.Err
 		}
 		candidates++
-		if v.row[0] == v.row[1] {
+		if v.Row[0] == v.Row[1] {
 			components++
 			return true, nil
 		}
-		if a.set.IsReference(v.row[0]) {
+		if a.set.IsReference(v.Row[0]) {
 			return true, nil
 		}
-		return true, w.row(v.row)
+		return true, w.Row(v.Row)
 	}
 	have, err := verdict()
-	for err == nil && m.next() {
-		for have && v.row[0] < m.row[0] {
+	for err == nil && m.Next() {
+		for have && v.Row[0] < m.Row[0] {
 			if have, err = verdict(); err != nil {
 				return nil, err
 			}
 		}
-		row := append(w.buf[:0], m.row[1])
-		if have && v.row[0] == m.row[0] && v.row[1] != v.row[0] && !a.set.IsReference(v.row[0]) {
-			row = append(row, v.row[1:]...)
+		row := append(w.Buf[:0], m.Row[1])
+		if have && v.Row[0] == m.Row[0] && v.Row[1] != v.Row[0] && !a.set.IsReference(v.Row[0]) {
+			row = append(row, v.Row[1:]...)
 		} else {
-			row = append(row, m.row[0], 0, 0, evidenceExact)
+			row = append(row, m.Row[0], 0, 0, evidenceExact)
 		}
-		err = w.row(row)
+		err = w.Row(row)
 	}
 	for err == nil && have {
 		have, err = verdict()
 	}
-	if err = errors.Join(err, m.err); err != nil {
+	if err = errors.Join(err, m.Err); err != nil {
 		return nil, err
 	}
 	if a.spec.Verify == VerifyNone { // otherwise verdicts are about the removed alone
 		out.Count("candidates", candidates)
 		out.Count("components", components)
 	}
-	return w.finish(out, part)
+	return w.Finish(out, part)
 }
 
 // clustersStage counts the members of every cluster and attaches the kept document's own id. It writes row
@@ -169,7 +171,7 @@ func (a *spreadActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 // union, evidence (0 for the kept document itself), and the kept document's id where ids are the user's.
 type clustersStage struct{ *run }
 
-var removedRecords = layout{kind: 'r', words: 5}
+var removedRecords = flow.Layout{Kind: 'r', Words: 5}
 
 func (s clustersStage) Name() string    { return "clusters" }
 func (s clustersStage) TotalParts() int { return len(s.splits) }
@@ -186,32 +188,32 @@ type clustersActor struct {
 func (a *clustersActor) Close() error { return nil }
 
 func (a *clustersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := a.records(out, removedRecords, len(a.splits))
-	err := a.eachRow(task, removedColumns, func(r []uint64) error {
-		return w.add(ctx, a.splitOf(r[1]), r...)
+	w := a.plan.Records(out, removedRecords, len(a.splits))
+	err := flow.EachRowOf(a.work, task, removedColumns, func(r []uint64) error {
+		return w.Add(ctx, a.splitOf(r[1]), r...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	rows := a.sorter(a.env, rowKind{width: removedRecords.words, keys: []int{1}}, 4)
-	defer rows.close()
-	err := eachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error { return rows.add(r, nil) })
+	rows := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: removedRecords.Words, Keys: []int{1}}, 4)
+	defer rows.Close()
+	err := flow.EachRecord(ctx, part, removedRecords, func(r []uint64, _ []byte) error { return rows.Add(r, nil) })
 	if err != nil {
 		return nil, err
 	}
-	c, err := rows.cursor()
+	c, err := rows.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	ahead, err := rows.cursor() // counts the members of a cluster before the first of them is written
+	ahead, err := rows.Cursor() // counts the members of a cluster before the first of them is written
 	if err != nil {
 		return nil, err
 	}
-	a.watch("clusters", rows.peak)
+	a.watch("clusters", rows.Peak)
 	ids, err := a.openIDs(part.Index())
 	if err != nil {
 		return nil, err
@@ -223,11 +225,11 @@ func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, ou
 	}
 	var cluster uint64 // the size of the one in hand
 	var keptID userID
-	more := ahead.next()
-	for left := uint64(0); c.next(); left-- {
-		r := c.row
+	more := ahead.Next()
+	for left := uint64(0); c.Next(); left-- {
+		r := c.Row
 		if left == 0 {
-			for ; more && ahead.row[1] == r[1]; more = ahead.next() {
+			for ; more && ahead.Row[1] == r[1]; more = ahead.Next() {
 				left++
 			}
 			size := left + 1
@@ -245,7 +247,7 @@ func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, ou
 			return nil, err
 		}
 	}
-	if err := errors.Join(c.err, ahead.err); err != nil {
+	if err := errors.Join(c.Err, ahead.Err); err != nil {
 		return nil, err
 	}
 	return w.finish(out, part)
@@ -259,7 +261,7 @@ type userID struct {
 
 // idReader looks up the user's ids of documents of one split, in ascending order.
 type idReader struct {
-	f    *columnReader // nil without user ids
+	f    *flow.ColumnReader // nil without user ids
 	kind corpus.IDKind
 	ords []uint64 // of the block in hand
 	id   func(i int) userID
@@ -270,7 +272,7 @@ func (r *run) openIDs(split int) (*idReader, error) {
 	if r.set.IDKind == corpus.NoIDs {
 		return &idReader{}, nil
 	}
-	f, err := r.openColumns(r.signs[split].Files...)
+	f, err := flow.OpenColumns(r.work, r.signs[split].Files...)
 	return &idReader{f: f, kind: r.set.IDKind}, err
 }
 
@@ -284,18 +286,18 @@ func (r *idReader) of(ord uint64) (userID, error) {
 				return r.id(r.at), nil
 			}
 		}
-		if !r.f.next() {
-			if r.f.err != nil {
-				return userID{}, r.f.err
+		if !r.f.Next() {
+			if r.f.Err != nil {
+				return userID{}, r.f.Err
 			}
 			return userID{}, fmt.Errorf("dedup: document %d was decided on and is not in its split", ord)
 		}
 		var err error
-		if r.id, err = r.f.userIDs(r.kind); err != nil {
+		if r.id, err = userIDs(r.f, r.kind); err != nil {
 			return userID{}, err
 		}
-		if r.ords, r.at = r.f.u64("ord"), 0; r.f.err != nil {
-			return userID{}, r.f.err
+		if r.ords, r.at = r.f.Uint64("ord"), 0; r.f.Err != nil {
+			return userID{}, r.f.Err
 		}
 	}
 }
@@ -306,17 +308,17 @@ func (r *idReader) close() {
 	}
 }
 
-// userIDs returns access to the id column of the block in hand.
-func (f *columnReader) userIDs(kind corpus.IDKind) (func(i int) userID, error) {
+// userIDs returns access to the id column of the block that f has in hand.
+func userIDs(f *flow.ColumnReader, kind corpus.IDKind) (func(i int) userID, error) {
 	switch {
 	case kind.Ints():
-		ids := f.u64("id")
-		return func(i int) userID { return userID{num: ids[i]} }, f.err
+		ids := f.Uint64("id")
+		return func(i int) userID { return userID{num: ids[i]} }, f.Err
 	case kind.Bytes():
-		ids := f.blobs("sid")
-		return func(i int) userID { return userID{str: string(ids[i])} }, f.err
+		ids := f.Blobs("sid")
+		return func(i int) userID { return userID{str: string(ids[i])} }, f.Err
 	}
-	return func(int) userID { return userID{} }, f.err
+	return func(int) userID { return userID{} }, f.Err
 }
 
 // removalsStage brings the rows to the split of their document and sorts them.
@@ -337,42 +339,42 @@ type removalsActor struct {
 func (a *removalsActor) Close() error { return nil }
 
 func (a *removalsActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := decodeTask[rowResult](task)
+	in, err := flow.DecodeTask[flow.RowResult](task)
 	if err != nil {
 		return err
 	}
-	w := a.records(out, memberLayout, len(a.splits))
+	w := a.plan.Records(out, memberLayout, len(a.splits))
 	err = a.eachMember(in.File, func(m member) error {
-		return w.addBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
+		return w.AddBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
 	})
 	if err != nil {
 		return err
 	}
-	return w.flush(ctx)
+	return w.Flush(ctx)
 }
 
 func (a *removalsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	rows := a.sorter(a.env, rowKind{width: memberLayout.words, keys: []int{0}, blob: true}, 2)
-	defer rows.close()
-	if err := eachRecord(ctx, part, memberLayout, rows.add); err != nil {
+	rows := a.plan.Sorter(a.env.SpillDir, flow.RowKind{Width: memberLayout.Words, Keys: []int{0}, Blob: true}, 2)
+	defer rows.Close()
+	if err := flow.EachRecord(ctx, part, memberLayout, rows.Add); err != nil {
 		return nil, err
 	}
-	c, err := rows.cursor()
+	c, err := rows.Cursor()
 	if err != nil {
 		return nil, err
 	}
-	a.watch("removals", rows.peak)
+	a.watch("removals", rows.Peak)
 	w, err := newMemberFile(out, "removals", a.set.IDKind)
 	if err != nil {
 		return nil, err
 	}
-	for c.next() {
-		if err := w.add(memberOf(c.row, c.bytes)); err != nil {
+	for c.Next() {
+		if err := w.add(memberOf(c.Row, c.Bytes)); err != nil {
 			return nil, err
 		}
 	}
-	if c.err != nil {
-		return nil, c.err
+	if c.Err != nil {
+		return nil, c.Err
 	}
 	return w.finish(out, part)
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -129,7 +131,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	return v.out, nil
 }
 
-// diffPaths is diffInputs by the names of the files alone: the digest decides whether their contents are the same,
+// diffPaths is [runfolder.DiffInputs] by the names of the files alone: the digest decides whether their contents are the same,
 // and copying a collection changes the times.
 func diffPaths(was, is []InputFile) string {
 	bare := func(files []InputFile) []InputFile {
@@ -139,7 +141,7 @@ func diffPaths(was, is []InputFile) string {
 		}
 		return out
 	}
-	return diffInputs(bare(was), bare(is))
+	return runfolder.DiffInputs(bare(was), bare(is))
 }
 
 // verifier is one verification.
@@ -281,7 +283,7 @@ func (v *verifier) choose() error {
 
 // compare reads everything and compares the sums with what run.json says.
 func (v *verifier) compare(ctx context.Context) (err error) {
-	v.budget = mem.NewBudget(v.plan.budget)
+	v.budget = mem.NewBudget(v.plan.Budget)
 	v.ex, err = executor.New(executor.Config{
 		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress,
 	})
@@ -303,7 +305,7 @@ func (v *verifier) compare(ctx context.Context) (err error) {
 			}
 			inputs[i] = verifyInput{Index: i, FileRange: p}
 		}
-		tasks, err := encodeTasks("part", inputs)
+		tasks, err := flow.EncodeTasks("part", inputs)
 		if err != nil {
 			return err
 		}
@@ -316,7 +318,7 @@ func (v *verifier) compare(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		sums, err := decodeAll[verifySum](out)
+		sums, err := flow.DecodeAll[verifySum](out)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -76,9 +77,9 @@ func (s *verifySum) problem(line string) {
 }
 
 var (
-	verifySums  = layout{kind: 's', words: 1, blob: true} // JSON of a verifySum
-	verifyHash  = layout{kind: 'k', words: 3}             // hash of a kept text, ordinal
-	verifyTexts = layout{kind: 'e', words: 6, blob: true} // textRecord
+	verifySums  = flow.Layout{Kind: 's', Words: 1, Blob: true} // JSON of a verifySum
+	verifyHash  = flow.Layout{Kind: 'k', Words: 3}             // hash of a kept text, ordinal
+	verifyTexts = flow.Layout{Kind: 'e', Words: 6, Blob: true} // textRecord
 )
 
 // textRecord is a text of the sample.
@@ -122,13 +123,13 @@ type verifyActor struct {
 func (a *verifyActor) Close() error { return nil }
 
 func (a *verifyActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	in, err := decodeTask[verifyInput](task)
+	in, err := flow.DecodeTask[verifyInput](task)
 	if err != nil {
 		return err
 	}
 	p := &partCheck{
 		verifyActor: a, ctx: ctx, in: in, out: out,
-		hashes: a.records(out, verifyHash, a.parts), texts: a.records(out, verifyTexts, a.parts),
+		hashes: a.plan.Records(out, verifyHash, a.parts), texts: a.plan.Records(out, verifyTexts, a.parts),
 	}
 	var m mismatch
 	if err := p.run(); errors.As(err, &m) {
@@ -142,11 +143,11 @@ func (a *verifyActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return err
 	}
-	sums := a.records(out, verifySums, a.parts)
-	if err := sums.addBlob(ctx, 0, blob, 0); err != nil {
+	sums := a.plan.Records(out, verifySums, a.parts)
+	if err := sums.AddBlob(ctx, 0, blob, 0); err != nil {
 		return err
 	}
-	return errors.Join(sums.flush(ctx), p.hashes.flush(ctx), p.texts.flush(ctx))
+	return errors.Join(sums.Flush(ctx), p.hashes.Flush(ctx), p.texts.Flush(ctx))
 }
 
 // partCheck checks one part.
@@ -160,7 +161,7 @@ type partCheck struct {
 	removed, clusters     *tableReader
 	isRemoved, isClusters bool // there is a row in hand
 	kept                  docCursor
-	hashes, texts         *recordWriter
+	hashes, texts         *flow.RecordWriter
 	line, buf             []byte
 }
 
@@ -224,7 +225,7 @@ func (r *run) idAt(b *corpus.Batch, i int) docID {
 
 func (p *partCheck) open(set *corpus.Set, first, last int) (docCursor, error) {
 	r, err := set.Open(corpus.Split{First: first, Last: last}, corpus.ReadOptions{
-		Alloc: p.env.Alloc, BatchBytes: p.plan.batchBytes, BatchRows: p.plan.batchRows, Columns: corpus.ColumnText | corpus.ColumnID,
+		Alloc: p.env.Alloc, BatchBytes: p.plan.BatchBytes, BatchRows: p.plan.BatchRows, Columns: corpus.ColumnText | corpus.ColumnID,
 	})
 	return docCursor{reader: r}, err
 }
@@ -338,7 +339,7 @@ func (p *partCheck) document(b *corpus.Batch, i int) error {
 	id, raw, ord := p.idAt(b, i), b.Text.At(i), b.Ord[i]
 	hash := textHash(raw, b.Text.IsNull(i))
 	p.sum.Docs++
-	p.sum.Rows = p.sum.Rows.Add(recordHash([]uint64{ord, hash.Hi, hash.Lo}, nil, false))
+	p.sum.Rows = p.sum.Rows.Add(flow.RecordHash([]uint64{ord, hash.Hi, hash.Lo}, nil, false))
 	l := line{id: id, keptID: id, text: hash}
 	if p.isRemoved && p.removed.id(0, p.set.IDKind) == id {
 		r, err := p.removed.removedRow(p.set.IDKind)
@@ -450,13 +451,13 @@ func (p *partCheck) survivor(id docID, ord uint64, hash lsh.Hash128, raw []byte)
 		}
 		hash = lsh.Hash128{}
 	}
-	return p.hashes.add(p.ctx, partOf(hash.Hi^hash.Lo, p.parts), hash.Hi, hash.Lo, ord)
+	return p.hashes.Add(p.ctx, flow.PartOf(hash.Hi^hash.Lo, p.parts), hash.Hi, hash.Lo, ord)
 }
 
 // idHash hashes an id and a number.
 func (p *partCheck) idHash(id docID, n uint64) shuffle.Hash {
 	p.buf = id.append(p.buf[:0])
-	return recordHash([]uint64{n}, p.buf, true)
+	return flow.RecordHash([]uint64{n}, p.buf, true)
 }
 
 // times is the hash of n equal rows.
@@ -473,7 +474,7 @@ func (p *partCheck) send(t *textRecord, raw []byte) error {
 	if p.normalizes {
 		text = p.norm.Apply(raw)
 	}
-	return p.texts.addBlob(p.ctx, partOf(t.group.Hi, p.parts), append([]byte(t.name), text...), t.words()...)
+	return p.texts.AddBlob(p.ctx, flow.PartOf(t.group.Hi, p.parts), append([]byte(t.name), text...), t.words()...)
 }
 
 // keptText is a kept document of the sample.
@@ -485,10 +486,10 @@ type keptText struct {
 
 func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *executor.Attempt) ([]executor.Task, error) {
 	var sum verifySum
-	all := []layout{verifySums, verifyHash, verifyTexts}
+	all := []flow.Layout{verifySums, verifyHash, verifyTexts}
 	hashes := make(map[lsh.Hash128]uint64)
 	texts := make(map[lsh.Hash128]*keptText)
-	err := eachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
+	err := flow.EachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
 		switch which {
 		case 0:
 			s, err := decodeSum(blob)
@@ -515,7 +516,7 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 	}
 	hashes = nil
 	var set []uint64
-	err = eachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
+	err = flow.EachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
 		if which != 2 {
 			return nil
 		}
@@ -539,7 +540,7 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 	if err != nil {
 		return nil, err
 	}
-	return []executor.Task{partTask(part.Index(), &sum)}, nil
+	return []executor.Task{flow.PartTask(part.Index(), &sum)}, nil
 }
 
 // at names a document by its ordinal.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -67,7 +68,7 @@ type writeActor struct {
 func (a *writeActor) Close() error { return nil }
 
 func (a *writeActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	in, err := decodeTask[writeInput](task)
+	in, err := flow.DecodeTask[writeInput](task)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return nil, err
 	}
-	defer turn.done()
+	defer turn.Done()
 	w := &fileWriter{writeActor: a, ctx: ctx, out: out, in: in}
 	defer w.close()
 	if err := w.open(); err != nil {
@@ -98,7 +99,7 @@ func (a *writeActor) Process(ctx context.Context, task executor.Task, out *execu
 	out.Count("kept", w.res.Kept)
 	out.Count("removed", w.res.Removed)
 	out.Count("bytes", w.res.Bytes)
-	return oneResult(task, w.res)
+	return flow.OneResult(task, w.res)
 }
 
 // fileWriter writes the files of one task.
@@ -314,7 +315,7 @@ func (w *fileWriter) account(d *outcome) error {
 	w.line = w.res.Digest.add(line{
 		id: id, keptID: kept, verdict: w.verdict(d), inter: d.member.inter, union: d.member.union, text: d.text,
 	}, w.line)
-	w.res.Rows = w.res.Rows.Add(recordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
+	w.res.Rows = w.res.Rows.Add(flow.RecordHash([]uint64{d.ord, d.text.Hi, d.text.Lo}, nil, false))
 	w.res.Docs++
 	file, _ := corpus.SplitOrdinal(d.ord)
 	w.found.document(d, file)
@@ -420,10 +421,10 @@ type docReader struct {
 	*run
 	signs    [][]string
 	removals []string
-	sign     *columnReader // of the split in hand, nil between splits
-	members  *memberReader // likewise
-	member   member        // the next one, by ordinal
-	some     bool          // there is one
+	sign     *flow.ColumnReader // of the split in hand, nil between splits
+	members  *memberReader      // likewise
+	member   member             // the next one, by ordinal
+	some     bool               // there is one
 	block    []outcome
 	at       int // the next of block
 }
@@ -458,10 +459,10 @@ func (d *docReader) read() (bool, error) {
 				return false, err
 			}
 		}
-		if d.sign.next() {
+		if d.sign.Next() {
 			return true, d.fill()
 		}
-		err := d.sign.err
+		err := d.sign.Err
 		if err == nil && d.some {
 			err = fmt.Errorf("dedup: document %d was decided on and is not in its split", d.member.doc)
 		}
@@ -475,7 +476,7 @@ func (d *docReader) read() (bool, error) {
 
 // openNext opens the files of the next split.
 func (d *docReader) openNext() error {
-	sign, err := d.openColumns(d.signs[0]...)
+	sign, err := flow.OpenColumns(d.work, d.signs[0]...)
 	if err != nil {
 		return err
 	}
@@ -492,8 +493,8 @@ func (d *docReader) openNext() error {
 // fill makes documents of the block in hand.
 func (d *docReader) fill() error {
 	f := d.sign
-	ords, hi, lo, size := f.u64("ord"), f.u64("row_hi"), f.u64("row_lo"), f.u64("bytes")
-	id, err := f.userIDs(d.set.IDKind)
+	ords, hi, lo, size := f.Uint64("ord"), f.Uint64("row_hi"), f.Uint64("row_lo"), f.Uint64("bytes")
+	id, err := userIDs(f, d.set.IDKind)
 	if err != nil {
 		return err
 	}
@@ -536,5 +537,5 @@ func (w *fileWriter) table(kind string, fields []field) (*tableWriter, error) {
 		return nil, err
 	}
 	w.tables = append(w.tables, f)
-	return newTableWriter(f, fields, w.plan.share/4)
+	return newTableWriter(f, fields, w.plan.Share/4)
 }

@@ -172,7 +172,7 @@ func (c *componentsJob) run(ctx context.Context, res *ComponentsResult) error {
 		memory = -1
 	}
 	find := components.Config{
-		Executor: c.ex, Work: c.work, Vertices: vertices, Memory: memory,
+		Executor: c.ex, Work: c.work, Plan: c.plan, Vertices: vertices, Memory: memory,
 		Parts: c.parts(vertices, components.VertexBytes), Edges: c.eachEdge,
 	}
 	labels, err := find.Find(ctx, edges)
@@ -405,7 +405,7 @@ var labelRecords = flow.Layout{Kind: 'l', Words: 2} // id, label
 // sortLabels calls f for every label of a partition once, in ascending order of the ids.
 func (c *componentsJob) sortLabels(ctx context.Context, env *executor.Env, part *shuffle.Partition, f func(each eachLabel) error) (err error) {
 	s := c.sorter(env, 2, false)
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer s.Close()
 	err = flow.EachRecord(ctx, part, labelRecords, func(w []uint64, _ []byte) error { return s.Add(w, nil) })
 	if err != nil {
 		return err

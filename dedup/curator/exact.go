@@ -194,7 +194,7 @@ func (a *hashActor) Process(ctx context.Context, task executor.Task, out *execut
 	}
 	var res hashResult
 	var file *executor.File
-	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, func(maxBytes int64) (err error) {
+	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
 		if file != nil { // a second try, with more memory
 			if err := out.Remove(file); err != nil {
 				return err
@@ -321,7 +321,8 @@ func (a *identicalActor) Extract(ctx context.Context, part *shuffle.Partition, o
 	l := a.layout()
 	groups := a.sorter(a.env, l.Words, l.Blob) // by text, then id
 	removed := a.sorter(a.env, 1, l.Blob)      // by id; of a string the word is 0
-	defer func() { err = errors.Join(err, groups.Close(), removed.Close()) }()
+	defer groups.Close()
+	defer removed.Close()
 	if err := flow.EachRecord(ctx, part, l, groups.Add); err != nil {
 		return nil, err
 	}
@@ -345,9 +346,7 @@ func (a *identicalActor) Extract(ctx context.Context, part *shuffle.Partition, o
 	if err != nil {
 		return nil, err
 	}
-	if err := groups.Close(); err != nil {
-		return nil, err
-	}
+	groups.Close()
 	err = a.writeIDs(out, 0, part.Index(), a.id, res.IDs, func(add func(int64, []byte) error) error {
 		return removed.Each(ctx, func(w []uint64, str []byte) error {
 			if a.strings {

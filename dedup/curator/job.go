@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -21,9 +22,9 @@ import (
 // Errors to compare with errors.Is.
 var (
 	// ErrOutput is wrapped when an output folder cannot be used.
-	ErrOutput = errors.New("output folder cannot be used")
+	ErrOutput = runfolder.ErrOutput
 	// ErrResume is wrapped when the work folder belongs to a run with other options or another input.
-	ErrResume = errors.New("work folder belongs to another run")
+	ErrResume = runfolder.ErrResume
 )
 
 // manifestName is the file in an output folder that says what it is. Curator and Parquet readers pass over it.
@@ -76,7 +77,7 @@ func newJob(stage string, e Exec, perRow int, spec any, folders ...string) (*job
 	sum := sha256.Sum256(append([]byte(manifestFormat+" "+stage+"\n"), data...))
 	j := &job{
 		Exec: e, stage: stage, spec: data, hash: hex.EncodeToString(sum[:]),
-		plan: flow.NewPlan(e.MemoryLimit, e.actors(), 0, int64(perRow)),
+		plan: flow.Memory{Limit: e.MemoryLimit, Actors: e.actors(), PerRow: int64(perRow)}.Plan(),
 	}
 	j.large = flow.NewLarge(j.plan.Budget)
 	for _, dir := range folders {
@@ -221,7 +222,7 @@ func (j *job) open() (err error) {
 		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
 			j.made = append(j.made, parent)
 		}
-		if err := checkParent(parent); err != nil {
+		if err := runfolder.CheckWritable(parent); err != nil {
 			return err
 		}
 	}
@@ -261,18 +262,6 @@ func (j *job) open() (err error) {
 		return errors.Join(err, j.work.Close())
 	}
 	return nil
-}
-
-// checkParent finds out before hours of work that the result could not be put in place.
-func checkParent(dir string) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("%w: %w", ErrOutput, err)
-	}
-	f, err := os.CreateTemp(dir, ".dovetail-*")
-	if err != nil {
-		return fmt.Errorf("%w: cannot write in %s: %w", ErrOutput, dir, err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // discard removes the work folder and what it left beside the outputs. It has the lock, and gives it up.
@@ -335,10 +324,10 @@ func (j *job) place(result any) error {
 		if data, err = json.MarshalIndent(m, "", " "); err != nil {
 			return err
 		}
-		if err := flow.WriteSynced(filepath.Join(f.staging, manifestName), append(data, '\n')); err != nil {
+		if err := runfolder.WriteSynced(filepath.Join(f.staging, manifestName), append(data, '\n')); err != nil {
 			return err
 		}
-		if err := flow.SyncTree(f.staging); err != nil {
+		if err := runfolder.SyncTree(f.staging); err != nil {
 			return err
 		}
 		if m, err := j.look(f); err != nil || m != nil {
@@ -355,7 +344,7 @@ func (j *job) place(result any) error {
 		if err := os.RemoveAll(old); err != nil {
 			return fmt.Errorf("%w: %w", ErrOutput, err)
 		}
-		if err := flow.SyncFolder(filepath.Dir(f.final)); err != nil {
+		if err := runfolder.SyncFolder(filepath.Dir(f.final)); err != nil {
 			return err
 		}
 	}
@@ -366,7 +355,7 @@ func (j *job) place(result any) error {
 func (j *job) apart(inputs []string) error {
 	for _, f := range j.folders {
 		for _, in := range inputs {
-			if st, err := os.Stat(in); err == nil && st.IsDir() && (flow.Within(f.final, in) || flow.Within(in, f.final)) {
+			if st, err := os.Stat(in); err == nil && st.IsDir() && (runfolder.Within(f.final, in) || runfolder.Within(in, f.final)) {
 				return fmt.Errorf("%w: the input %s and the output %s lie in one another; choose an output outside of the input", ErrOutput, in, f.final)
 			}
 		}
@@ -388,12 +377,12 @@ func (j *job) parts(n, size int64) int { return j.plan.Parts(n, size, j.actors()
 
 // records returns a writer whose buffers take a part of an actor's share of memory.
 func (j *job) records(out flow.ChunkSink, l flow.Layout, parts int) *flow.RecordWriter {
-	return flow.NewRecordWriter(out, l, parts, int(min(4<<20, j.plan.Share/4)))
+	return j.plan.Records(out, l, parts)
 }
 
-// sorter returns a sorter that takes a part of an actor's share of memory.
+// sorter returns a sorter of whole rows that takes a part of an actor's share of memory.
 func (j *job) sorter(env *executor.Env, words int, blob bool) *flow.Sorter {
-	return flow.NewSorter(env.SpillDir, words, blob, j.plan.Share/4)
+	return j.plan.Sorter(env.SpillDir, flow.Whole(words, blob), 4)
 }
 
 // writeIDGenerator writes the state of the id generator, at once.
@@ -406,11 +395,11 @@ func writeIDGenerator(path string, files []fileSize, last []int64) error {
 		return err
 	}
 	temp := path + ".partial"
-	if err := flow.WriteSynced(temp, data); err != nil {
+	if err := runfolder.WriteSynced(temp, data); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	return flow.SyncFolder(filepath.Dir(path))
+	return runfolder.SyncFolder(filepath.Dir(path))
 }

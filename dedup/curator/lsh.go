@@ -489,7 +489,7 @@ const (
 
 func (a *lshActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
 	s := a.sorter(a.env, 4, false)
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer s.Close()
 	err = flow.EachRecord(ctx, part, bucketRecords, func(w []uint64, _ []byte) error { return s.Add(w, nil) })
 	if err != nil {
 		return nil, err

@@ -215,7 +215,7 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	}
 	var res signResult
 	var file *executor.File
-	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, func(maxBytes int64) (err error) {
+	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
 		if file != nil { // a second try, with more memory
 			if err := out.Remove(file); err != nil {
 				return err

@@ -311,7 +311,7 @@ func (a *readIDsActor) Process(ctx context.Context, task executor.Task, out *exe
 	}
 	var res flow.RowResult
 	var file *executor.File
-	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, func(maxBytes int64) (err error) {
+	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
 		if file != nil { // a second try, with more memory
 			if err := out.Remove(file); err != nil {
 				return err
@@ -402,7 +402,7 @@ func (a *joinActor) Insert(ctx context.Context, task executor.Task, out *executo
 
 func (a *joinActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
 	s := a.sorter(a.env, 3, false)
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer s.Close()
 	err = flow.EachRecord(ctx, part, joinRecords, func(w []uint64, _ []byte) error { return s.Add(w, nil) })
 	if err != nil {
 		return nil, err
@@ -491,7 +491,7 @@ func (a *ordsActor) Insert(ctx context.Context, task executor.Task, out *executo
 
 func (a *ordsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) (_ []executor.Task, err error) {
 	s := a.sorter(a.env, 1, false)
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer s.Close()
 	err = flow.EachRecord(ctx, part, ordRecords, func(w []uint64, _ []byte) error { return s.Add(w, nil) })
 	if err != nil {
 		return nil, err

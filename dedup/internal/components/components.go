@@ -20,19 +20,32 @@ type Config struct {
 	Work     *executor.Work
 	// Refs says whether keep keys take part in the order of the vertices.
 	Refs flow.RefCodec
+	// Plan is how memory is shared out.
+	Plan flow.Plan
 	// Edges calls f for every edge that one of the tasks given to [Config.Find] describes, whatever their order.
-	// It is called by several actors at a time, and the Data of the tasks must be JSON.
+	// It is called by several actors at a time, and the Data of the tasks must be JSON. nil means that each task is the
+	// [flow.RowResult] of a row file with the columns [EdgeColumns] of refs.
 	Edges func(task executor.Task, f func(u, v flow.Ref) error) error
 	// Vertices is at least the number of vertices.
 	Vertices int64
 	// Memory is what the forest may take in bytes; 0 means any amount, less than 0 none.
 	Memory int64
 	// Parts is the number of partitions on disk: as many as keep a partition's table, [VertexBytes] for each
-	// vertex in it, within an actor's share of memory.
+	// vertex in it, within an actor's share of memory. Where it does not fit, it is made in several passes.
 	Parts int
+	// Watch, if not nil, is told the bytes that tables take; by several goroutines.
+	Watch func(table string, held int64)
 }
 
-// VertexBytes is the memory of one vertex in the table of a partition, at worst.
+// edges is Edges, or what nil means.
+func (c *Config) edges() func(task executor.Task, f func(u, v flow.Ref) error) error {
+	if c.Edges == nil {
+		return c.rowEdges
+	}
+	return c.Edges
+}
+
+// VertexBytes is the memory of one vertex in the table of a partition, at worst, with room for uneven partitions.
 const VertexBytes = 96
 
 // Labels are row files with the columns of [LabelColumns], ordinals of a vertex and of the smallest of its component. A
@@ -96,11 +109,12 @@ func (a forestActor) Process(ctx context.Context, task executor.Task, out *execu
 		return nil, err
 	}
 	var u unionFind
+	read := a.edges()
 	for _, edges := range in.Edges {
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		err := a.Edges(executor.Task{ID: task.ID, Data: edges}, func(x, y flow.Ref) error {
+		err := read(executor.Task{ID: task.ID, Data: edges}, func(x, y flow.Ref) error {
 			u.union(x, y)
 			return nil
 		})

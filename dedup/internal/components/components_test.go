@@ -72,7 +72,7 @@ func (a graphActor) Process(_ context.Context, task executor.Task, out *executor
 	if err != nil {
 		return nil, err
 	}
-	w, err := flow.NewRowFile(out, "edges", edgeNames)
+	w, err := flow.NewRowFile(out, "edges", EdgeColumns)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (a graphActor) Process(_ context.Context, task executor.Task, out *executor
 }
 
 // find labels a graph and returns the label of every vertex and the number of rounds.
-func find(t testing.TB, edges [][2]uint64, vertices, memory int64, ranks, parts int) (map[uint64]uint64, int) {
+func find(t testing.TB, edges [][2]uint64, vertices, memory, share int64, ranks, parts int) (map[uint64]uint64, int) {
 	t.Helper()
 	work, err := executor.OpenWork(t.TempDir(), nil)
 	if err != nil {
@@ -111,8 +111,8 @@ func find(t testing.TB, edges [][2]uint64, vertices, memory int64, ranks, parts 
 	if tasks, err = ex.Execute(t.Context(), []executor.Stage{graphStage{edges}}, tasks); err != nil {
 		t.Fatal(err)
 	}
-	c := &Config{Executor: ex, Work: work, Vertices: vertices, Memory: memory, Parts: parts}
-	c.Edges = c.rowEdges
+	plan := flow.Memory{Actors: 2, PerRow: 1, Share: share}.Plan()
+	c := &Config{Executor: ex, Work: work, Plan: plan, Vertices: vertices, Memory: memory, Parts: parts}
 	labels, err := c.Find(t.Context(), tasks)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func find(t testing.TB, edges [][2]uint64, vertices, memory int64, ranks, parts 
 	return got, labels.Rounds
 }
 
-// Random graphs have the same labels in memory and on disk, on any number of ranks and partitions.
+// Random graphs have the same labels in memory and on disk, on any number of ranks and partitions, and in any share of memory.
 func TestOnDiskIsInMemory(t *testing.T) {
 	seeds := uint64(30)
 	if testing.Short() {
@@ -149,8 +149,8 @@ func TestOnDiskIsInMemory(t *testing.T) {
 				edges = append(edges, [2]uint64{u << 32, v << 32})
 			}
 		}
-		want, _ := find(t, edges, int64(n), 0, 1, 1)
-		got, rounds := find(t, edges, int64(n), -1, 1+rng.IntN(3), 1+rng.IntN(5))
+		want, _ := find(t, edges, int64(n), 0, 0, 1, 1)
+		got, rounds := find(t, edges, int64(n), -1, rng.Int64N(4)*1000, 1+rng.IntN(3), 1+rng.IntN(5))
 		if !maps.Equal(got, want) {
 			t.Errorf("seed %d: %v, want %v", seed, got, want)
 		}
@@ -182,7 +182,7 @@ func TestChain(t *testing.T) {
 		for i := range edges {
 			edges[i] = [2]uint64{at(i), at(i + 1)}
 		}
-		got, rounds := find(t, edges, int64(n), -1, 2, 4)
+		got, rounds := find(t, edges, int64(n), -1, 0, 2, 4)
 		if len(got) != n {
 			t.Errorf("%s: %d vertices, want %d", name, len(got), n)
 		}

@@ -21,7 +21,7 @@ import (
 // joins a document to the pi-smallest of its component.
 type starStage struct {
 	*Config
-	edges func(task executor.Task, f func(u, v flow.Ref) error) error
+	read  func(task executor.Task, f func(u, v flow.Ref) error) error
 	round int
 	large bool
 }
@@ -56,13 +56,13 @@ func (a *starActor) Close() error { return nil }
 
 // Insert sends each edge to the documents that look at it: both for large-star, the larger for small-star.
 func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	w := flow.NewRecordWriter(out, a.layout, a.Parts, starBuffers)
+	w := a.Plan.Records(out, a.layout, a.Parts)
 	var words []uint64
 	send := func(u, v flow.Ref) error {
 		words = a.Refs.Append(a.Refs.Append(words[:0], u), v)
 		return w.Add(ctx, flow.PartOf(u.Ord, a.Parts), words...)
 	}
-	err := a.edges(task, func(u, v flow.Ref) error {
+	err := a.read(task, func(u, v flow.Ref) error {
 		if u.Before(v) {
 			u, v = v, u
 		}
@@ -79,49 +79,39 @@ func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executo
 	return w.Flush(ctx)
 }
 
-// starBuffers is what the buffers of one inserting actor hold together.
-const starBuffers = 2 << 20
-
 func (a *starActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
-	smallest := make(map[flow.Ref]flow.Ref)
-	each := func(f func(u, v flow.Ref) error) error {
-		return flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			u, rest := a.Refs.Read(w)
-			v, _ := a.Refs.Read(rest)
-			return f(u, v)
-		})
-	}
-	err := each(func(u, v flow.Ref) error {
-		m, ok := smallest[u]
-		if !ok {
-			m = u
-		}
-		if v.Before(m) {
-			m = v
-		}
-		smallest[u] = m
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	w, err := flow.NewRowFile(out, "edges", a.Refs.Columns(edgeNames...))
+	w, err := flow.NewRowFile(out, "edges", a.Refs.Columns(EdgeColumns...))
 	if err != nil {
 		return nil, err
 	}
 	var hash shuffle.Hash
-	err = each(func(u, v flow.Ref) error {
-		m := smallest[u]
-		switch {
-		case a.large && v.Before(u): // v looks at this edge from the other side
-			return nil
-		case !a.large && v == m:
-			v = u
-		}
-		row := a.Refs.Append(a.Refs.Append(w.Buf[:0], v), m)
-		hash = hash.Add(flow.RecordHash(row, nil, false))
-		return w.Row(row)
-	})
+	err = flow.Smallest(int(a.Plan.Share/flow.GroupTableBytes), func(u flow.Ref) uint64 { return flow.PassHash(u.Ord) },
+		func(row func(u, v flow.Ref) error) error {
+			return flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
+				u, rest := a.Refs.Read(w)
+				v, _ := a.Refs.Read(rest)
+				return row(u, v)
+			})
+		},
+		func(u, v, m flow.Ref) error {
+			if u.Before(m) {
+				m = u
+			}
+			switch {
+			case a.large && v.Before(u): // v looks at this edge from the other side
+				return nil
+			case !a.large && v == m:
+				v = u
+			}
+			row := a.Refs.Append(a.Refs.Append(w.Buf[:0], v), m)
+			hash = hash.Add(flow.RecordHash(row, nil, false))
+			return w.Row(row)
+		},
+		func(vertices int) {
+			if a.Watch != nil {
+				a.Watch("vertices", int64(vertices)*flow.GroupTableBytes)
+			}
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +130,7 @@ func maxRounds(vertices int64) int {
 
 // onDisk is Find for a graph that does not fit in memory.
 func (c *Config) onDisk(ctx context.Context, tasks []executor.Task) (*Labels, error) {
-	edges := c.Edges
+	edges := c.edges()
 	var last shuffle.Hash
 	for round := range maxRounds(c.Vertices) {
 		for _, large := range []bool{true, false} {
@@ -171,16 +161,12 @@ func (c *Config) onDisk(ctx context.Context, tasks []executor.Task) (*Labels, er
 	return nil, errUnsettled
 }
 
-// edgeNames are the columns of the edge files between rounds.
-var edgeNames = []string{"doc", "leader"}
+// EdgeColumns are the refs in the columns of edge files, those between rounds too; see [flow.RefCodec.Columns].
+var EdgeColumns = []string{"doc", "leader"}
 
 // rowEdges reads the edge file that is the result of a round.
 func (c *Config) rowEdges(task executor.Task, f func(u, v flow.Ref) error) error {
-	in, err := flow.DecodeTask[flow.RowResult](task)
-	if err != nil {
-		return err
-	}
-	return flow.EachRow(c.Work, in.File, c.Refs.Columns(edgeNames...), func(row []uint64) error {
+	return flow.EachRowOf(c.Work, task, c.Refs.Columns(EdgeColumns...), func(row []uint64) error {
 		u, rest := c.Refs.Read(row)
 		v, _ := c.Refs.Read(rest)
 		return f(u, v)

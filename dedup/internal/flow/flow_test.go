@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -99,55 +97,6 @@ func TestPartOfSpreadsEvenly(t *testing.T) {
 		lo, hi := slices.Min(count[:]), slices.Max(count[:])
 		if lo < 800 || hi > 1200 {
 			t.Errorf("keys %d apart: between %d and %d in a part, expected about 1000", step, lo, hi)
-		}
-	}
-}
-
-// Whatever fits in memory and whatever goes to disk, rows come out sorted, every one of them, as often as asked.
-func TestSorter(t *testing.T) {
-	for seed := range uint64(12) {
-		rng := rand.New(rand.NewPCG(seed, 3))
-		words, blob := 1+rng.IntN(3), rng.IntN(2) == 0
-		dir := t.TempDir()
-		s := NewSorter(dir, words, blob, 1)
-		s.limit = []int{400, 4000, 1 << 20}[rng.IntN(3)] // bytes: many levels of runs, a few runs, none
-		type row struct {
-			words []uint64
-			blob  string
-		}
-		var want []row
-		for range rng.IntN(3000) {
-			r := row{words: make([]uint64, words)}
-			for k := range r.words {
-				r.words[k] = rng.Uint64N(20) << 60
-			}
-			if blob {
-				r.blob = strings.Repeat("x", rng.IntN(4))
-			}
-			want = append(want, r)
-			if err := s.Add(r.words, []byte(r.blob)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		slices.SortFunc(want, func(a, b row) int { return compareRows(a.words, []byte(a.blob), b.words, []byte(b.blob)) })
-		for pass := range 2 {
-			i := 0
-			err := s.Each(t.Context(), func(w []uint64, b []byte) error {
-				if !slices.Equal(w, want[i].words) || string(b) != want[i].blob {
-					t.Fatalf("seed %d, pass %d, row %d: %v %q, want %v", seed, pass, i, w, b, want[i])
-				}
-				i++
-				return nil
-			})
-			if err != nil || i != len(want) || s.Rows() != int64(i) {
-				t.Fatalf("seed %d: %d of %d rows (%v)", seed, i, len(want), err)
-			}
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-			t.Errorf("seed %d left %v (%v)", seed, left, err)
 		}
 	}
 }

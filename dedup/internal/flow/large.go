@@ -28,12 +28,17 @@ type Turn struct {
 	held func() // gives it back; nil if it is not held
 }
 
-// Take waits for the turn and reserves need bytes beyond the actor's share. If they can never be had it says which
-// --memory-limit would do. what names the work for the message.
-func (t *Turn) Take(ctx context.Context, m executor.Meter, need int64, what string) error {
+// Take waits for the turn and reserves need bytes beyond the actor's share; without a limit there is nothing to wait for. If
+// they can never be had it says which --memory-limit would do, for this and for the later work that needs in all bytes.
+// what names the work for the message.
+func (t *Turn) Take(ctx context.Context, m executor.Meter, need, in int64, what string) error {
 	t.Done()
+	if t.Of.budget == 0 {
+		return nil
+	}
 	if need > t.Of.budget {
-		return fmt.Errorf("dedup: %s needs %d MiB; the smallest --memory-limit that works is %dMiB", what, need>>20+1, LimitFor(need))
+		all := max(need, in)
+		return fmt.Errorf("dedup: %s needs %d MiB; the smallest --memory-limit that works is %dMiB", what, all>>20+1, LimitFor(all))
 	}
 	select {
 	case t.Of.turn <- struct{}{}:
@@ -60,9 +65,13 @@ func (t *Turn) Done() {
 	}
 }
 
+// Cost says what a document takes beside what reading it does: at the same time, and all work on it, reading
+// included, at one time or another. nil means nothing.
+type Cost func(t *corpus.TooLargeError) (beside, all int64)
+
 // Reading calls f with limit, which is what reading one document may take; 0 means any amount. If that proves too little
 // for a document, f is called again from the start with what is needed.
-func (l *Large) Reading(ctx context.Context, m executor.Meter, limit int64, f func(maxBytes int64) error) error {
+func (l *Large) Reading(ctx context.Context, m executor.Meter, limit int64, cost Cost, f func(maxBytes int64) error) error {
 	turn := Turn{Of: l}
 	defer turn.Done()
 	for {
@@ -71,9 +80,16 @@ func (l *Large) Reading(ctx context.Context, m executor.Meter, limit int64, f fu
 		if !errors.As(err, &t) || t.Need <= limit {
 			return err
 		}
-		limit = t.Need + t.Need/8 // the next page may be a little larger
-		if err := turn.Take(ctx, m, min(limit, max(t.Need, l.budget)), fmt.Sprintf("%s: reading the document in row %d", t.Name, t.Row)); err != nil {
+		beside, all := int64(0), int64(0)
+		if cost != nil {
+			beside, all = cost(t)
+		}
+		limit = min(Larger(t.Need), max(t.Need, l.budget-beside))
+		if err := turn.Take(ctx, m, limit+beside, all, fmt.Sprintf("%s: the document in row %d", t.Name, t.Row)); err != nil {
 			return err
 		}
 	}
 }
+
+// Larger is what is allowed for reading where need bytes were too little: the next page may be a little larger.
+func Larger(need int64) int64 { return need + need/8 }

@@ -5,6 +5,8 @@ const (
 	baseMemory = 64 << 20
 	// minShare is the least an actor can work in.
 	minShare = 8 << 20
+	// maxParts bounds the partitions of a shuffle however much memory there is: each costs every rank a little, too.
+	maxParts = 1 << 14
 )
 
 // MinMemoryLimit is the least memory limit, in bytes, for a number of actors.
@@ -20,35 +22,61 @@ type Plan struct {
 	Share      int64 // of one actor
 	BatchBytes int64 // of text in a batch
 	BatchRows  int
+	MaxParts   int   // partitions of a shuffle, at most: an inserting actor gathers a chunk for each
 	MaxDoc     int64 // what reading one document may take out of an actor's share; 0 without a limit
 }
 
-// NewPlan shares out limit bytes, or as much as is useful if that is 0, among a number of actors. batchBytes is the
-// text in a batch, 0 for what suits the share; perRow is what a batch takes for a row beside its text.
-func NewPlan(limit int64, actors int, batchBytes, perRow int64) Plan {
+// Memory says what there is to share out.
+type Memory struct {
+	Limit      int64 // in bytes; 0 means as much as is useful
+	Actors     int
+	BatchBytes int64 // of text in a batch; 0 means what suits the share
+	PerRow     int64 // bytes that a batch takes for a row beside its text
+
+	// For tests: what Plan.Share and Plan.Budget are, if not 0.
+	Share, Budget int64
+}
+
+// Plan shares it out.
+func (m Memory) Plan() Plan {
 	pl := Plan{Share: 64 << 20}
-	if limit > 0 {
-		avail := limit - baseMemory
+	if m.Limit > 0 {
+		avail := m.Limit - baseMemory
 		pl.Budget = avail / 2
-		pl.Share = min(256<<20, avail/2/int64(actors))
+		pl.Share = min(256<<20, avail/2/int64(m.Actors))
 		pl.MaxDoc = pl.Share / 2
 	}
+	if m.Share > 0 {
+		pl.Share = m.Share
+	}
+	if m.Budget > 0 {
+		pl.Budget = m.Budget
+	}
+	pl.MaxParts = int(min(maxParts, max(16, pl.Share/4/MinChunk)))
 	pl.BatchBytes = min(4<<20, max(64<<10, pl.Share/8))
-	if batchBytes > 0 {
-		pl.BatchBytes = batchBytes
+	if m.BatchBytes > 0 {
+		pl.BatchBytes = m.BatchBytes
 	}
 	// A batch of tiny documents is bounded by its rows.
-	pl.BatchRows = int(min(64<<10, max(64, pl.Share/4/perRow)))
+	pl.BatchRows = int(min(64<<10, max(64, pl.Share/4/m.PerRow)))
 	return pl
 }
 
-// maxParts bounds the partitions of one shuffle: each costs a buffer in every inserting actor.
-const maxParts = 1 << 14
-
 // Parts returns how many partitions hold n things of the given size, each within an actor's share of memory, with work
-// for every actor.
-func (p Plan) Parts(n, size int64, actors int) int {
-	return int(min(maxParts, max(int64(actors), (n*size+p.Share-1)/p.Share)))
+// for every actor. If they would be more than inserting allows they get larger, and extracting takes several passes or
+// scratch files.
+func (p *Plan) Parts(n, size int64, actors int) int {
+	return int(min(int64(p.MaxParts), max(int64(actors), (n*size+p.Share-1)/p.Share)))
+}
+
+// Records returns a writer whose buffers take a part of an actor's share.
+func (p *Plan) Records(out ChunkSink, l Layout, parts int) *RecordWriter {
+	return NewRecordWriter(out, l, parts, int(min(max(4<<20, int64(parts)*MinChunk), p.Share/4)))
+}
+
+// Sorter returns a sorter that takes 1/part of an actor's share and has its scratch files in dir.
+func (p *Plan) Sorter(dir string, kind RowKind, part int64) *Sorter {
+	return NewSorter(dir, kind, p.Share/part)
 }
 
 // LimitFor returns the smallest memory limit, in MiB, under which one document may take need bytes.

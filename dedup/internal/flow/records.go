@@ -96,10 +96,14 @@ type recordBuffer struct {
 // ChunkBytes is the size of chunks where there are few partitions; with many they are smaller.
 const ChunkBytes = 256 << 10
 
+// MinChunk is the least that is worth a chunk of its own. The number of partitions is bounded so that chunks are
+// seldom smaller, however little memory there is.
+const MinChunk = 4 << 10
+
 // NewRecordWriter returns a writer of records of layout l for parts partitions whose buffers hold total bytes at most.
 func NewRecordWriter(out ChunkSink, l Layout, parts, total int) *RecordWriter {
 	w := &RecordWriter{out: out, layout: l, parts: make([]recordBuffer, parts), skip: make([]bool, parts), total: total}
-	w.chunk = min(ChunkBytes, max(4<<10, total/parts))
+	w.chunk = min(ChunkBytes, max(MinChunk, total/parts))
 	for p := range w.skip {
 		w.skip[p] = !out.Wanted(p)
 	}
@@ -167,10 +171,10 @@ func (w *RecordWriter) flushPart(ctx context.Context, part int) error {
 		return err
 	}
 	data := buf.Bytes()
-	copy(data, bytesOf(b.words))
+	copy(data, BytesOf(b.words))
 	if w.layout.Blob {
 		at := 8 * len(b.words)
-		at += copy(data[at:], bytesOf(b.offsets))
+		at += copy(data[at:], BytesOf(b.offsets))
 		binary.LittleEndian.PutUint32(data[at:], uint32(len(b.blob)))
 		copy(data[at+4:], b.blob)
 	}
@@ -185,7 +189,7 @@ func (w *RecordWriter) flushPart(ctx context.Context, part int) error {
 	return w.out.Insert(ctx, c)
 }
 
-// Records is a view of the Records of a chunk, valid as long as the chunk's buffer.
+// Records is a view of the records of a chunk, valid as long as the chunk's buffer.
 type Records struct {
 	words   []uint64
 	width   int
@@ -249,8 +253,8 @@ func (r *Records) Bytes(i int) []byte {
 // viewed in place. Buffers are aligned to 64 bytes, and every section starts at a multiple of its
 // element size.
 
-// bytesOf views words as their bytes.
-func bytesOf[T uint64 | uint32](v []T) []byte {
+// BytesOf views words as their bytes.
+func BytesOf[T uint64 | uint32](v []T) []byte {
 	var t T
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(t)))
 }
@@ -258,6 +262,14 @@ func bytesOf[T uint64 | uint32](v []T) []byte {
 // uint64sOf views bytes, which are aligned, as words.
 func uint64sOf(b []byte) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
+}
+
+// Uint64sAt views bytes as words wherever they lie: it copies them if they are not aligned.
+func Uint64sAt(b []byte) []uint64 {
+	if uintptr(unsafe.Pointer(unsafe.SliceData(b)))%8 == 0 {
+		return uint64sOf(b)
+	}
+	return uint64sOf(append(BytesOf(make([]uint64, len(b)/8))[:0], b...))
 }
 
 func uint32sOf(b []byte) []uint32 {

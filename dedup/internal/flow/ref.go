@@ -1,5 +1,7 @@
 package flow
 
+import "cmp"
+
 // Ref names a document and places it in pi, the order in which documents are preferred: ascending by keep
 // key, then by ordinal. Where Keep is "first" all keep keys are 0.
 type Ref struct {
@@ -10,6 +12,14 @@ type Ref struct {
 // Before reports whether a comes before b in pi.
 func (a Ref) Before(b Ref) bool {
 	return a.Keep < b.Keep || a.Keep == b.Keep && a.Ord < b.Ord
+}
+
+// CompareRefs compares by pi, for sorting.
+func CompareRefs(a, b Ref) int {
+	if c := cmp.Compare(a.Keep, b.Keep); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Ord, b.Ord)
 }
 
 // RefCodec writes refs as words of a record: the ordinal alone where keep keys say nothing.

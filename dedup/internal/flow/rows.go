@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/bits"
 	"os"
 	"slices"
@@ -23,12 +22,13 @@ type RowResult struct {
 	Rows int64  `json:"rows"`
 }
 
+// RowsPerBlock is the number of rows in a block of a row file; the last one may have fewer.
 const RowsPerBlock = 8 << 10
 
 // RowFile writes a row file.
 type RowFile struct {
-	file io.WriteCloser
-	Name string
+	File *executor.File
+	Name string // of the file, for [OpenColumns]
 	w    *colfile.Writer
 	cols [][]uint64
 	data []colfile.Data
@@ -46,12 +46,12 @@ func NewRowFile(out *executor.Attempt, name string, columns []string) (*RowFile,
 		cols[i] = colfile.Column{Name: c, Kind: colfile.Uint64}
 	}
 	return &RowFile{
-		file: f, Name: f.Name(), w: colfile.NewWriter(f, cols), cols: make([][]uint64, len(cols)), data: make([]colfile.Data, len(cols)),
+		File: f, Name: f.Name(), w: colfile.NewWriter(f, cols), cols: make([][]uint64, len(cols)), data: make([]colfile.Data, len(cols)),
 		Buf: make([]uint64, 0, len(cols)),
 	}, nil
 }
 
-// Row adds a Row; words has one entry per column and is copied.
+// Row adds a row; words has one entry per column and is copied.
 func (f *RowFile) Row(words []uint64) error {
 	for i, w := range words {
 		f.cols[i] = append(f.cols[i], w)
@@ -72,10 +72,10 @@ func (f *RowFile) flush() error {
 
 // Close completes the file.
 func (f *RowFile) Close() error {
-	return errors.Join(f.flush(), f.w.Finish(), f.file.Close())
+	return errors.Join(f.flush(), f.w.Finish(), f.File.Close())
 }
 
-// Rows returns the rows written so far.
+// Rows returns the number of rows added so far.
 func (f *RowFile) Rows() int64 { return f.w.Rows() }
 
 // Finish completes the file and makes it the result of the partition.
@@ -83,15 +83,17 @@ func (f *RowFile) Finish(out *executor.Attempt, part *shuffle.Partition) ([]exec
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	out.Count("rows", f.w.Rows())
-	return []executor.Task{PartTask(part.Index(), RowResult{part.Index(), f.Name, f.w.Rows()})}, nil
+	out.Count("rows", f.Rows())
+	return []executor.Task{PartTask(part.Index(), RowResult{part.Index(), f.Name, f.Rows()})}, nil
 }
 
-// ColumnReader walks over the blocks of a work file and hands out columns of the block in hand.
+// ColumnReader walks over the blocks of one work file after another and hands out columns of the block in hand.
 type ColumnReader struct {
-	file    *os.File
+	work    *executor.Work
+	names   []string // of the files after the one in hand
+	file    *os.File // nil before the first and after the last
 	r       *colfile.Reader
-	block   int // of the block in hand
+	block   int // in hand
 	Rows    int // of the block in hand
 	Err     error
 	scratch colfile.Scratch
@@ -99,37 +101,72 @@ type ColumnReader struct {
 	held    map[string][]uint64
 }
 
-// OpenColumns opens a committed work file by the name its task gave it. The caller closes it.
-func OpenColumns(work *executor.Work, name string) (*ColumnReader, error) {
-	f, err := work.OpenCommitted(name)
-	if err != nil {
-		return nil, err
+// OpenColumns opens committed work files by the names their tasks gave them. Empty names are empty files. The caller closes
+// the reader.
+func OpenColumns(work *executor.Work, names ...string) (*ColumnReader, error) {
+	c := &ColumnReader{work: work, names: names, held: make(map[string][]uint64)}
+	if c.Err = c.openNext(); c.Err != nil {
+		return nil, c.Err
 	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	c, err := colfile.Open(f, st.Size(), f.Name())
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &ColumnReader{file: f, r: c, block: -1, held: make(map[string][]uint64)}, nil
+	return c, nil
 }
 
-// Close closes the file.
-func (f *ColumnReader) Close() error { return f.file.Close() }
+// openNext opens the next file, if there is one.
+func (f *ColumnReader) openNext() error {
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for len(f.names) > 0 && f.names[0] == "" {
+		f.names = f.names[1:]
+	}
+	if len(f.names) == 0 {
+		return nil
+	}
+	file, err := f.work.OpenCommitted(f.names[0])
+	if err != nil {
+		return err
+	}
+	f.names, f.file, f.block = f.names[1:], file, -1
+	st, err := file.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if f.r, err = colfile.Open(file, st.Size(), file.Name()); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return nil
+}
 
-// Next moves to the Next block and reports whether there is one.
+// Close closes the file in hand.
+func (f *ColumnReader) Close() error {
+	if f.file == nil {
+		return nil
+	}
+	err := f.file.Close()
+	f.file = nil
+	return err
+}
+
+// Next moves to the next block and reports whether there is one.
 func (f *ColumnReader) Next() bool {
-	if f.Err != nil || f.block+1 >= f.r.Blocks() {
-		return false
+	for f.Err == nil && f.file != nil {
+		if f.block+1 < f.r.Blocks() {
+			f.block++
+			f.Rows = f.r.BlockRows(f.block)
+			return true
+		}
+		f.Err = f.openNext()
 	}
-	f.block++
-	f.Rows = f.r.BlockRows(f.block)
-	return true
+	return false
 }
 
-// Uint64 returns a column of the block in hand, valid until next. After a failure err is set and it
+// Block moves to a block of the file in hand, and reports whether there is one.
+func (f *ColumnReader) Block(i int) bool {
+	f.block = i - 1
+	return f.Next()
+}
+
+// Uint64 returns a column of the block in hand, valid until Next. After a failure Err is set and it
 // returns nil.
 func (f *ColumnReader) Uint64(name string) []uint64 {
 	if f.Err != nil {
@@ -161,7 +198,30 @@ func (f *ColumnReader) Blobs(name string) [][]byte {
 	return out
 }
 
-// Columns names the Columns of a row that consists of refs of these names.
+// RefColumn is a column of refs of the block in hand.
+type RefColumn struct {
+	keep []uint64 // nil if all are 0
+	Ord  []uint64 // ordinals
+}
+
+// At returns the ref of row i of the block.
+func (c RefColumn) At(i int) Ref {
+	if c.keep == nil {
+		return Ref{0, c.Ord[i]}
+	}
+	return Ref{c.keep[i], c.Ord[i]}
+}
+
+// Refs is Uint64 for the columns of a ref; keep is read only if c wants keep keys.
+func (f *ColumnReader) Refs(c RefCodec, keep, ord string) RefColumn {
+	r := RefColumn{Ord: f.Uint64(ord)}
+	if c.WithKeep {
+		r.keep = f.Uint64(keep)
+	}
+	return r
+}
+
+// Columns names the columns of a row that consists of refs of these names.
 func (c RefCodec) Columns(names ...string) []string {
 	var out []string
 	for _, n := range names {
@@ -171,6 +231,42 @@ func (c RefCodec) Columns(names ...string) []string {
 		out = append(out, n)
 	}
 	return out
+}
+
+// Ordinals yields the values of one column one by one.
+type Ordinals struct {
+	*ColumnReader
+	name  string
+	block []uint64 // what is left of the block in hand
+}
+
+// OpenOrdinals opens a column of a committed work file, or of none if file is empty. The caller closes it.
+func OpenOrdinals(work *executor.Work, file, column string) (*Ordinals, error) {
+	c, err := OpenColumns(work, file)
+	return &Ordinals{ColumnReader: c, name: column}, err
+}
+
+// Pull returns the next value; ok is false at the end.
+func (o *Ordinals) Pull() (ord uint64, ok bool, err error) {
+	for len(o.block) == 0 {
+		if !o.Next() {
+			return 0, false, o.Err
+		}
+		if o.block = o.Uint64(o.name); o.Err != nil {
+			return 0, false, o.Err
+		}
+	}
+	ord, o.block = o.block[0], o.block[1:]
+	return ord, true, nil
+}
+
+// EachRowOf is EachRow for the row file that is the result of an earlier task.
+func EachRowOf(work *executor.Work, task executor.Task, columns []string, f func(words []uint64) error) error {
+	in, err := DecodeTask[RowResult](task)
+	if err != nil {
+		return err
+	}
+	return EachRow(work, in.File, columns, f)
 }
 
 // EachRow calls f for every row of the committed row file, with the columns named. words is valid during the call.

@@ -59,7 +59,7 @@ func (f *Folders) Staging(w *executor.Work) string {
 func (f *Folders) CheckApart(files, inputs []string) error {
 	for _, dir := range []string{f.Output, f.Work} {
 		for _, name := range files {
-			if within(name, dir) {
+			if Within(name, dir) {
 				return fmt.Errorf("%w: the input %s lies in %s; choose an --output and a --work outside of the input", ErrOutput, name, dir)
 			}
 		}
@@ -68,19 +68,19 @@ func (f *Folders) CheckApart(files, inputs []string) error {
 			if err != nil {
 				return err
 			}
-			if st, err := os.Stat(abs); err == nil && st.IsDir() && within(dir, abs) {
+			if st, err := os.Stat(abs); err == nil && st.IsDir() && Within(dir, abs) {
 				return fmt.Errorf("%w: %s lies in the input %s; choose an --output and a --work outside of the input", ErrOutput, dir, in)
 			}
 		}
 	}
-	if within(f.Work, f.Output) || within(f.Output, f.Work) {
+	if Within(f.Work, f.Output) || Within(f.Output, f.Work) {
 		return fmt.Errorf("%w: --output %s and --work %s lie in one another; choose another --work", ErrOutput, f.Output, f.Work)
 	}
 	return nil
 }
 
-// within reports whether name is dir or lies below it.
-func within(name, dir string) bool {
+// Within reports whether name is dir or lies below it.
+func Within(name, dir string) bool {
 	abs, err := filepath.Abs(name)
 	if err != nil {
 		return false
@@ -99,15 +99,19 @@ func (f *Folders) Empty() (bool, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	parent := filepath.Dir(f.Output)
-	if err := os.MkdirAll(parent, 0o777); err != nil {
-		return true, fmt.Errorf("%w: %w", ErrOutput, err)
+	return true, CheckWritable(filepath.Dir(f.Output))
+}
+
+// CheckWritable finds out whether something can be put into a folder, which it makes if need be.
+func CheckWritable(dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	probe, err := os.CreateTemp(parent, ".dovetail-*")
+	probe, err := os.CreateTemp(dir, ".dovetail-*")
 	if err != nil {
-		return true, fmt.Errorf("%w: cannot write beside it: %w", ErrOutput, err)
+		return fmt.Errorf("%w: cannot write in %s: %w", ErrOutput, dir, err)
 	}
-	return true, errors.Join(probe.Close(), os.Remove(probe.Name()))
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // Others returns names of staging folders that are not staging.
@@ -229,28 +233,39 @@ type InputFile struct {
 	Size    int64     `json:"size"`
 	ModTime time.Time `json:"mtime"`
 	Footer  string    `json:"footer"`
+	// Reference marks a file of the reference set.
+	Reference bool `json:"reference,omitempty"`
+}
+
+// name tells files apart: those of the input and of the reference set may have one path.
+func (f *InputFile) name() string {
+	if f.Reference {
+		return "--against " + f.Path
+	}
+	return f.Path
 }
 
 // DiffInputs says in a few words how two lists of input files differ; it is empty if they do not.
 func DiffInputs(was, is []InputFile) string {
-	byPath := make(map[string]InputFile, len(was))
+	byName := make(map[string]InputFile, len(was))
 	for _, f := range was {
-		byPath[f.Path] = f
+		byName[f.name()] = f
 	}
 	var changed, added, gone []string
 	for _, f := range is {
-		old, ok := byPath[f.Path]
-		delete(byPath, f.Path)
+		name := f.name()
+		old, ok := byName[name]
+		delete(byName, name)
 		switch {
 		case !ok:
-			added = append(added, f.Path)
+			added = append(added, name)
 		case old.Size != f.Size || old.Footer != f.Footer || !old.ModTime.Equal(f.ModTime):
-			changed = append(changed, f.Path)
+			changed = append(changed, name)
 		}
 	}
 	for _, f := range was {
-		if _, ok := byPath[f.Path]; ok {
-			gone = append(gone, f.Path)
+		if _, ok := byName[f.name()]; ok {
+			gone = append(gone, f.name())
 		}
 	}
 	var out []string
