@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -29,20 +30,39 @@ type Folders struct {
 	Hash string
 }
 
-// New makes the paths absolute; an empty work is output with ".work" behind it.
+// New makes the paths absolute and follows links, so that a result goes where a link leads; an empty work is output with ".work" behind it.
 func New(output, work, hash string) (f Folders, err error) {
 	if output == "" {
 		return f, errors.New("--output: name the folder for the result")
 	}
-	if f.Output, err = filepath.Abs(output); err != nil {
+	if f.Output, err = resolve(output); err != nil {
 		return f, err
 	}
 	if work == "" {
 		work = f.Output + ".work"
 	}
-	f.Work, err = filepath.Abs(work)
+	f.Work, err = resolve(work)
 	f.Hash = hash
 	return f, err
+}
+
+// resolve makes a path absolute and follows the links of as much of it as exists.
+func resolve(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for at := abs; ; at = filepath.Dir(at) {
+		real, err := filepath.EvalSymlinks(at)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			return abs, nil // whoever uses it says what is wrong with it
+		}
+		rest = filepath.Join(filepath.Base(at), rest)
+	}
 }
 
 // Dir is the work folder of runs with these options.
@@ -59,16 +79,18 @@ func (f *Folders) Staging(w *executor.Work) string {
 func (f *Folders) CheckApart(files, inputs []string) error {
 	for _, dir := range []string{f.Output, f.Work} {
 		for _, name := range files {
-			if Within(name, dir) {
+			if abs, err := filepath.Abs(name); err == nil && below(abs, dir) {
 				return fmt.Errorf("%w: the input %s lies in %s; choose an --output and a --work outside of the input", ErrOutput, name, dir)
 			}
 		}
 		for _, in := range inputs {
-			abs, err := filepath.Abs(in)
-			if err != nil {
-				return err
+			root := in
+			if st, err := os.Stat(in); err != nil {
+				root = globRoot(in)
+			} else if !st.IsDir() {
+				root = ""
 			}
-			if st, err := os.Stat(abs); err == nil && st.IsDir() && Within(dir, abs) {
+			if root != "" && Within(dir, root) {
 				return fmt.Errorf("%w: %s lies in the input %s; choose an --output and a --work outside of the input", ErrOutput, dir, in)
 			}
 		}
@@ -79,13 +101,31 @@ func (f *Folders) CheckApart(files, inputs []string) error {
 	return nil
 }
 
-// Within reports whether name is dir or lies below it.
+// globRoot returns the folder below which a glob finds files at any depth, or "".
+func globRoot(glob string) string {
+	before, _, any := strings.Cut(glob, "**")
+	if !any {
+		return ""
+	}
+	if i := strings.IndexAny(before, "*?[{"); i >= 0 {
+		before = before[:i]
+	}
+	return filepath.Dir(before + "x") // up to the last separator
+}
+
+// Within reports whether name is dir or lies below it, whatever links lead to either.
 func Within(name, dir string) bool {
-	abs, err := filepath.Abs(name)
+	name, err := resolve(name)
 	if err != nil {
 		return false
 	}
-	rel, err := filepath.Rel(dir, abs)
+	dir, err = resolve(dir)
+	return err == nil && below(name, dir)
+}
+
+// below is Within for absolute paths, by their names.
+func below(name, dir string) bool {
+	rel, err := filepath.Rel(dir, name)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
@@ -99,7 +139,28 @@ func (f *Folders) Empty() (bool, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, fmt.Errorf("%w: %w", ErrOutput, err)
 	}
-	return true, CheckWritable(filepath.Dir(f.Output))
+	if err := CheckWritable(filepath.Dir(f.Output)); err != nil {
+		return false, err
+	}
+	return true, f.checkReplaceable()
+}
+
+// checkReplaceable finds out whether an empty output folder can make room for the result: a mount point cannot, nor a
+// folder of somebody else in a folder with the sticky bit.
+func (f *Folders) checkReplaceable() error {
+	st, err := os.Stat(f.Output)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		if err = removeEmpty(f.Output); err == nil {
+			err = os.Mkdir(f.Output, st.Mode().Perm())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s cannot be replaced by the result (%w); name a folder in it, or another one", ErrOutput, f.Output, err)
+	}
+	return nil
 }
 
 // CheckWritable finds out whether something can be put into a folder, which it makes if need be.
@@ -186,9 +247,10 @@ func (f *Folders) RemoveWork() error {
 	return errors.Join(os.RemoveAll(f.Dir()), removeEmpty(f.Work))
 }
 
+// removeEmpty removes a folder if it is there and empty, and nothing else: os.Remove would take a file as well.
 func removeEmpty(dir string) error {
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err := syscall.Rmdir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
 	}
 	return nil
 }

@@ -1,0 +1,91 @@
+package runfolder
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func mkdir(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestApart refuses outputs that the next run would read, however the paths are written.
+func TestApart(t *testing.T) {
+	dir := t.TempDir()
+	data := mkdir(t, filepath.Join(dir, "data"))
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(data, link); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, c := range []struct {
+		output, input string
+		fine          bool
+	}{
+		{"data/out", "data", false},
+		{"link/out", "data", false},
+		{"data/out", "link", false},
+		{filepath.Join(dir, "data", "deep", "out"), "data", false},
+		{"data/out", "data/**/*.parquet", false},
+		{"data/out", "da*/**/*.parquet", false},
+		{"data/out", "data/*.parquet", true},
+		{"out", "data", true},
+		{"data-out", "data", true},
+		{"out", "data/**", true},
+	} {
+		f, err := New(c.output, "", strings.Repeat("0", 16))
+		if err == nil {
+			err = f.CheckApart(nil, []string{c.input})
+		}
+		if c.fine != (err == nil) || err != nil && !errors.Is(err, ErrOutput) {
+			t.Errorf("output %s, input %s: %v", c.output, c.input, err)
+		}
+	}
+}
+
+// TestPutInPlace replaces an empty folder, through a link too, and nothing that is not one.
+func TestPutInPlace(t *testing.T) {
+	dir := t.TempDir()
+	place := func(output string) error {
+		f, err := New(output, "", strings.Repeat("0", 16))
+		if err != nil {
+			return err
+		}
+		staging := mkdir(t, f.Output+".partial")
+		if err := os.WriteFile(filepath.Join(staging, "result"), nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return f.PutInPlace(staging)
+	}
+	empty := mkdir(t, filepath.Join(dir, "empty"))
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(empty, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := place(link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(empty, "result")); err != nil {
+		t.Errorf("a link to an empty folder: %v", err)
+	}
+	if st, err := os.Lstat(link); err != nil || st.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v", err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := place(file); !errors.Is(err, ErrOutput) {
+		t.Errorf("a file: %v", err)
+	}
+	if data, err := os.ReadFile(file); err != nil || string(data) != "precious" {
+		t.Errorf("the file is %q, %v", data, err)
+	}
+}
