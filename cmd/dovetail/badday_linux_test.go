@@ -79,8 +79,12 @@ func TestDiskFull(t *testing.T) {
 		size int
 		args func(disk, other string) (output, work string)
 	}{
-		{"output", 4 << 20, func(disk, other string) (string, string) { return filepath.Join(disk, "out"), filepath.Join(other, "work") }},
-		{"work", 1 << 20, func(disk, other string) (string, string) { return filepath.Join(other, "out"), filepath.Join(disk, "work") }},
+		{"output", 4 << 20, func(disk, other string) (string, string) {
+			return filepath.Join(disk, "out"), filepath.Join(other, "work")
+		}},
+		{"work", 1 << 20, func(disk, other string) (string, string) {
+			return filepath.Join(other, "out"), filepath.Join(disk, "work")
+		}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			disk, other := mountSmall(t, c.size), t.TempDir()
@@ -112,7 +116,7 @@ func TestDiskFull(t *testing.T) {
 func TestStopped(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 6 {
-		writeDocs(t, filepath.Join(dir, "in", fmt.Sprintf("%d.jsonl", i)), 5000)
+		writeDocs(t, filepath.Join(dir, "in", fmt.Sprintf("%d.jsonl", i)), 3000)
 	}
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		out := filepath.Join(dir, sig.String())
@@ -156,7 +160,7 @@ func TestStopped(t *testing.T) {
 func TestTwoRuns(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 6 {
-		writeDocs(t, filepath.Join(dir, "in", fmt.Sprintf("%d.jsonl", i)), 5000)
+		writeDocs(t, filepath.Join(dir, "in", fmt.Sprintf("%d.jsonl", i)), 3000)
 	}
 	out := filepath.Join(dir, "out")
 	args := []string{"dedup", "--progress", "json", "--input", filepath.Join(dir, "in"), "--output", out, "--workers", "1"}
