@@ -102,7 +102,7 @@ func (c *committer) commit(group []*pending) {
 			p.a.m.discard()
 			if !c.failed {
 				c.failed = true
-				c.run.fail(c.run.taskError(p.a.m, p.err))
+				c.run.fail(c.run.taskError(p.a.m.env, p.a.m.task, p.a.m.number, 0, p.err))
 			}
 		} else {
 			c.run.committed(p)

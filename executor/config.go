@@ -3,6 +3,7 @@ package executor
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"time"
 
@@ -28,8 +29,12 @@ type Config struct {
 	Progress Reporter
 	// ProgressInterval is the time between reports of a running stage; 0 means 200 ms.
 	ProgressInterval time.Duration
-	// MaxAttempts is how often a task is tried if it fails with a [Transient] error; 0 means 1.
+	// MaxAttempts is how often a task is tried if it fails with a [Transient] error; 0 means 3. Between attempts there
+	// is a pause, 50 ms at first, that doubles up to 5 s.
 	MaxAttempts int
+	// Events, if not nil, is told who ran what, where and when, and why again: stages and what went wrong at level Info and
+	// above, every attempt at level Debug. It is called from many goroutines, some of which hold a lock.
+	Events *slog.Logger
 	// InFlight is the largest number of tasks [Executor.Stream] has taken from its source and not yet given
 	// to its consumer; 0 means 4 per actor.
 	InFlight int
@@ -59,7 +64,7 @@ func (c *Config) EnsureDefaults() {
 		c.ProgressInterval = 200 * time.Millisecond
 	}
 	if c.MaxAttempts == 0 {
-		c.MaxAttempts = 1
+		c.MaxAttempts = 3
 	}
 }
 

@@ -34,13 +34,28 @@ type TaskError struct {
 	Rank    int
 	Worker  int    // index of the actor in its rank
 	Attempt uint32 // from 0
-	Err     error
+	// About says what the task is about, such as the names of its files, if the stage is a [TaskDescriber].
+	About string
+	// Kills is how many actors died of the task.
+	Kills int
+	Err   error
 }
 
 // Error is one line: stage, task and the cause.
 func (e *TaskError) Error() string {
-	cause := strings.TrimPrefix(e.Err.Error(), "executor: ")
-	return fmt.Sprintf("executor: stage %q, task %q: %s", e.Stage, e.Task, cause)
+	s := fmt.Sprintf("executor: stage %q, task %q", e.Stage, e.Task)
+	if e.About != "" {
+		s += " (" + e.About + ")"
+	}
+	if p, ok := e.Err.(*PanicError); ok && p.Task == e.Task && p.Stage == e.Stage {
+		s += ": panic in " + p.Call + p.what()
+	} else {
+		s += ": " + strings.TrimPrefix(e.Err.Error(), "executor: ")
+	}
+	if e.Kills > 1 {
+		s += fmt.Sprintf("; %d actors died of it, one after the other", e.Kills)
+	}
+	return s
 }
 
 // Unwrap returns the cause.
@@ -61,10 +76,14 @@ func (e *PanicError) Error() string {
 	if e.Task != "" {
 		s += fmt.Sprintf(", task %q", e.Task)
 	}
+	return s + e.what()
+}
+
+func (e *PanicError) what() string {
 	if e.Value == nil {
-		return s + ": the goroutine was ended by runtime.Goexit"
+		return ": the goroutine was ended by runtime.Goexit"
 	}
-	return s + fmt.Sprintf(": %v", e.Value)
+	return fmt.Sprintf(": %v", e.Value)
 }
 
 // Detail is the message followed by the stack of the goroutine that panicked.

@@ -94,7 +94,7 @@ func (e *Executor) runStage(ctx context.Context, st Stage, tasks []Task) ([]Task
 	if err := checkTasks(st, tasks); err != nil {
 		return nil, err
 	}
-	r := e.newRun(ctx, st.Name(), "pool")
+	r := e.newRun(ctx, st, "pool")
 	results := make([][]Task, len(tasks))
 	todo := make([]item, 0, len(tasks))
 	r.tasks.Store(int64(len(tasks)))
@@ -117,15 +117,7 @@ func (e *Executor) runStage(ctx context.Context, st Stage, tasks []Task) ([]Task
 	if n > 0 {
 		largestFirst(todo)
 		p := &pool{stageRun: r, stage: st}
-		p.run(n, func(give func([]item) bool) {
-			for len(todo) > 0 {
-				k := min(size, len(todo))
-				if !give(todo[:k:k]) {
-					return
-				}
-				todo = todo[k:]
-			}
-		}, func(seq int, res []Task) { results[seq] = res })
+		p.run(n, func(add func(...item)) { add(todo...) }, func(seq int, res []Task) { results[seq] = res })
 	}
 	if err := r.end(); err != nil {
 		return nil, err

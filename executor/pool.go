@@ -1,196 +1,105 @@
 package executor
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"sync"
 	"time"
 )
-
-// runActors sets up one actor per env, each in a goroutine of its own, runs body on all of them once all
-// are set up, and closes every actor that was set up, in every outcome. ready is called in between, and only if
-// no set-up failed. It returns when all goroutines have ended; failures are told to r.
-func runActors[A io.Closer](r *stageRun, call string, envs []*Env, setup func(context.Context, *Env) (A, error),
-	ready func(), body func(*Env, A)) {
-	var setups, ends sync.WaitGroup
-	gate := make(chan struct{})
-	setups.Add(len(envs))
-	for _, env := range envs {
-		ends.Go(func() {
-			a, ok := setUp(r, call, env, &setups, setup)
-			<-gate
-			if !ok {
-				return
-			}
-			defer tearDown(r, env, a)
-			if !r.failed() {
-				body(env, a)
-			}
-		})
-	}
-	setups.Wait()
-	close(gate)
-	if !r.failed() {
-		// In a goroutine of its own: a source of tasks that ends its goroutine must not end the wait below.
-		var fed sync.WaitGroup
-		fed.Go(ready)
-		fed.Wait()
-	}
-	ends.Wait()
-}
-
-func setUp[A io.Closer](r *stageRun, call string, env *Env, done *sync.WaitGroup,
-	setup func(context.Context, *Env) (A, error)) (a A, ok bool) {
-	defer done.Done()
-	defer func(start time.Time) { r.setupNS.Add(int64(time.Since(start))) }(time.Now())
-	err := guard(r.name, "", call, r.fail, func() (err error) {
-		a, err = setup(r.ctx, env)
-		if err == nil && any(a) == nil {
-			err = fmt.Errorf("%s returned no actor", call)
-		}
-		return err
-	})
-	if err != nil {
-		if !errors.Is(err, ErrPanic) {
-			err = fmt.Errorf("executor: setting up actor %d of %d of stage %q: %w", env.Actor+1, env.Actors, r.name, err)
-		}
-		r.fail(err)
-		return a, false
-	}
-	return a, true
-}
-
-func tearDown[A io.Closer](r *stageRun, env *Env, a A) {
-	note := func(err error) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.teardowns = append(r.teardowns, err)
-	}
-	if err := guard(r.name, "", "Close", note, a.Close); err != nil {
-		if !errors.Is(err, ErrPanic) {
-			err = fmt.Errorf("executor: closing actor %d of %d of stage %q: %w", env.Actor+1, env.Actors, r.name, err)
-		}
-		note(err)
-	}
-}
-
-// item is a task with its place in the stage.
-type item struct {
-	seq   int
-	task  Task
-	input inputHash
-}
 
 // pool runs the tasks of a plain stage.
 type pool struct {
 	*stageRun
 	stage   Stage
+	hand    *dispatcher
 	commits *committer
-	jobs    chan []item
 }
 
-// run starts n actors, hands them the batches that feed gives to its argument, and returns when all have been
-// processed and committed, or the stage has failed. feed should return when its argument returns false. sink
-// gets the results of each task, from one goroutine.
-func (p *pool) run(n int, feed func(give func([]item) bool), sink func(seq int, results []Task)) {
+// run starts n actors, hands them the tasks that feed adds, and returns when all have been processed and committed, or the
+// stage has failed. sink gets the results of each task, from one goroutine.
+func (p *pool) run(n int, feed func(add func(...item)), sink func(seq int, results []Task)) {
 	p.commits = newCommitter(p.stageRun, sink)
-	// Unbuffered: a batch is taken from its source only when an actor is free for it.
-	p.jobs = make(chan []item)
-	give := func(batch []item) bool {
-		select {
-		case p.jobs <- batch:
-			return true
-		case <-p.ctx.Done():
-			return false
-		}
-	}
-	runActors(p.stageRun, "NewActor", p.e.envs(p.name, n), p.stage.NewActor,
-		func() {
-			defer close(p.jobs)
-			feed(give)
-		},
-		func(env *Env, a Actor) {
-			for {
-				start := time.Now()
-				select {
-				case batch, ok := <-p.jobs:
-					p.waitNS.Add(int64(time.Since(start)))
-					// select takes either of two that are ready, and the stage may have ended as well.
-					if !ok || p.failed() {
-						return
-					}
-					p.process(env, a, batch)
-				case <-p.ctx.Done():
-					return
-				}
-			}
-		})
+	c := &crew[Actor]{r: p.stageRun, call: "NewActor", setup: p.stage.NewActor, body: p.work}
+	p.hand = p.dispatcher(p.stage, batchSize(p.stage), c.giveUp)
+	c.run(p.e.envs(p.name, n), func() {
+		defer p.hand.close()
+		feed(p.hand.add)
+	})
+	p.hand.stop()
 	p.commits.close()
 }
 
-// process does one batch, task by task unless the actor takes several.
-func (p *pool) process(env *Env, a Actor, batch []item) {
+// work is what an actor does.
+func (p *pool) work(env *Env, a Actor) (fit bool) {
+	for {
+		g, ok := p.hand.next(env)
+		if !ok {
+			return true
+		}
+		if !p.process(env, a, g) {
+			return false
+		}
+	}
+}
+
+// process does one batch, task by task unless the actor takes several, and reports whether the actor is fit for more.
+func (p *pool) process(env *Env, a Actor, g *grant) (fit bool) {
 	if b, ok := a.(BatchActor); ok {
-		p.try(env, batch, "ProcessBatch", func(outs []*Attempt) ([][]Task, error) {
-			tasks := make([]Task, len(batch))
-			for i := range batch {
-				tasks[i] = batch[i].task
+		return p.try(env, g, 0, len(g.items), "ProcessBatch", func(outs []*Attempt) ([][]Task, error) {
+			tasks := make([]Task, len(g.items))
+			for i := range g.items {
+				tasks[i] = g.items[i].task
 			}
-			results, err := b.ProcessBatch(p.ctx, tasks, outs)
+			results, err := b.ProcessBatch(g.ctx, tasks, outs)
 			if err == nil && len(results) != len(tasks) {
 				err = fmt.Errorf("ProcessBatch returned %d lists of results for %d tasks", len(results), len(tasks))
 			}
 			return results, err
 		})
-		return
 	}
-	for i := range batch {
+	for i := range g.items {
 		if p.failed() {
-			return
+			return true
 		}
-		p.try(env, batch[i:i+1], "Process", func(outs []*Attempt) ([][]Task, error) {
-			results, err := a.Process(p.ctx, batch[i].task, outs[0])
+		if !p.try(env, g, i, i+1, "Process", func(outs []*Attempt) ([][]Task, error) {
+			results, err := a.Process(g.ctx, g.items[i].task, outs[0])
 			return [][]Task{results}, err
-		})
-	}
-}
-
-// try attempts tasks until they succeed, or fail for good, and submits what is to be committed.
-func (p *pool) try(env *Env, batch []item, call string, do func([]*Attempt) ([][]Task, error)) {
-	for number := uint32(0); ; number++ {
-		outs := make([]*Attempt, len(batch))
-		for i := range batch {
-			outs[i] = &Attempt{Meter{&meter{run: p.stageRun, env: env, task: batch[i].task, number: number}}}
-		}
-		results, at, err := p.attempt(env, outs, call, do)
-		if err == nil {
-			p.submit(batch, outs, results)
-			return
-		}
-		for _, out := range outs {
-			out.m.discard()
-		}
-		if !p.again(outs[at].m, err) {
-			p.fail(p.taskError(outs[at].m, err))
-			return
+		}) {
+			return false
 		}
 	}
-}
-
-// again reports whether a task that failed with err is tried once more.
-func (r *stageRun) again(m *meter, err error) bool {
-	if r.failed() || !IsTransient(err) || int(m.number)+1 >= r.e.cfg.MaxAttempts {
-		return false
-	}
-	r.note(fmt.Sprintf("task %q of stage %q is tried again after attempt %d of %d: %v",
-		m.task.ID, r.name, m.number+1, r.e.cfg.MaxAttempts, err))
 	return true
 }
 
-// attempt runs do once. On an error, at is the index of the task it is about.
-func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, do func([]*Attempt) ([][]Task, error)) (
+// try attempts the tasks lo to hi of a grant and submits what is to be committed.
+func (p *pool) try(env *Env, g *grant, lo, hi int, call string, do func([]*Attempt) ([][]Task, error)) (fit bool) {
+	outs := make([]*Attempt, hi-lo)
+	for i := range outs {
+		outs[i] = &Attempt{Meter{&meter{
+			run: p.stageRun, env: env, task: g.items[lo+i].task, number: g.Tasks[lo+i].Number,
+		}}}
+	}
+	results, at, err := p.attempt(env, outs, call, func(err error) { p.hand.died(g, err) }, do)
+	if err != nil {
+		for _, out := range outs {
+			out.m.discard()
+		}
+		return p.hand.outcome(g, lo+at, hi-lo > 1, err)
+	}
+	start := time.Now()
+	fit = true
+	for i, out := range outs {
+		// It does not count if the batch took so long that it was given to someone else.
+		if fit = p.hand.finished(g, lo+i); !fit {
+			out.m.discard()
+			continue
+		}
+		p.commits.submit(&pending{a: out, seq: g.items[lo+i].seq, results: results[i], input: g.items[lo+i].input})
+	}
+	p.waitNS.Add(int64(time.Since(start)))
+	return fit
+}
+
+// attempt runs do once. On an error, at is the index of the task it is about. If do ends its goroutine, gone is told why.
+func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(error), do func([]*Attempt) ([][]Task, error)) (
 	results [][]Task, at int, err error) {
 	r.attempts.Add(int64(len(outs)))
 	exited := func(err error) {
@@ -198,7 +107,7 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, do func([]*At
 			out.m.end()
 			out.m.discard()
 		}
-		r.fail(err)
+		gone(err)
 	}
 	start := time.Now()
 	err = guard(r.name, outs[0].m.task.ID, call, exited, func() (err error) {
@@ -221,14 +130,6 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, do func([]*At
 	}
 	r.computeNS.Add(int64(max(spent, 0))) // several goroutines of one actor may have waited
 	return results, at, err
-}
-
-func (p *pool) submit(batch []item, outs []*Attempt, results [][]Task) {
-	start := time.Now()
-	for i := range batch {
-		p.commits.submit(&pending{a: outs[i], seq: batch[i].seq, results: results[i], input: batch[i].input})
-	}
-	p.waitNS.Add(int64(time.Since(start)))
 }
 
 // nameResults gives results without an ID one, and checks the others.

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync/atomic"
-	"time"
+	"sync"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
@@ -29,8 +28,9 @@ func (e *Executor) Shuffle(ctx context.Context, st ShuffleStage, tasks []Task) (
 		return nil, fmt.Errorf("executor: stage %q: TotalParts is %d, want at least 1", st.Name(), total)
 	}
 	s := &shuffleRun{
-		stageRun: e.newRun(ctx, st.Name(), "shuffle"), stage: st, input: hashTasks(tasks, total),
+		stageRun: e.newRun(ctx, st, "shuffle"), stage: st, input: hashTasks(tasks, total),
 		parts: &partSet{total: total, done: make([]bool, total)}, results: make([][]Task, total),
+		opened: make(map[int]*shuffle.Partition),
 	}
 	for _, t := range tasks {
 		s.size.Add(t.Size)
@@ -57,11 +57,13 @@ type shuffleRun struct {
 	results [][]Task // by partition
 
 	shufflers []*shuffle.Shuffler // by rank
-	inserting []atomic.Int32      // by rank: actors that may still insert
-	busy      atomic.Int32        // their sum
-	jobs      chan item
+	inserts   *dispatcher
+	extracts  []*dispatcher // by rank: its partitions, as they become complete
 	commits   *committer
-	inserted  counters // of inserts that count
+	opened    map[int]*shuffle.Partition // those being extracted
+	// committing counts inserts that were accepted and are not yet committed in the shuffle.
+	committing sync.WaitGroup
+	inserted   counters // of inserts that count
 }
 
 // reuseParts takes over the partitions that are committed and returns their number.
@@ -123,21 +125,25 @@ func (s *shuffleRun) run(tasks []Task) error {
 	}
 	s.announce(s.tasks.Load())
 
-	envs := s.e.envs(s.name, n)
-	s.inserting = make([]atomic.Int32, s.e.cfg.Ranks)
-	for _, env := range envs {
-		s.inserting[env.Rank].Add(1)
+	c := &crew[ShuffleActor]{r: s.stageRun, call: "NewShuffleActor", setup: s.stage.NewShuffleActor, body: s.serve}
+	s.inserts = s.dispatcher(s.stage, 1, c.giveUp)
+	for range s.shufflers {
+		s.extracts = append(s.extracts, s.dispatcher(s.stage, 1, c.giveUp))
 	}
-	s.busy.Store(int32(n))
-	s.jobs = make(chan item)
 	s.commits = newCommitter(s.stageRun, func(part int, results []Task) { s.results[part] = results })
-	runActors(s.stageRun, "NewShuffleActor", envs, s.stage.NewShuffleActor,
-		func() { s.feed(tasks) },
-		func(env *Env, a ShuffleActor) {
-			s.insertAll(env, a)
-			s.finishInserts(env.Rank)
-			s.extractAll(env, a)
-		})
+	var ends sync.WaitGroup
+	c.run(s.e.envs(s.name, n), func() {
+		ends.Go(s.finishInserts)
+		for rank := range s.shufflers {
+			ends.Go(func() { s.offer(rank) })
+		}
+		s.feed(tasks)
+	})
+	ends.Wait()
+	s.inserts.stop()
+	for _, d := range s.extracts {
+		d.stop()
+	}
 	s.commits.close()
 	s.conclude()
 	if !stop() {
@@ -149,138 +155,175 @@ func (s *shuffleRun) run(tasks []Task) error {
 
 // feed hands out the tasks, larger ones first.
 func (s *shuffleRun) feed(tasks []Task) {
-	defer close(s.jobs)
 	items := make([]item, len(tasks))
 	for i, t := range tasks {
 		items[i] = item{seq: i, task: t}
 	}
 	largestFirst(items)
-	for _, it := range items {
-		select {
-		case s.jobs <- it:
-		case <-s.ctx.Done():
-			return
-		}
-	}
+	s.inserts.add(items...)
+	s.inserts.close()
 }
 
-// insertAll inserts tasks until there are none left.
-func (s *shuffleRun) insertAll(env *Env, a ShuffleActor) {
+// serve is what an actor does: first inserts, then partitions of its rank.
+func (s *shuffleRun) serve(env *Env, a ShuffleActor) (fit bool) {
 	for {
-		start := time.Now()
-		select {
-		case it, ok := <-s.jobs:
-			s.waitNS.Add(int64(time.Since(start)))
-			if !ok || s.failed() {
-				return
-			}
-			s.insert(env, a, it)
-		case <-s.ctx.Done():
-			return
+		g, ok := s.inserts.next(env)
+		if !ok {
+			break
+		}
+		if !s.insert(env, a, g) {
+			return false
+		}
+	}
+	for {
+		g, ok := s.extracts[env.Rank].next(env)
+		if !ok {
+			return true
+		}
+		if !s.extract(env, a, g) {
+			return false
 		}
 	}
 }
 
-// insert attempts one task until its inserts count, or it fails for good.
-func (s *shuffleRun) insert(env *Env, a ShuffleActor, it item) {
-	for number := uint32(0); ; number++ {
-		m := &meter{run: s.stageRun, env: env, task: it.task, number: number}
-		sh := s.shufflers[env.Rank]
-		in := sh.Begin(uint64(it.seq), number)
-		_, _, err := s.attempt(env, []*Attempt{{Meter{m}}}, "Insert", func([]*Attempt) ([][]Task, error) {
-			return make([][]Task, 1), a.Insert(s.ctx, it.task, &PartWriter{Meter{m}, in, sh, s.parts})
-		})
-		if err == nil {
-			err = in.Commit(s.ctx)
-		} else if aerr := in.Abort(); aerr != nil && !s.failed() {
-			err = errors.Join(err, aerr)
-		}
-		if err == nil {
-			s.inserted.add(m.counts)
-			s.inserts.Add(1)
-			s.tasksDone.Add(1)
-			s.sizeDone.Add(it.task.Size)
-			return
+// insert attempts to insert one task.
+func (s *shuffleRun) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
+	it := g.items[0]
+	m := &meter{run: s.stageRun, env: env, task: it.task, number: g.Tasks[0].Number}
+	sh := s.shufflers[env.Rank]
+	in := sh.Begin(uint64(it.seq), m.number)
+	drop := func() {
+		if err := in.Abort(); err != nil && !s.failed() {
+			s.fail(fmt.Errorf("executor: stage %q, rank %d: taking inserts back: %w", s.name, env.Rank, err))
 		}
 		m.discard()
-		if !s.again(m, err) {
-			s.fail(s.taskError(m, err))
+	}
+	_, _, err := s.attempt(env, []*Attempt{{Meter{m}}}, "Insert", func(err error) { drop(); s.inserts.died(g, err) },
+		func([]*Attempt) ([][]Task, error) {
+			return make([][]Task, 1), a.Insert(g.ctx, it.task, &PartWriter{Meter{m}, in, sh, s.parts})
+		})
+	if err != nil {
+		drop()
+		return s.inserts.outcome(g, 0, false, err)
+	}
+	s.committing.Add(1)
+	defer s.committing.Done()
+	if !s.inserts.finished(g, 0) {
+		drop()
+		return false
+	}
+	if err := in.Commit(s.ctx); err != nil {
+		m.discard()
+		s.fail(s.taskError(env, it.task, m.number, 0, err))
+		return true
+	}
+	s.inserted.add(m.counts)
+	s.insertsDone.Add(1)
+	s.tasksDone.Add(1)
+	s.sizeDone.Add(it.task.Size)
+	return true
+}
+
+// finishInserts waits for the last insert and then finishes all ranks.
+func (s *shuffleRun) finishInserts() {
+	select {
+	case <-s.inserts.done:
+	case <-s.ctx.Done():
+		return
+	}
+	s.committing.Wait()
+	// No partition is complete before the ranks have finished, so this is in the log before any of them.
+	s.addCounters(s.inserted.list)
+	if s.work != nil {
+		err := s.work.commitAll([]*commit{{
+			stage: s.name, epoch: s.e.epoch, input: s.input, counters: s.inserted.list,
+		}}, false)
+		if err != nil {
+			s.fail(err)
+			return
+		}
+	}
+	for rank, sh := range s.shufflers {
+		if err := sh.InsertFinished(s.ctx); err != nil {
+			s.fail(fmt.Errorf("executor: stage %q, rank %d: finishing the inserts: %w", s.name, rank, err))
 			return
 		}
 	}
 }
 
-// finishInserts is called by each actor when it has no more to insert; the last one of a rank finishes the
-// rank.
-func (s *shuffleRun) finishInserts(rank int) {
-	if s.busy.Add(-1) == 0 && !s.failed() {
-		// No partition is complete before this rank has finished, so this is in the log before any of them.
-		s.addCounters(s.inserted.list)
-		if s.work != nil {
-			err := s.work.commitAll([]*commit{{
-				stage: s.name, epoch: s.e.epoch, input: s.input, counters: s.inserted.list,
-			}}, false)
-			if err != nil {
-				s.fail(err)
-			}
-		}
-	}
-	if s.inserting[rank].Add(-1) > 0 || s.failed() {
-		return
-	}
-	if err := s.shufflers[rank].InsertFinished(s.ctx); err != nil {
-		s.fail(fmt.Errorf("executor: stage %q, rank %d: finishing the inserts: %w", s.name, rank, err))
-	}
-}
-
-// extractAll extracts partitions of the actor's rank as they become complete, until there are none left.
-func (s *shuffleRun) extractAll(env *Env, a ShuffleActor) {
-	sh := s.shufflers[env.Rank]
+// offer gives the partitions of a rank to its actors as they become complete.
+func (s *shuffleRun) offer(rank int) {
 	for !s.failed() {
-		start := time.Now()
-		part, err := sh.WaitAny(s.ctx)
-		s.waitNS.Add(int64(time.Since(start)))
+		part, err := s.shufflers[rank].WaitAny(s.ctx)
 		if errors.Is(err, io.EOF) {
+			s.extracts[rank].close()
 			return
 		}
 		if err != nil {
-			s.fail(fmt.Errorf("executor: stage %q, rank %d: waiting for partitions: %w", s.name, env.Rank, err))
+			s.fail(fmt.Errorf("executor: stage %q, rank %d: waiting for partitions: %w", s.name, rank, err))
 			return
 		}
 		if !s.parts.done[part] {
-			s.extract(env, a, part)
+			s.extracts[rank].add(item{seq: part, task: partTask(part)})
 		}
 	}
 }
 
-// extract attempts one partition until it succeeds, or fails for good, and submits it to be committed.
-func (s *shuffleRun) extract(env *Env, a ShuffleActor, part int) {
-	p, err := s.shufflers[env.Rank].Open(part)
+// extract attempts to make one partition into results.
+func (s *shuffleRun) extract(env *Env, a ShuffleActor, g *grant) (fit bool) {
+	part := g.items[0].seq
+	p, err := s.open(env.Rank, part)
 	if err != nil {
 		s.fail(fmt.Errorf("executor: stage %q, rank %d: opening partition %d: %w", s.name, env.Rank, part, err))
-		return
+		return true
 	}
-	defer func() {
-		if err := p.Close(); err != nil {
-			s.fail(fmt.Errorf("executor: stage %q, rank %d: closing partition %d: %w", s.name, env.Rank, part, err))
-		}
-	}()
-	for number := uint32(0); ; number++ {
-		out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: partTask(part), number: number}}}
-		results, _, err := s.attempt(env, []*Attempt{out}, "Extract", func(outs []*Attempt) ([][]Task, error) {
-			results, err := a.Extract(s.ctx, p, out)
+	out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: g.items[0].task, number: g.Tasks[0].Number}}}
+	results, _, err := s.attempt(env, []*Attempt{out}, "Extract", func(err error) { s.extracts[env.Rank].died(g, err) },
+		func([]*Attempt) ([][]Task, error) {
+			results, err := a.Extract(g.ctx, p, out)
 			return [][]Task{results}, err
 		})
-		if err == nil {
-			s.commits.submit(&pending{a: out, seq: part, results: results[0], input: s.input})
-			return
-		}
+	if err != nil {
 		out.m.discard()
-		if !s.again(out.m, err) {
-			s.fail(s.taskError(out.m, err))
-			return
-		}
+		return s.extracts[env.Rank].outcome(g, 0, false, err)
 	}
+	if !s.extracts[env.Rank].finished(g, 0) {
+		out.m.discard()
+		return false
+	}
+	if err := s.close(env.Rank, part); err != nil {
+		s.fail(err)
+	}
+	s.commits.submit(&pending{a: out, seq: part, results: results[0], input: s.input})
+	return true
+}
+
+// open returns a partition, which stays open until it is done: another attempt reads it from its beginning.
+func (s *shuffleRun) open(rank, part int) (*shuffle.Partition, error) {
+	s.mu.Lock()
+	p := s.opened[part]
+	s.mu.Unlock()
+	if p != nil {
+		return p, nil
+	}
+	p, err := s.shufflers[rank].Open(part)
+	if err == nil {
+		s.mu.Lock()
+		s.opened[part] = p
+		s.mu.Unlock()
+	}
+	return p, err
+}
+
+func (s *shuffleRun) close(rank, part int) error {
+	s.mu.Lock()
+	p := s.opened[part]
+	delete(s.opened, part)
+	s.mu.Unlock()
+	if err := p.Close(); err != nil {
+		return fmt.Errorf("executor: stage %q, rank %d: closing partition %d: %w", s.name, rank, part, err)
+	}
+	return nil
 }
 
 // conclude checks the ledger on every rank, unless the stage has failed.
@@ -318,6 +361,11 @@ func (s *shuffleRun) connect() error {
 
 // disconnect keeps what the shufflers have counted and closes them.
 func (s *shuffleRun) disconnect() {
+	for part := range s.opened {
+		if err := s.close(s.shufflers[0].OwnerOf(part), part); err != nil {
+			s.teardowns = append(s.teardowns, err)
+		}
+	}
 	for rank, sh := range s.shufflers {
 		s.shuffle.Ranks = append(s.shuffle.Ranks,
 			RankShuffle{Rank: rank, Ledger: sh.Ledger(), Statistics: sh.Statistics()})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ type stageRun struct {
 	e      *Executor
 	name   string
 	kind   string
+	stage  anyStage
 	work   *Work
 	start  time.Time
 	parent context.Context
@@ -27,10 +29,11 @@ type stageRun struct {
 	tasks, size, reused        atomic.Int64
 	tasksDone, sizeDone, units atomic.Int64
 	rows                       atomic.Int64
-	attempts, inserts          atomic.Int64
+	attempts, insertsDone      atomic.Int64
 	files, bytes               atomic.Int64
 	setupNS, computeNS, waitNS atomic.Int64
 	commitNS                   atomic.Int64
+	replaced                   atomic.Int64
 	spilled                    func() int64 // set before the stage is announced
 
 	mu        sync.Mutex
@@ -46,9 +49,9 @@ type stageRun struct {
 
 const maxNotes = 100
 
-func (e *Executor) newRun(ctx context.Context, name, kind string) *stageRun {
+func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageRun {
 	r := &stageRun{
-		e: e, name: name, kind: kind, work: e.cfg.Work, start: time.Now(), parent: ctx,
+		e: e, name: st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), parent: ctx,
 		counters: make(map[string]int64),
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
@@ -57,6 +60,8 @@ func (e *Executor) newRun(ctx context.Context, name, kind string) *stageRun {
 
 // announce tells the reporter that the stage starts, and from then on how it goes. tasks < 0 means unknown.
 func (r *stageRun) announce(tasks int64) {
+	r.event(slog.LevelInfo, "stage started", nil, slog.Int("actors", r.actors), slog.Int64("tasks", tasks),
+		slog.Int64("reused", r.reused.Load()))
 	if r.e.cfg.Progress == nil {
 		return
 	}
@@ -123,13 +128,17 @@ func (r *stageRun) fail(err error) {
 
 func (r *stageRun) failed() bool { return r.ctx.Err() != nil }
 
-func (r *stageRun) taskError(m *meter, err error) error {
-	if p, ok := err.(*PanicError); ok && p.Task == m.task.ID {
-		return err // it says all that a TaskError would
+// taskError says which task failed for good, in an actor with that environment. kills is how many actors died of it.
+func (r *stageRun) taskError(env *Env, task Task, attempt uint32, kills int, err error) error {
+	e := &TaskError{Stage: r.name, Task: task.ID, Attempt: attempt, Kills: kills, Err: err}
+	if env != nil {
+		e.Rank, e.Worker = env.Rank, env.Worker
 	}
-	return &TaskError{
-		Stage: r.name, Task: m.task.ID, Rank: m.env.Rank, Worker: m.env.Worker, Attempt: m.number, Err: err,
+	if d, ok := r.stage.(TaskDescriber); ok {
+		// Whatever goes wrong in here must not hide what went wrong before.
+		_ = guard(r.name, task.ID, "DescribeTask", nil, func() error { e.About = d.DescribeTask(task); return nil })
 	}
+	return e
 }
 
 // addCounters adds the counters of an attempt, or of a commit of an earlier run, to those of the stage.
@@ -187,6 +196,12 @@ func (r *stageRun) end() error {
 	}
 	st := r.stats(err)
 	r.e.addStats(st)
+	if err != nil {
+		r.event(slog.LevelError, "stage failed", err)
+	} else {
+		r.event(slog.LevelInfo, "stage finished", nil, slog.Int64("tasks", st.Tasks), slog.Int64("attempts", st.Attempts),
+			slog.Float64("seconds", st.WallSeconds))
+	}
 	r.e.report(func(p Reporter) { p.StageFinished(st) })
 	return err
 }
@@ -194,8 +209,8 @@ func (r *stageRun) end() error {
 func (r *stageRun) stats(err error) StageStats {
 	st := StageStats{
 		Name: r.name, Kind: r.kind, Actors: r.actors,
-		Tasks: r.tasksDone.Load() - r.inserts.Load(), Reused: r.reused.Load(), Inserts: r.inserts.Load(),
-		Attempts: r.attempts.Load(), Units: r.units.Load(), Files: r.files.Load(), Bytes: r.bytes.Load(),
+		Tasks: r.tasksDone.Load() - r.insertsDone.Load(), Reused: r.reused.Load(), Inserts: r.insertsDone.Load(),
+		Attempts: r.attempts.Load(), Replaced: r.replaced.Load(), Units: r.units.Load(), Files: r.files.Load(), Bytes: r.bytes.Load(),
 		WallSeconds:    time.Since(r.start).Seconds(),
 		SetupSeconds:   time.Duration(r.setupNS.Load()).Seconds(),
 		ComputeSeconds: time.Duration(r.computeNS.Load()).Seconds(),

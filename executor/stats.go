@@ -24,8 +24,9 @@ type StageStats struct {
 	Reused   int64 `json:"tasks_reused"`
 	Inserts  int64 `json:"inserts,omitempty"` // insert tasks of a shuffle stage done in this run
 	Attempts int64 `json:"attempts"`          // tries in this run, failed ones and inserts included
-	Units    int64 `json:"units,omitempty"`   // sum of [Meter.Progress]
-	Files    int64 `json:"files,omitempty"`   // files committed in this run
+	Replaced int64 `json:"actors_replaced,omitempty"`
+	Units    int64 `json:"units,omitempty"` // sum of [Meter.Progress]
+	Files    int64 `json:"files,omitempty"` // files committed in this run
 	Bytes    int64 `json:"file_bytes,omitempty"`
 	// WallSeconds is from start to end. SetupSeconds, ComputeSeconds and WaitSeconds are sums over actors:
 	// setting up, inside the actor's methods, and waiting for work or for room. CommitSeconds is the time

@@ -64,7 +64,7 @@ func TestProgressOfFailure(t *testing.T) {
 func TestNotesAreBounded(t *testing.T) {
 	rep := new(lines)
 	e := newExecutor(t, Config{Progress: rep})
-	r := e.newRun(t.Context(), "s", "pool")
+	r := e.newRun(t.Context(), &stage{name: "s"}, "pool")
 	for i := range 3 * maxNotes {
 		r.note(fmt.Sprint(i))
 	}

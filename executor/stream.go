@@ -25,7 +25,7 @@ func (e *Executor) Stream(ctx context.Context, st Stage, tasks iter.Seq2[Task, e
 			yield(Task{}, err)
 			return
 		}
-		r := e.newRun(ctx, st.Name(), "pool")
+		r := e.newRun(ctx, st, "pool")
 		n, err := r.actorCount(st, -1, false)
 		if err != nil {
 			r.fail(err)
@@ -96,8 +96,8 @@ func (s *stream) run(yield func(Task, error) bool) {
 	}
 }
 
-// feed takes tasks from the source while the window has room and gives them to the actors in batches.
-func (s *stream) feed(give func([]item) bool) {
+// feed takes tasks from the source while the window has room and adds them in batches.
+func (s *stream) feed(add func(...item)) {
 	seen := make(map[string]struct{})
 	seq := 0
 	var batch []item
@@ -128,10 +128,8 @@ func (s *stream) feed(give func([]item) bool) {
 			if c := s.lookup(&it); c != nil {
 				s.done <- outcome{it.seq, c.results}
 			} else if batch = append(batch, it); len(batch) == s.batch {
-				if !give(batch) {
-					return nil
-				}
-				batch = nil
+				add(batch...)
+				batch = batch[:0]
 			}
 			if !enter() {
 				return nil
@@ -143,7 +141,5 @@ func (s *stream) feed(give func([]item) bool) {
 		s.fail(err)
 		return
 	}
-	if len(batch) > 0 {
-		give(batch)
-	}
+	add(batch...)
 }

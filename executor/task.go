@@ -1,6 +1,9 @@
 package executor
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Task describes a piece of work: small, immutable, and free of pointers into the process, so that it
 // can be written to the log and handed to another process. Bulk data travels in files or through a shuffle.
@@ -20,7 +23,7 @@ type Task struct {
 var EmptyTask = Task{ID: "0"}
 
 // Stage is a kind of work. One value serves all actors of a process at once. A stage may also implement
-// [BatchSizer], [WorkerCounter], [InputValidator] and [NodeSetup].
+// [BatchSizer], [WorkerCounter], [InputValidator], [Deadliner], [TaskDescriber] and [NodeSetup].
 type Stage interface {
 	// Name names the stage in messages and its folder in the work folder: unique among the stages an
 	// executor runs, with the characters allowed in [Task.ID], and none of "lock", "log" and "spill".
@@ -32,8 +35,9 @@ type Stage interface {
 	NewActor(ctx context.Context, env *Env) (Actor, error)
 }
 
-// Actor does the work of a stage, one call at a time. A panic in any of its methods fails the task or the
-// stage with a [PanicError]; it does not end the process (a panic in a goroutine the actor started does).
+// Actor does the work of a stage, one call at a time. A panic in Process ends the actor, not the process (a panic in a
+// goroutine the actor started does): it is closed, another is set up in its place, and the task is given to another actor. If
+// that one dies of it too, the stage fails with a [PanicError].
 type Actor interface {
 	// Process does task and returns the tasks it leads to, which must depend on task alone (but for names of
 	// files made through out): not on the actor, on what it did before, or on the attempt. Everything out
@@ -64,6 +68,20 @@ type BatchSizer interface {
 type WorkerCounter interface {
 	// NumWorkers is the number of actors wanted; less than 1 leaves it to [ActorCount].
 	NumWorkers() int
+}
+
+// Deadliner is implemented by stages whose tasks must not take for ever.
+type Deadliner interface {
+	// TaskDeadline is how long an actor may take for one task; 0 is for ever. After that its context ends, the actor is
+	// replaced, and the task is given to another, once. An actor that does not return then is left behind: what it does
+	// counts for nothing, but in this process nothing can stop it.
+	TaskDeadline() time.Duration
+}
+
+// TaskDescriber is implemented by stages that can say what a task is about, for people.
+type TaskDescriber interface {
+	// DescribeTask names what the task works on, such as its files, in a few words. It is called when the task has failed.
+	DescribeTask(task Task) string
 }
 
 // InputValidator is implemented by stages that can tell a wrong task before work begins.

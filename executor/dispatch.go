@@ -1,0 +1,286 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/handout"
+)
+
+// item is a task with its place in the stage.
+type item struct {
+	seq   int
+	task  Task
+	input inputHash
+}
+
+// grant is a batch of items in the hands of an actor.
+type grant struct {
+	*handout.Grant
+	items []item
+	ctx   context.Context // ends early if the batch takes too long
+}
+
+// dispatcher gives the tasks of a stage to actors as they become free. It drives a [handout.Machine], which decides, and
+// adds what the machine must not have: a lock, a clock, and channels to the actors. It is safe for concurrent use.
+type dispatcher struct {
+	r       *stageRun
+	start   time.Time
+	done    chan struct{} // closed when all tasks are done
+	lose    func(actor int)
+	limited bool // a batch may take only so long
+
+	mu     sync.Mutex
+	m      *handout.Machine
+	items  []item
+	actors map[int]*seat
+	timer  *time.Timer
+	armed  time.Duration // when timer goes off; 0 if it does not
+	cause  error         // of the event at hand
+	whose  *Env
+}
+
+// seat is where an actor waits for its next grant.
+type seat struct {
+	env    *Env
+	inbox  chan *grant // has room for one, and the machine gives no second
+	now    *grant
+	cancel context.CancelCauseFunc
+}
+
+// errTooLong is the cause with which the context of an attempt ends that has taken longer than its stage allows.
+var errTooLong = errors.New("it takes longer than its stage allows")
+
+const (
+	firstPause = 50 * time.Millisecond
+	longPause  = 5 * time.Second
+	// maxKills is how many actors a task may take with it.
+	maxKills = 2
+	// silence is how long an actor whose time is up has to come back before it is given up.
+	silence = time.Second
+)
+
+// dispatcher makes one. lose is told of actors that do not answer any more.
+func (r *stageRun) dispatcher(st any, batch int, lose func(actor int)) *dispatcher {
+	cfg := handout.Config{
+		MaxAttempts: r.e.cfg.MaxAttempts, MaxKills: maxKills, Batch: batch, Backoff: firstPause, MaxBackoff: longPause,
+	}
+	if d, ok := st.(Deadliner); ok {
+		cfg.Deadline = max(0, d.TaskDeadline())
+	}
+	return &dispatcher{
+		r: r, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0,
+		m: handout.New(cfg), actors: make(map[int]*seat),
+	}
+}
+
+// add queues tasks; close says that there are no more.
+func (d *dispatcher) add(its ...item) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.items = append(d.items, its...)
+	d.step(handout.Event{Kind: handout.EvAdd, N: len(its)})
+}
+
+func (d *dispatcher) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.step(handout.Event{Kind: handout.EvClose})
+}
+
+// stop is called when the stage has ended, one way or the other.
+func (d *dispatcher) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.armed = -1
+}
+
+// next waits for a grant for an actor that has nothing to do. There is none when all tasks are done or the stage ends.
+func (d *dispatcher) next(env *Env) (*grant, bool) {
+	start := time.Now()
+	d.mu.Lock()
+	s := d.actors[env.Actor]
+	if s == nil {
+		s = &seat{env: env, inbox: make(chan *grant, 1)}
+		d.actors[env.Actor] = s
+	}
+	s.leave()
+	d.step(handout.Event{Kind: handout.EvIdle, Actor: env.Actor})
+	d.mu.Unlock()
+	defer func() { d.r.waitNS.Add(int64(time.Since(start))) }()
+	select {
+	case g := <-s.inbox:
+		return g, !d.r.failed()
+	case <-d.done:
+		return nil, false
+	case <-d.r.ctx.Done():
+		return nil, false
+	}
+}
+
+func (s *seat) leave() {
+	if s.cancel != nil {
+		s.cancel(nil)
+	}
+	s.now, s.cancel = nil, nil
+}
+
+// finished reports whether the attempt at of a grant is the one of its task that counts.
+func (d *dispatcher) finished(g *grant, at int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.step(handout.Event{Kind: handout.EvDone, Actor: g.Actor, ID: g.ID, At: at}) {
+		if a.Kind == handout.ActAccept {
+			d.r.attemptEvent(slog.LevelDebug, "attempt finished", nil, d.env(g.Actor), g.items[at].task.ID, a.Attempt.Number)
+			d.items[a.Attempt.Task] = item{} // what it holds may be large, and is done with
+			return true
+		}
+	}
+	return false
+}
+
+// failed says that attempt at of a grant has failed, and with all, that its neighbours have with it.
+func (d *dispatcher) failed(g *grant, at int, all bool, err error) {
+	ev := handout.Event{Kind: handout.EvFailed, Actor: g.Actor, ID: g.ID, At: at, All: all, Why: handout.Permanent}
+	if IsTransient(err) {
+		ev.Why = handout.Transient
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.actors[g.Actor]; s != nil && s.now == g {
+		d.cause, d.whose = err, s.env
+		d.step(ev)
+	}
+}
+
+// outcome says that attempt at of a grant ended with err, and with all, its neighbours with it. It reports whether the actor is
+// fit for more: not after a panic, nor after it took too long.
+func (d *dispatcher) outcome(g *grant, at int, all bool, err error) (fit bool) {
+	switch {
+	case errors.Is(err, ErrPanic):
+		d.died(g, err)
+		return false
+	case errors.Is(context.Cause(g.ctx), errTooLong):
+		d.died(g, errTooLong)
+		return false
+	}
+	d.failed(g, at, all, err)
+	return true
+}
+
+// died says that the actor that holds g is gone, or given up, because of err. It reports whether it did hold g.
+func (d *dispatcher) died(g *grant, err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[g.Actor]
+	if s == nil || s.now != g {
+		return false
+	}
+	s.leave()
+	delete(d.actors, g.Actor)
+	d.cause, d.whose = err, s.env
+	d.step(handout.Event{Kind: handout.EvLost, Actor: g.Actor})
+	return true
+}
+
+// step drives the machine. The lock is held.
+func (d *dispatcher) step(ev handout.Event) []handout.Action {
+	ev.Now = time.Since(d.start)
+	acts := d.m.Step(ev)
+	for i := range acts {
+		d.perform(&acts[i])
+	}
+	d.arm()
+	return acts
+}
+
+func (d *dispatcher) perform(a *handout.Action) {
+	switch a.Kind {
+	case handout.ActGive:
+		s := d.actors[a.Actor]
+		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.r.ctx}
+		for i, t := range a.Grant.Tasks {
+			g.items[i] = d.items[t.Task]
+			d.r.attemptEvent(slog.LevelDebug, "attempt started", nil, s.env, g.items[i].task.ID, t.Number)
+		}
+		if d.limited {
+			g.ctx, s.cancel = context.WithCancelCause(d.r.ctx)
+		}
+		s.now = g
+		s.inbox <- g
+	case handout.ActRetry:
+		d.r.note(d.again(a))
+		d.r.attemptEvent(slog.LevelWarn, "attempt failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
+			slog.Bool("actor_lost", a.Kills > 0))
+	case handout.ActGiveUp:
+		d.r.attemptEvent(slog.LevelError, "task failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
+			slog.Bool("actor_lost", a.Kills > 0))
+		d.r.fail(d.r.taskError(d.whose, d.items[a.Attempt.Task].task, a.Attempt.Number, a.Kills, d.cause))
+	case handout.ActExpire:
+		d.expired(a.Actor)
+	case handout.ActFinished:
+		close(d.done)
+	}
+}
+
+// env returns the environment of an actor that has asked for work.
+func (d *dispatcher) env(actor int) *Env {
+	if s := d.actors[actor]; s != nil {
+		return s.env
+	}
+	return nil
+}
+
+// again says why a task is tried once more.
+func (d *dispatcher) again(a *handout.Action) string {
+	id := d.items[a.Attempt.Task].task.ID
+	if a.Kills > 0 {
+		return fmt.Sprintf("task %q of stage %q runs again, because its actor was lost: %v", id, d.r.name, d.cause)
+	}
+	return fmt.Sprintf("task %q of stage %q is tried again after attempt %d of %d: %v",
+		id, d.r.name, a.Attempt.Number+1, d.r.e.cfg.MaxAttempts, d.cause)
+}
+
+// expired tells an actor that its time is up, and gives it up if it does not listen.
+func (d *dispatcher) expired(actor int) {
+	s := d.actors[actor]
+	if s == nil || s.now == nil || s.cancel == nil {
+		return
+	}
+	s.cancel(errTooLong)
+	g := s.now
+	time.AfterFunc(silence, func() {
+		if !d.r.failed() && d.died(g, errTooLong) {
+			d.lose(actor)
+		}
+	})
+}
+
+// arm sets the timer for the next moment at which time matters.
+func (d *dispatcher) arm() {
+	at, ok := d.m.Wake()
+	if d.armed < 0 || !ok || at == d.armed {
+		return
+	}
+	d.armed = at
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.timer = time.AfterFunc(at-time.Since(d.start), func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.armed == at {
+			d.armed = 0
+		}
+		if d.armed >= 0 {
+			d.step(handout.Event{Kind: handout.EvTick})
+		}
+	})
+}
