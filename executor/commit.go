@@ -12,6 +12,7 @@ type pending struct {
 	seq     int // of the task in its stage
 	results []Task
 	input   inputHash
+	round   int // of a shuffle stage, if it takes several
 	weight  int64
 	err     error
 }

@@ -29,6 +29,7 @@ type grant struct {
 // adds what the machine must not have: a lock, a clock, and channels to the actors. It is safe for concurrent use.
 type dispatcher struct {
 	r       *stageRun
+	sc      *scope
 	start   time.Time
 	done    chan struct{} // closed when all tasks are done
 	lose    func(actor int)
@@ -65,15 +66,15 @@ const (
 )
 
 // dispatcher makes one. lose is told of actors that do not answer any more.
-func (r *stageRun) dispatcher(st any, batch int, lose func(actor int)) *dispatcher {
+func (r *stageRun) dispatcher(sc *scope, batch int, lose func(actor int)) *dispatcher {
 	cfg := handout.Config{
 		MaxAttempts: r.e.cfg.MaxAttempts, MaxKills: maxKills, Batch: batch, Backoff: firstPause, MaxBackoff: longPause,
 	}
-	if d, ok := st.(Deadliner); ok {
+	if d, ok := r.stage.(Deadliner); ok {
 		cfg.Deadline = max(0, d.TaskDeadline())
 	}
 	return &dispatcher{
-		r: r, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0,
+		r: r, sc: sc, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0,
 		m: handout.New(cfg), actors: make(map[int]*seat),
 	}
 }
@@ -117,10 +118,10 @@ func (d *dispatcher) next(env *Env) (*grant, bool) {
 	defer func() { d.r.waitNS.Add(int64(time.Since(start))) }()
 	select {
 	case g := <-s.inbox:
-		return g, !d.r.failed()
+		return g, !d.sc.failed()
 	case <-d.done:
 		return nil, false
-	case <-d.r.ctx.Done():
+	case <-d.sc.ctx.Done():
 		return nil, false
 	}
 }
@@ -205,13 +206,13 @@ func (d *dispatcher) perform(a *handout.Action) {
 	switch a.Kind {
 	case handout.ActGive:
 		s := d.actors[a.Actor]
-		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.r.ctx}
+		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.sc.ctx}
 		for i, t := range a.Grant.Tasks {
 			g.items[i] = d.items[t.Task]
 			d.r.attemptEvent(slog.LevelDebug, "attempt started", nil, s.env, g.items[i].task.ID, t.Number)
 		}
 		if d.limited {
-			g.ctx, s.cancel = context.WithCancelCause(d.r.ctx)
+			g.ctx, s.cancel = context.WithCancelCause(d.sc.ctx)
 		}
 		s.now = g
 		s.inbox <- g
@@ -222,7 +223,7 @@ func (d *dispatcher) perform(a *handout.Action) {
 	case handout.ActGiveUp:
 		d.r.attemptEvent(slog.LevelError, "task failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
 			slog.Bool("actor_lost", a.Kills > 0))
-		d.r.fail(d.r.taskError(d.whose, d.items[a.Attempt.Task].task, a.Attempt.Number, a.Kills, d.cause))
+		d.sc.fail(d.r.taskError(d.whose, d.items[a.Attempt.Task].task, a.Attempt.Number, a.Kills, d.cause))
 	case handout.ActExpire:
 		d.expired(a.Actor)
 	case handout.ActFinished:
@@ -257,7 +258,7 @@ func (d *dispatcher) expired(actor int) {
 	s.cancel(errTooLong)
 	g := s.now
 	time.AfterFunc(silence, func() {
-		if !d.r.failed() && d.died(g, errTooLong) {
+		if !d.sc.failed() && d.died(g, errTooLong) {
 			d.lose(actor)
 		}
 	})

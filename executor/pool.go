@@ -17,8 +17,8 @@ type pool struct {
 // stage has failed. sink gets the results of each task, from one goroutine.
 func (p *pool) run(n int, feed func(add func(...item)), sink func(seq int, results []Task)) {
 	p.commits = newCommitter(p.stageRun, sink)
-	c := &crew[Actor]{r: p.stageRun, call: "NewActor", setup: p.stage.NewActor, body: p.work}
-	p.hand = p.dispatcher(p.stage, batchSize(p.stage), c.giveUp)
+	c := &crew[Actor]{r: p.stageRun, sc: p.scope, call: "NewActor", setup: p.stage.NewActor, body: p.work}
+	p.hand = p.dispatcher(p.scope, batchSize(p.stage), c.giveUp)
 	c.run(p.e.envs(p.name, n), func() {
 		defer p.hand.close()
 		feed(p.hand.add)
