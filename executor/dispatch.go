@@ -51,6 +51,15 @@ type seat struct {
 	inbox  chan *grant // has room for one, and the machine gives no second
 	now    *grant
 	cancel context.CancelCauseFunc
+	far    remoteActor // instead of inbox, if the actor is on another rank
+}
+
+// remoteActor is how an actor on another rank is told something. None of its methods wait.
+type remoteActor interface {
+	give(g *grant)
+	// tooLong says that the time of the grant is up, and giveUp that the actor is not counted on any more.
+	tooLong(g *grant)
+	giveUp()
 }
 
 // errTooLong is the cause with which the context of an attempt ends that has taken longer than its stage allows.
@@ -124,6 +133,43 @@ func (d *dispatcher) next(env *Env) (*grant, bool) {
 	case <-d.sc.ctx.Done():
 		return nil, false
 	}
+}
+
+// ready says that an actor on another rank has nothing to do.
+func (d *dispatcher) ready(env *Env, far remoteActor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[env.Actor]
+	if s == nil {
+		s = &seat{env: env, far: far}
+		d.actors[env.Actor] = s
+	}
+	s.leave()
+	d.step(handout.Event{Kind: handout.EvIdle, Actor: env.Actor})
+}
+
+// held returns the grant that an actor holds, if it has that id.
+func (d *dispatcher) held(actor int, id uint64) *grant {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.actors[actor]; s != nil && s.now != nil && s.now.ID == id {
+		return s.now
+	}
+	return nil
+}
+
+// gone says that an actor on another rank is gone with the rank.
+func (d *dispatcher) gone(actor int, why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[actor]
+	if s == nil {
+		return
+	}
+	s.leave()
+	delete(d.actors, actor)
+	d.cause, d.whose = why, s.env
+	d.step(handout.Event{Kind: handout.EvLost, Actor: actor})
 }
 
 func (s *seat) leave() {
@@ -211,11 +257,15 @@ func (d *dispatcher) perform(a *handout.Action) {
 			g.items[i] = d.items[t.Task]
 			d.r.attemptEvent(slog.LevelDebug, "attempt started", nil, s.env, g.items[i].task.ID, t.Number)
 		}
-		if d.limited {
+		if d.limited && s.far == nil {
 			g.ctx, s.cancel = context.WithCancelCause(d.sc.ctx)
 		}
 		s.now = g
-		s.inbox <- g
+		if s.far != nil {
+			s.far.give(g)
+		} else {
+			s.inbox <- g
+		}
 	case handout.ActRetry:
 		d.r.note(d.again(a))
 		d.r.attemptEvent(slog.LevelWarn, "attempt failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
@@ -252,13 +302,22 @@ func (d *dispatcher) again(a *handout.Action) string {
 // expired tells an actor that its time is up, and gives it up if it does not listen.
 func (d *dispatcher) expired(actor int) {
 	s := d.actors[actor]
-	if s == nil || s.now == nil || s.cancel == nil {
+	if s == nil || s.now == nil {
 		return
 	}
-	s.cancel(errTooLong)
-	g := s.now
+	if s.far != nil {
+		s.far.tooLong(s.now)
+	} else {
+		s.cancel(errTooLong)
+	}
+	g, far := s.now, s.far
 	time.AfterFunc(silence, func() {
-		if !d.sc.failed() && d.died(g, errTooLong) {
+		if d.sc.failed() || !d.died(g, errTooLong) {
+			return
+		}
+		if far != nil {
+			far.giveUp()
+		} else {
 			d.lose(actor)
 		}
 	})

@@ -17,6 +17,7 @@ var errGivenUp = errors.New("given up after an earlier failure")
 type stageRun struct {
 	e      *Executor
 	name   string
+	key    string // names the stage among those of the job
 	kind   string
 	stage  anyStage
 	work   *Work
@@ -48,7 +49,7 @@ const maxNotes = 100
 
 func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageRun {
 	r := &stageRun{
-		e: e, name: st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), scope: newScope(ctx),
+		e: e, name: st.Name(), key: e.key + st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), scope: newScope(ctx),
 		counters: make(map[string]int64),
 	}
 	return r
