@@ -66,18 +66,22 @@ func (b *batch) full() bool {
 
 // small adds a copy of up to stageOne bytes.
 func (b *batch) small(data []byte) {
+	b.staged(append(b.stage, data...), len(data))
+}
+
+func (b *batch) frame(f frame) {
+	b.staged(appendFrame(b.stage, f), frameSize)
+}
+
+// staged adds the last n bytes of stage, which has grown by them within its capacity: see full.
+func (b *batch) staged(stage []byte, n int) {
 	if b.tail < 0 {
 		b.tail = len(b.stage)
 		b.list = append(b.list, nil)
 	}
-	b.stage = append(b.stage, data...) // within its capacity, see full
+	b.stage = stage
 	b.list[len(b.list)-1] = b.stage[b.tail:]
-	b.bytes += len(data)
-}
-
-func (b *batch) frame(f frame) {
-	var room [frameSize]byte
-	b.small(appendFrame(room[:0], f))
+	b.bytes += n
 }
 
 // large adds bytes that stay where they are until the write is done.
