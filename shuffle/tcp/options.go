@@ -47,8 +47,9 @@ type Options struct {
 	// together, in bytes: at least 128 KiB for each peer. Default 16 MiB, or that. Payloads are received into the
 	// caller's buffers only.
 	ReceiveBudget int64
-	// LinkTimeout is how soon a cut link is noticed (TCP_USER_TIMEOUT, where the system has it, and keep-alive
-	// probes). A peer that is alive may be slow for any time. Default 10 s.
+	// LinkTimeout is how soon a cut link is noticed: by TCP_USER_TIMEOUT, where the system has it, and keep-alive
+	// probes. A peer may be slow to poll and to accept for any time, but one whose process is stopped for longer
+	// while something is on the way to it counts as cut off. Default 10 s.
 	LinkTimeout time.Duration
 	// HandshakeTimeout bounds the greeting of one connection. Default 10 s.
 	HandshakeTimeout time.Duration
