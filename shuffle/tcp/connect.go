@@ -88,7 +88,7 @@ func (m *meeting) run(ctx context.Context) (*Transport, error) {
 	}
 	for _, c := range m.conns {
 		if c != nil {
-			_ = rawConn(c).Close()
+			_ = under(c).Close()
 		}
 	}
 	if m.fatal != nil {

@@ -13,7 +13,7 @@ import (
 var testSecret = []byte("0123456789abcdef0123456789abcdef")
 
 // startRanks lets the ranks of a job meet on loopback addresses, and returns what each Connect returned. change
-// may alter the options of one rank.
+// may alter the options of one rank. Those that met are closed at the end of the test.
 func startRanks(t testing.TB, ctx context.Context, size int, change func(o *Options)) ([]*Transport, []error) {
 	t.Helper()
 	listeners, addrs := make([]*Listener, size), make([]string, size)
@@ -36,15 +36,6 @@ func startRanks(t testing.TB, ctx context.Context, size int, change func(o *Opti
 		})
 	}
 	wg.Wait()
-	return ts, errs
-}
-
-// connectRanks is startRanks for ranks that meet. It closes them at the end of the test.
-func connectRanks(t testing.TB, size int, change func(o *Options)) []*Transport {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	ts, errs := startRanks(t, ctx, size, change)
 	t.Cleanup(func() {
 		for _, tr := range ts {
 			if tr != nil {
@@ -52,6 +43,15 @@ func connectRanks(t testing.TB, size int, change func(o *Options)) []*Transport 
 			}
 		}
 	})
+	return ts, errs
+}
+
+// connectRanks is startRanks for ranks that must meet.
+func connectRanks(t testing.TB, size int, change func(o *Options)) []*Transport {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	ts, errs := startRanks(t, ctx, size, change)
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}

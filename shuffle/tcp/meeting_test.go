@@ -87,16 +87,14 @@ func TestMismatch(t *testing.T) {
 		wantLine(t, <-heard, "it speaks version 2 of the protocol, here it is 1")
 	})
 	t.Run("addresses", func(t *testing.T) {
-		t.Parallel()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, errs := startRanks(t, ctx, 3, func(o *Options) {
-			if o.Rank == 2 {
-				o.Addrs = []string{o.Addrs[1], o.Addrs[1], o.Addrs[2]}
-			}
-		})
-		wantLine(t, errs[1], "it looks for rank 0, but this is rank 1")
-		wantLine(t, errs[2], "Addrs must be the same")
+		g, l := listenAs(t, 1, 3)
+		heard := make(chan error, 1)
+		go func() { heard <- acceptOne(t, g, l) }()
+		other := *g
+		other.me.rank = 2
+		_, _, err := callAs(t, &other, l, 0)
+		wantLine(t, err, "it is rank 1; Addrs must be the same on all ranks")
+		wantLine(t, <-heard, "it looks for rank 0, but this is rank 1; Addrs must be the same on all ranks")
 	})
 	t.Run("rank given twice", func(t *testing.T) {
 		t.Parallel()

@@ -18,8 +18,8 @@ import (
 type peer struct {
 	t    *Transport
 	rank int
-	conn net.Conn     // the link, maybe encrypted
-	raw  *net.TCPConn // what is underneath
+	conn net.Conn // the link, maybe encrypted
+	raw  rawConn  // what is underneath
 	addr string
 	work chan struct{} // the writer has something to do
 	stop chan struct{} // the reader has ended
@@ -92,7 +92,7 @@ type incoming struct {
 
 func newPeer(t *Transport, rank int, conn net.Conn, credit int) *peer {
 	p := &peer{
-		t: t, rank: rank, conn: conn, raw: rawConn(conn), addr: conn.RemoteAddr().String(), credit: credit,
+		t: t, rank: rank, conn: conn, raw: under(conn), addr: conn.RemoteAddr().String(), credit: credit,
 		work: make(chan struct{}, 1), stop: make(chan struct{}), room: t.opts.window(),
 	}
 	p.headers.limit = 2 * p.room

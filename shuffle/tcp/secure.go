@@ -148,10 +148,15 @@ func (c *cork) end() error {
 	return c.flush()
 }
 
-// rawConn returns what is underneath a link.
-func rawConn(c net.Conn) *net.TCPConn {
+// rawConn is what is underneath a link.
+type rawConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
+func under(c net.Conn) rawConn {
 	if s, ok := c.(*secureConn); ok {
 		return s.under.TCPConn
 	}
-	return c.(*net.TCPConn)
+	return c.(rawConn)
 }
