@@ -190,7 +190,7 @@ func TestAnnotateParquet(t *testing.T) {
 				t.Errorf("%d row groups (%v)", r.NumRowGroups(), err)
 			}
 		}
-		if v, err := Verify(t.Context(), VerifyOptions{Dir: out, Sample: -1}); err != nil || !v.OK() || v.Whole != 360 {
+		if v, err := Verify(t.Context(), VerifyOptions{Dir: out, Sample: -1}); err != nil || !v.OK() || v.Whole != 360 || v.Annotated != 360 {
 			t.Errorf("%+v %v", v, err)
 		}
 		page, err := os.ReadFile(filepath.Join(out, reportName))

@@ -56,6 +56,8 @@ type Verification struct {
 	SkippedRecords int64 `json:"skipped_records,omitempty"`
 	// Whole of the written rows were compared with the input in all their columns.
 	Whole int64 `json:"whole"`
+	// Annotated rows were compared with the tables in what they say became of the document.
+	Annotated int64 `json:"annotated,omitempty"`
 	// Replayed is the number of removals whose similarity was computed again from the texts, Wrong of
 	// which did not come out as recorded.
 	Replayed int64 `json:"replayed"`
@@ -184,7 +186,7 @@ func (v *verifier) problem(format string, args ...any) {
 func (v *verifier) chooseFiles() {
 	files := v.set.Files
 	v.whole = make([]bool, len(files))
-	if v.spec.folder() == "" {
+	if v.spec.folder() == "" || v.set.Format == corpus.Files { // which are nothing but text
 		return
 	}
 	var order []int
@@ -401,7 +403,7 @@ func (v *verifier) sumUp(t *verifySum) {
 	}
 	o := v.out
 	o.Documents, o.Kept, o.Removed, o.References = t.Docs, t.Kept, t.Removed, t.References
-	o.SkippedRecords, o.Whole = t.Skipped, t.Whole
+	o.SkippedRecords, o.Whole, o.Annotated = t.Skipped, t.Whole, t.Annotated
 	o.Replayed, o.Wrong, o.Unverifiable = t.Replayed, t.Wrong, t.Unverifiable
 	o.Digest = t.Digest.String()
 	if o.Replayed > 0 && (v.o.Sample >= 0 || o.Wrong > 0) {

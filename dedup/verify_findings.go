@@ -50,6 +50,7 @@ func (p *partCheck) annotated(ord uint64, said *annotation) {
 		values[i] = said.value(i)
 	}
 	p.buf = corpus.AppendAdded(p.buf[:0], p.added, values...)
+	p.sum.Annotated++
 	k := p.kept.batch
 	if got := k.Added.At(p.kept.at); !bytes.Equal(got, p.buf) {
 		p.sum.problem(fmt.Sprintf("%s says {%.400s} where removed/ and clusters/ say {%.400s} of %s",

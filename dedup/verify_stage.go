@@ -38,6 +38,7 @@ type verifySum struct {
 	Docs, Kept, Removed, References int64
 	Skipped                         int64 // records
 	Whole                           int64 // rows of which all columns were compared
+	Annotated                       int64
 	Replayed, Wrong                 int64
 	Unverifiable                    int64
 	KeptOf, KeptSizes               shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
@@ -64,6 +65,7 @@ func (s *verifySum) add(o *verifySum) {
 	s.Wrong += o.Wrong
 	s.Unverifiable += o.Unverifiable
 	s.Whole += o.Whole
+	s.Annotated += o.Annotated
 	s.addFindings(o)
 	s.KeptOf, s.KeptSizes = s.KeptOf.Add(o.KeptOf), s.KeptSizes.Add(o.KeptSizes)
 	s.SizeOf, s.Sizes = s.SizeOf.Add(o.SizeOf), s.Sizes.Add(o.Sizes)

@@ -128,6 +128,9 @@ func printVerification(w io.Writer, v *dedup.Verification) error {
 		if v.Whole > 0 {
 			row("columns", "%s rows are as in the input in all other columns", humanize.Comma(v.Whole))
 		}
+		if v.Annotated > 0 {
+			row("annotated", "%s rows say what the tables say", humanize.Comma(v.Annotated))
+		}
 		row("removed", "every one is for a document that was kept")
 	}
 	evidence := fmt.Sprintf("%s of %s removals computed again, %s wrong", humanize.Comma(v.Replayed), humanize.Comma(v.Removed), humanize.Comma(v.Wrong))
