@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/parquet/file"
 
@@ -313,4 +314,39 @@ func TestRowHash(t *testing.T) {
 	if len(seen) != rows {
 		t.Errorf("%d hashes of %d rows", len(seen), rows)
 	}
+}
+
+// What is added to a line is taken from it again, and in between every line is one that encoding/json reads with the
+// fields it had and those that were added.
+func FuzzAddToLine(f *testing.F) {
+	for _, s := range []string{"{}", " { \t} \r\n", `{"a":{}}`, `{"text":"}","b":[{}]}` + "\n", `{"b":1,"b":2 }`, "{\"a\":\"\xff\"}"} {
+		f.Add(s, "id", int64(-7))
+	}
+	columns := []Added{{Name: "new", Type: AddedType(IntIDs)}, {Name: "newer", Type: AddedType(StringIDs)}}
+	f.Fuzz(func(t *testing.T, line, id string, n int64) {
+		d := newJSONDoc(Options{TextField: "text", Adds: []string{"new", "newer"}}, ColumnText, NoIDs, nil)
+		if ok, err := d.parse([]byte(line), 1); !ok || err != nil || d.twice("", 1) != nil {
+			return
+		}
+		fields := AppendAdded(nil, columns, AddedValue{Int: n}, AddedValue{Bytes: []byte(id)})
+		var b bytes.Buffer
+		if err := addToLine(&b, []byte(line), fields); err != nil {
+			t.Fatal(err)
+		}
+		d = newJSONDoc(Options{}, ColumnText, NoIDs, columns)
+		if ok, err := d.parse(b.Bytes(), 1); !ok || err != nil {
+			t.Fatalf("%q became %q: %v", line, b.Bytes(), err)
+		}
+		before, added, behind, err := d.parts(b.Bytes(), 1)
+		if err != nil || string(before)+string(behind) != line || !bytes.Equal(added, fields) {
+			t.Fatalf("%q became %q, and again %q %q %q (%v)", line, b.Bytes(), before, added, behind, err)
+		}
+		var was, is map[string]any
+		if json.Unmarshal([]byte(line), &was) != nil {
+			return // a depth or a number that encoding/json refuses
+		}
+		if err := json.Unmarshal(b.Bytes(), &is); err != nil || len(is) != len(was)+2 || is["newer"] != strings.ToValidUTF8(id, "\uFFFD") && utf8.ValidString(id) {
+			t.Fatalf("%q became %q, with %v (%v)", line, b.Bytes(), is, err)
+		}
+	})
 }
