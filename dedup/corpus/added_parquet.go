@@ -157,9 +157,13 @@ func writeAdded(to file.ColumnChunkWriter, c *Added, first int64, kept *rowSet) 
 	case *file.Float64ColumnChunkWriter:
 		err = writeValues(w.WriteBatch, c, kept, value, func(v AddedValue) (float64, int) { return v.Double, 8 })
 	case *file.ByteArrayColumnChunkWriter:
-		err = writeValues(w.WriteBatch, c, kept, value, func(v AddedValue) (parquet.ByteArray, int) { return bytes.Clone(v.Bytes), len(v.Bytes) })
+		err = writeValues(w.WriteBatch, c, kept, value, func(v AddedValue) (parquet.ByteArray, int) {
+			return bytes.Clone(v.Bytes), len(v.Bytes)
+		})
 	case *file.FixedLenByteArrayColumnChunkWriter:
-		err = writeValues(w.WriteBatch, c, kept, value, func(v AddedValue) (parquet.FixedLenByteArray, int) { return bytes.Clone(v.Bytes), len(v.Bytes) })
+		err = writeValues(w.WriteBatch, c, kept, value, func(v AddedValue) (parquet.FixedLenByteArray, int) {
+			return bytes.Clone(v.Bytes), len(v.Bytes)
+		})
 	default:
 		err = fmt.Errorf("column %q has no writer", c.Name)
 	}
