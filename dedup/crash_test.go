@@ -54,7 +54,7 @@ func TestKilledAndResumed(t *testing.T) {
 	c.write(t, dir)
 	s := smallSpec()
 	s.OnBadFile, s.OnBadRecord = OnBadSkip, OnBadSkip
-	want, _ := c.expected(t, s)
+	want, verdicts := c.expected(t, s)
 
 	self, err := os.Executable()
 	if err != nil {
@@ -63,6 +63,7 @@ func TestKilledAndResumed(t *testing.T) {
 	killed, finished, reused := 0, 0, int64(0)
 	var usual time.Duration // of a run that is not killed
 	for n := 0; killed < kills; n++ {
+		s.Write = []string{WriteAnnotate, WriteKept}[n%2]
 		out := filepath.Join(t.TempDir(), "out")
 		for try := 0; ; try++ {
 			j := childJob{
@@ -99,6 +100,9 @@ func TestKilledAndResumed(t *testing.T) {
 		}
 		if res.Digest != want {
 			t.Fatalf("run %d: digest %s, want %s", n, res.Digest, want)
+		}
+		if s.Write == WriteAnnotate {
+			c.checkAnnotated(t, out, nil, s, verdicts)
 		}
 		if left, _ := filepath.Glob(out + ".*"); len(left) > 0 {
 			t.Errorf("run %d left %v", n, left)

@@ -209,10 +209,12 @@ func (d docID) String() string {
 }
 
 // where names the place of a document: its file and line or row.
-func (r *run) where(ord uint64) string {
+func (r *run) where(ord uint64) string { return whereIn(r.set, ord) }
+
+func whereIn(set *corpus.Set, ord uint64) string {
 	file, row := corpus.SplitOrdinal(ord)
-	if r.set.Format == corpus.JSONL {
-		return fmt.Sprintf("%s:%d", r.set.Files[file].Name, row+1)
+	if set.Format == corpus.JSONL {
+		return fmt.Sprintf("%s:%d", set.Files[file].Name, row+1)
 	}
-	return fmt.Sprintf("%s row %d", r.set.Files[file].Name, row)
+	return fmt.Sprintf("%s row %d", set.Files[file].Name, row)
 }

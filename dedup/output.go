@@ -63,11 +63,11 @@ func (r *run) missing(old *Result) string {
 	for part := range old.Parts {
 		paths = append(paths, tablePath("removed", part), tablePath("clusters", part))
 	}
-	if r.set.Format != corpus.Files && r.spec.Write == WriteKept { // of text files, removed ones leave none
+	if folder := r.spec.folder(); r.set.Format != corpus.Files && folder != "" { // of text files, removed ones leave none
 		bad := old.skippedFiles()
 		for i := r.set.References; i < len(r.set.Files); i++ {
 			if _, ok := bad[i]; !ok {
-				paths = append(paths, "kept/"+r.set.Files[i].Path)
+				paths = append(paths, folder+"/"+r.set.Files[i].Path)
 			}
 		}
 	}
@@ -216,8 +216,8 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 	}
 	// A run without documents still leaves the tables' folders, for whoever opens them by pattern.
 	dirs := []string{"removed", "clusters"}
-	if r.spec.Write == WriteKept {
-		dirs = append(dirs, "kept")
+	if folder := r.spec.folder(); folder != "" {
+		dirs = append(dirs, folder)
 	}
 	for _, dir := range dirs {
 		err = errors.Join(err, os.MkdirAll(filepath.Join(r.staging, dir), 0o777))

@@ -116,7 +116,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
 	}
-	nothing := r.work.Committed("sign") == 0 || errors.Is(err, errUseless)
+	// An input error that comes up later is a line with a field that was to be added.
+	nothing := r.work.Committed("sign") == 0 || errors.Is(err, errUseless) || errors.Is(err, corpus.ErrInput)
 	err = errors.Join(err, r.work.Close())
 	if err != nil {
 		if nothing {
@@ -185,6 +186,7 @@ func (r *run) resolve(ctx context.Context) error {
 	}
 	o := r.corpusOptions()
 	o.KeepField = "" // they come first whatever it says
+	o.Adds = nil     // they are not written
 	ref, err := corpus.Resolve(ctx, r.FS, r.Against, o)
 	if err != nil {
 		return fmt.Errorf("--against: %w", err)
@@ -194,8 +196,14 @@ func (r *run) resolve(ctx context.Context) error {
 }
 
 func (r *run) corpusOptions() corpus.Options {
+	var adds []string
+	if r.spec.Write == WriteAnnotate {
+		for _, c := range annotations(corpus.NoIDs) {
+			adds = append(adds, c.Name)
+		}
+	}
 	return corpus.Options{
-		Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
+		Adds: adds, Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
 		KeepField: r.spec.KeepField(), Workers: r.Exec.Workers,
 		SkipFiles: r.spec.OnBadFile == OnBadSkip, SkipRecords: r.spec.OnBadRecord == OnBadSkip,
 	}

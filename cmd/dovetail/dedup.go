@@ -37,7 +37,9 @@ func dedupCommand() *cobra.Command {
 
 Input is Parquet, JSON Lines (plain, .gz, .zst) or text files: files, folders and globs. Other columns
 go to the output unchanged. The output folder appears when the run is complete and holds
-  kept/        one file for each input file, of the same name and format
+  kept/        one file for each input file, of the same name and format, without what was removed
+  annotated/   with --write annotate instead of kept/: the same files with all documents, and the columns
+               dovetail_removed, _kept_id, _cluster_size, _similarity and _evidence at their end
   removed/     what was removed, for which kept document, and on what evidence
   clusters/    which documents belong together
   report.html  a page that shows what was found; open it in a browser
@@ -52,6 +54,7 @@ permission fails the run stops.`,
 		Example: `  dovetail dedup --input data --output clean
   dovetail dedup --input 'crawl/**/*.jsonl.gz' --output clean --text-field content --memory-limit 8GiB
   dovetail dedup --input src --format files --output clean --threshold 0.9
+  dovetail dedup --input crawl --output marked --write annotate
   dovetail dedup --input november --against october/kept --output november-new
   dovetail dedup --input a.parquet b.parquet --output clean --jaccard-threshold 0.7 --keep longest`,
 		Args: cobra.ArbitraryArgs,
@@ -97,7 +100,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.Empty, "empty", s.Empty, "null and empty texts: keep all, or dedup to one")
 	fl.StringVar(&s.Normalize, "normalize", s.Normalize, "before comparing: none, or some of nfc, nfkc, lower, punct, whitespace, with commas")
 
-	fl.StringVar(&s.Write, "write", s.Write, "kept: the input without what was removed; ids: only the tables of what was removed and for what")
+	fl.StringVar(&s.Write, "write", s.Write, "kept: the input without what was removed; annotate: all of it, with columns that say what became of each document; ids: only the tables of what was removed and for what")
 	fl.StringVar(&f.sourceLimit, "limit-removed-per-source", "", "share of its documents that a folder (or file) may lose: more is a warning that names it, and with =error behind the share a stop, as 0.5=error")
 
 	fl.StringVar(&s.OnBadFile, "on-bad-file", s.OnBadFile, "a file that is damaged or lacks a column: error, or skip to leave it out as a whole")
