@@ -50,6 +50,7 @@ type run struct {
 	paths      []string // Inputs, absolute if they are on the local disk
 	against    []string // the same of Against
 	spec       *Spec
+	advises    bool     // errors about files say what options there are; verify has none
 	refs       flow.RefCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
@@ -86,8 +87,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.advises = true
 	if err := r.resolve(ctx); err != nil {
-		return nil, r.advise(err)
+		return nil, err
 	}
 	for _, w := range r.set.Warnings {
 		r.note("note: " + w)
@@ -112,7 +114,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	res, err := r.pipeline(ctx, started)
-	err = r.advise(err)
+	err = r.advise(ctx, slices.Concat(r.Inputs, r.Against), r.corpusOptions(), err)
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
 	}
@@ -178,19 +180,19 @@ func prepare(o *Options) (_ *run, err error) {
 
 // resolve finds the files of the input and of the reference set.
 func (r *run) resolve(ctx context.Context) error {
-	in, err := corpus.Resolve(ctx, r.FS, r.Inputs, r.corpusOptions())
+	o := r.corpusOptions()
+	in, err := corpus.Resolve(ctx, r.FS, r.Inputs, o)
 	if err != nil || len(r.Against) == 0 {
 		r.set = in
-		return err
+		return r.advise(ctx, r.Inputs, o, err)
 	}
-	o := r.corpusOptions()
 	o.KeepField = "" // they come first whatever it says
 	ref, err := corpus.Resolve(ctx, r.FS, r.Against, o)
 	if err != nil {
-		return fmt.Errorf("--against: %w", err)
+		return fmt.Errorf("--against: %w", r.advise(ctx, r.Against, o, err))
 	}
 	r.set, err = corpus.Join(ctx, ref, in)
-	return err
+	return r.advise(ctx, nil, o, err)
 }
 
 func (r *run) corpusOptions() corpus.Options {

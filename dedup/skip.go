@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/advice"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
@@ -323,16 +324,25 @@ func (b *badReader) close() {
 	}
 }
 
-// advise adds to an error about the contents of a file what can be done about it.
-func (r *run) advise(err error) error {
-	if errors.Is(err, corpus.ErrColumn) && r.spec.OnBadFile != OnBadSkip {
-		return fmt.Errorf("%w; name a column that serves, or leave such files out with --on-bad-file skip (and --restart)", err)
+// advise adds to an error about the contents of a file of the inputs, which are read as o says, what can be done about it.
+func (r *run) advise(ctx context.Context, inputs []string, o corpus.Options, err error) error {
+	if !r.advises {
+		return err
 	}
-	if _, bad := corpus.BadFile(err); bad && r.spec.OnBadFile != OnBadSkip {
-		return fmt.Errorf("%w; repair the file, or leave it out with --on-bad-file skip (and --restart)", err)
+	_, badFile := corpus.BadFile(err)
+	_, badRecord := corpus.BadRecord(err)
+	if !(badFile && r.spec.OnBadFile != OnBadSkip) && !(badRecord && r.spec.OnBadRecord != OnBadSkip) {
+		return err
 	}
-	if _, bad := corpus.BadRecord(err); bad && r.spec.OnBadRecord != OnBadSkip {
+	column, record := errors.Is(err, corpus.ErrColumn), badRecord
+	err, everywhere := advice.Column(ctx, r.FS, inputs, o, err)
+	switch {
+	case everywhere: // there would be nothing left
+		return err
+	case column:
+		return fmt.Errorf("%w; name a column that all files have, or leave such files out with --on-bad-file skip (and --restart)", err)
+	case record:
 		return fmt.Errorf("%w; repair it, or leave such records out with --on-bad-record skip (and --restart)", err)
 	}
-	return err
+	return fmt.Errorf("%w; repair the file, or leave it out with --on-bad-file skip (and --restart)", err)
 }

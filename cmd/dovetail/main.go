@@ -111,12 +111,18 @@ func exitCode(err error) int {
 // inside is what errors say about the inside of the program: packages, and which task of which stage it was.
 var inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem): |stage "[^"]*", task "[^"]*": )+`)
 
-// oneLine puts an error that may consist of several on one line, in the words of whoever started the program.
+// oneLine puts an error that may consist of several on one line, in the words of whoever started the program. What several
+// of them say, such as what to do, stands there once, after all of them.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.Lines(err.Error()) {
-		if line = inside.ReplaceAllString(strings.TrimSpace(line), "$1"); line != "" && !slices.Contains(parts, line) {
-			parts = append(parts, line)
+		line = inside.ReplaceAllString(strings.TrimSpace(line), "$1")
+		for part := range strings.SplitSeq(line, "; ") {
+			if part == "" {
+				continue
+			}
+			parts = slices.DeleteFunc(parts, func(p string) bool { return p == part })
+			parts = append(parts, part)
 		}
 	}
 	return strings.Join(parts, "; ")

@@ -97,7 +97,7 @@ func Exact(ctx context.Context, o ExactOptions) (*ExactResult, error) {
 			return res, e.run(ctx, res)
 		})
 		if err != nil {
-			return nil, err
+			return nil, o.explain(ctx, err)
 		}
 	}
 	if o.IDField != "" {

@@ -356,11 +356,11 @@ type bucketWriter struct {
 
 // group reads a row group.
 func (w *bucketWriter) group(t *tableFile, g int) error {
-	idColumn, err := t.column(w.o.IDField, parquet.Types.Int64)
+	idColumn, err := t.column("--id-field", w.o.IDField, parquet.Types.Int64)
 	if err != nil {
 		return err
 	}
-	sigColumn, err := t.list(w.o.MinhashField)
+	sigColumn, err := t.list("--minhash-field", w.o.MinhashField)
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func MinHash(ctx context.Context, o MinHashOptions) (*MinHashResult, error) {
 			return res, nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, o.explain(ctx, err)
 		}
 	}
 	if o.IDGenerator == "" || o.IDField != "" {

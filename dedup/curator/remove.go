@@ -88,10 +88,11 @@ func Remove(ctx context.Context, o RemoveOptions) (*RemoveResult, error) {
 		return res, nil
 	}
 	r := &remover{job: j, input: in, o: &o}
-	return res, j.run(ctx, func(ctx context.Context) (any, error) {
+	err = j.run(ctx, func(ctx context.Context) (any, error) {
 		*res = RemoveResult{}
 		return res, r.run(ctx, removals, res)
 	})
+	return res, o.explain(ctx, err)
 }
 
 type remover struct {
@@ -198,7 +199,7 @@ func (r *remover) eachRemoval(ctx context.Context, in *tableRange, f func(id int
 		typ = parquet.Types.ByteArray
 	}
 	return t.guarded(func() error {
-		column, err := t.column(r.o.DuplicateIDField, typ)
+		column, err := t.column("--duplicate-id-field", r.o.DuplicateIDField, typ)
 		if err != nil {
 			return err
 		}

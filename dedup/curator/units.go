@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/advice"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 )
@@ -75,11 +77,9 @@ type inputFile struct {
 
 // resolve finds the documents and groups their files.
 func (o *InputOptions) resolve(ctx context.Context, workers int) (*input, error) {
-	set, err := corpus.Resolve(ctx, corpus.Local(), o.Inputs, corpus.Options{
-		Format: corpus.Format(o.InputFiletype), TextField: o.TextField, IDField: o.IDField, Workers: workers,
-	})
+	set, err := corpus.Resolve(ctx, corpus.Local(), o.Inputs, o.corpus(workers))
 	if err != nil {
-		return nil, err
+		return nil, o.explain(ctx, err)
 	}
 	in := &input{set: set}
 	if in.paths, err = pathsOf(set); err != nil {
@@ -88,6 +88,35 @@ func (o *InputOptions) resolve(ctx context.Context, workers int) (*input, error)
 	in.groups = partition(in.paths, o.blocksize())
 	return in, checkGroupIDs(in.groups)
 }
+
+func (o *InputOptions) corpus(workers int) corpus.Options {
+	return corpus.Options{Format: corpus.Format(o.InputFiletype), TextField: o.TextField, IDField: o.IDField, Workers: workers}
+}
+
+// explain adds to an error about the documents which option is the matter, and takes out what only dedup has.
+func (o *InputOptions) explain(ctx context.Context, err error) error {
+	if errors.Is(err, corpus.ErrInput) {
+		return reworded{err, inputWords.Replace(err.Error())}
+	}
+	err, _ = advice.Column(ctx, corpus.Local(), o.Inputs, o.corpus(0), err)
+	return err
+}
+
+// inputWords are the options of the stages for those that package corpus speaks of: no stage takes whole files for
+// documents, and the option for the format is another.
+var inputWords = strings.NewReplacer(
+	"; --format files takes each file as a document", "; documents are rows of Parquet or lines of JSON Lines",
+	"give --format", "give --input-filetype",
+)
+
+// reworded is an error in other words.
+type reworded struct {
+	error
+	words string
+}
+
+func (r reworded) Error() string { return r.words }
+func (r reworded) Unwrap() error { return r.error }
 
 func (in *input) fingerprints() []inputFile {
 	out := make([]inputFile, len(in.set.Files))
