@@ -50,7 +50,7 @@ type run struct {
 	paths      []string // Inputs, absolute if they are on the local disk
 	against    []string // the same of Against
 	spec       *Spec
-	advises    bool     // errors about files say what options there are; verify has none
+	advises    bool // errors about files say what options there are; verify has none
 	refs       flow.RefCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
@@ -233,9 +233,8 @@ func (r *run) splitOf(ord uint64) int {
 
 // changed reports that a document is not what it was when it was first read.
 func (r *run) changed(ord uint64) error {
-	file, row := corpus.SplitOrdinal(ord)
-	return fmt.Errorf("dedup: %s: row %d is not what it was when it was first read: the file changed during the run, "+
-		"or a disk, memory or a link is faulty; start again with --restart", r.set.Files[file].Name, row)
+	return fmt.Errorf("dedup: %s is not what it was when it was first read: the file changed during the run, "+
+		"or a disk, memory or a link is faulty; start again with --restart", r.where(ord))
 }
 
 // pipeline runs the stages.

@@ -42,7 +42,8 @@ type SkippedFile struct {
 // SkippedRecord is a record that was left out.
 type SkippedRecord struct {
 	Path   string `json:"path"`
-	Row    int64  `json:"row"` // or line, from 0
+	Row    int64  `json:"row"`            // counted from 0, as in ids; of JSON Lines the line less one
+	Line   int64  `json:"line,omitempty"` // counted from 1, of JSON Lines alone
 	Reason string `json:"reason"`
 }
 
@@ -212,6 +213,7 @@ func (r *run) leaveOut(ctx context.Context) error {
 		}
 	}
 	var skipped Skipped
+	first := "" // where the first record is
 	for i := range r.set.Files {
 		if f := &r.set.Files[i]; f.Bad != "" {
 			skipped.Files = append(skipped.Files, SkippedFile{i, f.Path, f.Bad})
@@ -221,7 +223,14 @@ func (r *run) leaveOut(ctx context.Context) error {
 		skipped.Records += s.BadRecords
 		for _, b := range s.BadExamples[:min(len(s.BadExamples), badExamples-len(skipped.Examples))] {
 			file, row := corpus.SplitOrdinal(b.Ord)
-			skipped.Examples = append(skipped.Examples, SkippedRecord{r.set.Files[file].Path, row, b.Reason})
+			e := SkippedRecord{Path: r.set.Files[file].Path, Row: row, Reason: b.Reason}
+			if r.set.Format == corpus.JSONL {
+				e.Line = row + 1
+			}
+			if first == "" {
+				first = r.where(b.Ord)
+			}
+			skipped.Examples = append(skipped.Examples, e)
 		}
 	}
 	if len(skipped.Files) == 0 && skipped.Records == 0 {
@@ -239,8 +248,7 @@ func (r *run) leaveOut(ctx context.Context) error {
 		r.note(fmt.Sprintf("note: %s is left out: %s", r.set.Files[f.Index].Name, f.Reason))
 	}
 	if n := skipped.Records; n > 0 {
-		e := skipped.Examples[0]
-		r.note(fmt.Sprintf("note: %d records are left out, the first in row %d of %s: %s", n, e.Row, e.Path, e.Reason))
+		r.note(fmt.Sprintf("note: %d records are left out, the first is %s: %s", n, first, skipped.Examples[0].Reason))
 	}
 	return nil
 }

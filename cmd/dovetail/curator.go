@@ -88,7 +88,7 @@ func already(lines []string, done bool, where string) []string {
 func addInputs(fl *pflag.FlagSet, o *curator.InputOptions) {
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "file, folder or glob with the documents; may be repeated, and several may follow")
 	fl.StringVar(&o.InputFiletype, "input-filetype", "", "parquet or jsonl (default: by the file names)")
-	fl.StringVar(&o.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
+	fl.StringVar(&o.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row, both counted from 0)")
 }
 
 func addText(fl *pflag.FlagSet, o *curator.InputOptions) {

@@ -79,7 +79,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 
 	fl.StringVar(&s.Format, "format", "", "parquet, jsonl, or files: one document per file (default: by the file names)")
 	fl.StringVar(&s.TextField, "text-field", s.TextField, "column that holds the text")
-	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
+	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row, both counted from 0)")
 
 	fl.StringVar(&e.OnDuplicateID, "on-duplicate-id", dedup.OnDuplicateError, "two documents with one id: error, or warn and go on")
 

@@ -396,7 +396,7 @@ func (w *bucketWriter) group(t *tableFile, g int) error {
 			return err
 		}
 		if !null && n < need {
-			return t.bad("row %d of row group %d has a signature of %d hashes, and %d bands of %d need %d", row, g, n,
+			return t.bad("row %d of row group %d (both counted from 0) has a signature of %d hashes, and %d bands of %d need %d", row, g, n,
 				w.o.NumBands, w.o.MinhashesPerBand, need)
 		}
 		if err := w.add(uint64(id) ^ signBit); err != nil {

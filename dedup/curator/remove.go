@@ -577,7 +577,7 @@ func (a *removeActor) Process(ctx context.Context, task executor.Task, out *exec
 	}
 	if m := ords.missed; m != nil {
 		file, row := corpus.SplitOrdinal(*m)
-		return nil, fmt.Errorf("curator: %s: row %d is to be removed, and there is no such document: it is not the input that the ids were made from",
+		return nil, fmt.Errorf("curator: %s: row %d (counted from 0) is to be removed, and there is no such document: it is not the input that the ids were made from",
 			a.set.Files[file].Name, row)
 	}
 	out.Count("kept", total.Kept)
