@@ -104,12 +104,18 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 	}
 	if done != nil {
-		// A run that was killed in its last moment may have left its work folder.
+		// A run that was killed in its last moment may have left its lock and its work folder.
+		runfolder.ForgetLock(r.folders.Output)
 		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
 			return done, r.folders.Discard()
 		}
 		return done, nil
 	}
+	unlock, err := runfolder.LockOutput(r.folders.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := r.openWork(ctx); err != nil {
 		return nil, err
 	}
@@ -123,9 +129,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		if nothing {
 			// There is nothing to go on from, and the next try may well have other options.
-			err = errors.Join(err, r.folders.Discard())
+			return nil, errors.Join(err, r.folders.Discard())
 		}
-		return nil, err
+		return nil, runfolder.Saved(err)
 	}
 	if !o.KeepWork {
 		if err := r.folders.RemoveWork(); err != nil {
