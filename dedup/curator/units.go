@@ -11,6 +11,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/internal/advice"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/internal/colfile"
 )
 
 // unit is what one task reads: documents of one group, in the order of Curator's, as a list of whole files or of one
@@ -229,6 +230,30 @@ func (j *job) readUnit(ctx context.Context, env *executor.Env, out *executor.Att
 		}
 	}
 	return nil
+}
+
+// unitFile makes a work file of a unit, whose documents it gives to batch. If one of them proves too large for the memory at
+// hand it starts over with more: begin is told the name of the file each time.
+func (j *job) unitFile(ctx context.Context, env *executor.Env, out *executor.Attempt, set *corpus.Set, u unit, name string,
+	columns []colfile.Column, begin func(name string), batch func(b *corpus.Batch, w *colfile.Writer) error) error {
+	var file *executor.File
+	return j.large.Reading(ctx, out.Meter, j.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
+		if file != nil {
+			if err := out.Remove(file); err != nil {
+				return err
+			}
+		}
+		if file, err = out.Create(name); err != nil {
+			return err
+		}
+		begin(file.Name())
+		w := colfile.NewWriter(file, columns)
+		err = j.readUnit(ctx, env, out, set, u, maxBytes, func(b *corpus.Batch) error { return batch(b, w) })
+		if err != nil {
+			return err
+		}
+		return errors.Join(w.Finish(), file.Close())
+	})
 }
 
 // unchanged refuses input files that are not what they were when the run began.
