@@ -307,8 +307,8 @@ func TestVerifyColumns(t *testing.T) {
 			out, _ := testRun(t, dir, s, Exec{})
 			bendOther(t, filepath.Join(dir, "0.parquet"), "one", 0, 0)
 			v, err := Verify(t.Context(), VerifyOptions{Dir: out, Sample: -1})
-			if err != nil || len(v.Problems) != 1 || !strings.Contains(v.Problems[0], "0.parquet row 0, but not what its other columns have") ||
-				!strings.Contains(v.Problems[0], s.folder()+"/0.parquet row 0 ") {
+			if err != nil || len(v.Problems) != 1 || !strings.Contains(v.Problems[0], "0.parquet: row 0 (counted from 0), but not what its other columns have") ||
+				!strings.Contains(v.Problems[0], s.folder()+"/0.parquet: row 0 ") {
 				t.Errorf("%q (%v)", v.Problems, err)
 			}
 			// In a sample of one row one file is read as a whole; which it is, is for the seed to say.

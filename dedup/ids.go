@@ -208,13 +208,18 @@ func (d docID) String() string {
 	return fmt.Sprint(d.num)
 }
 
-// where names the place of a document: its file and line or row.
+// where names the place of a document: its file and its line, counted from 1 as editors do, or its row, counted from 0 as
+// in ids.
 func (r *run) where(ord uint64) string { return whereIn(r.set, ord) }
 
 func whereIn(set *corpus.Set, ord uint64) string {
 	file, row := corpus.SplitOrdinal(ord)
-	if set.Format == corpus.JSONL {
-		return fmt.Sprintf("%s:%d", set.Files[file].Name, row+1)
+	name := set.Files[file].Name
+	switch set.Format {
+	case corpus.JSONL:
+		return fmt.Sprintf("%s:%d", name, row+1)
+	case corpus.Files:
+		return name
 	}
-	return fmt.Sprintf("%s row %d", set.Files[file].Name, row)
+	return fmt.Sprintf("%s: row %d (counted from 0)", name, row)
 }

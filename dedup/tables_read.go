@@ -217,7 +217,7 @@ func (t *tableReader) removedRow(kind corpus.IDKind) (r removedRow, err error) {
 		ok = false
 	}
 	if !ok {
-		err = fmt.Errorf("dedup: %s: row %d of row group %d: cluster, similarity, counts and evidence do not fit one another",
+		err = fmt.Errorf("dedup: %s: row %d of row group %d (both counted from 0): cluster, similarity, counts and evidence do not fit one another",
 			t.name, t.row, t.group-1)
 	}
 	return r, err

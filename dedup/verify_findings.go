@@ -171,8 +171,7 @@ func (v *verifier) compareSkipped(t *verifySum) {
 	}
 	is := Skipped{Files: said.Files, Records: t.Skipped}
 	for _, b := range t.Examples {
-		file, row := corpus.SplitOrdinal(b.Ord)
-		is.Examples = append(is.Examples, SkippedRecord{v.set.Files[file].Path, row, b.Reason})
+		is.Examples = append(is.Examples, skippedRecord(v.set, b))
 	}
 	if a, b := asJSON(said), asJSON(is); a != b {
 		v.problem("run.json has as skipped %.200s; found again %.200s", differing(a, b), differing(b, a))

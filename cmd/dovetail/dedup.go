@@ -18,11 +18,10 @@ import (
 
 // dedupFlags are the flags of the dedup command that are not fields of a Spec or an Exec as they stand.
 type dedupFlags struct {
-	opts             dedup.Options
-	memoryLimit      string
+	opts dedup.Options
+	machineFlags
 	jaccardThreshold string
 	recall           float64
-	progress         string
 	sourceLimit      string
 	report           bool
 	compat           compatFlags
@@ -76,13 +75,11 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "file, folder or glob to read; may be repeated, and several may follow")
 	fl.StringArrayVar(&o.Against, "against", nil, "reference set, such as benchmarks or a corpus deduplicated before: what is in it is removed from the input, and it is never written; may be repeated")
 	fl.StringVarP(&o.Output, "output", "o", "", "folder for the result, which must not exist or be empty")
-	fl.StringVar(&o.Work, "work", "", "folder for intermediate files (default: the output folder with .work behind it)")
-	fl.BoolVar(&o.KeepWork, "keep-work", false, "leave the work folder when the run is complete")
-	fl.BoolVar(&o.Restart, "restart", false, "throw away what an unfinished run left in the work folder")
+	addWork(fl, "the output folder", &o.Work, &o.KeepWork, &o.Restart)
 
 	fl.StringVar(&s.Format, "format", "", "parquet, jsonl, or files: one document per file (default: by the file names)")
 	fl.StringVar(&s.TextField, "text-field", s.TextField, "column that holds the text")
-	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
+	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row, both counted from 0)")
 
 	fl.StringVar(&e.OnDuplicateID, "on-duplicate-id", dedup.OnDuplicateError, "two documents with one id: error, or warn and go on")
 
@@ -106,12 +103,9 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.OnBadFile, "on-bad-file", s.OnBadFile, "a file that is damaged or lacks a column: error, or skip to leave it out as a whole")
 	fl.StringVar(&s.OnBadRecord, "on-bad-record", s.OnBadRecord, "a line or row that cannot be used: error, or skip to leave it out")
 
-	fl.StringVar(&f.memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
-	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
-	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
+	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
-	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
 	f.compat.add(fl)
 }
 
@@ -182,7 +176,7 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 	check(!(s.Format == "files" && s.KeepField() != ""), "--keep %s has no meaning with --format files: a file has no columns", s.Keep)
 	check(!(s.Verify == dedup.VerifyNone && set("threshold")), "--threshold has no meaning with --verify none: nothing is compared; "+
 		"--jaccard-threshold chooses the bands")
-	n, err := parseMemoryLimit(f.memoryLimit)
+	n, err := f.limit()
 	if err != nil {
 		errs = append(errs, err)
 	}

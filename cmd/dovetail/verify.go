@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 
@@ -19,7 +18,8 @@ var errNotVerified = errors.New("the result is not what run.json says it is")
 
 func verifyCommand() *cobra.Command {
 	var o dedup.VerifyOptions
-	var sample, memoryLimit, progress string
+	var sample string
+	var m machineFlags
 	cmd := &cobra.Command{
 		Use:   "verify DIR [flags]",
 		Short: "Check a result against its input: nothing lost, and the evidence of removals",
@@ -49,10 +49,10 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			if o.Sample, err = parseSample(sample); err != nil {
 				return usageError{err}
 			}
-			if o.Exec.MemoryLimit, err = parseMemoryLimit(memoryLimit); err != nil {
+			if o.Exec.MemoryLimit, err = m.limit(); err != nil {
 				return usageError{err}
 			}
-			rep, err := newReporter(progress, cmd.ErrOrStderr())
+			rep, err := newReporter(m.progress, cmd.ErrOrStderr())
 			if err != nil {
 				return usageError{err}
 			}
@@ -78,9 +78,7 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 	fl.Uint64Var(&o.Seed, "seed", 0, "chooses the sample")
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "where the input is now (default: where it was)")
 	fl.StringArrayVar(&o.Against, "against", nil, "where the reference set is now, if there was one (default: where it was)")
-	fl.StringVar(&memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
-	fl.IntVar(&o.Exec.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
-	fl.StringVar(&progress, "progress", "auto", "auto, plain, json or none")
+	m.add(fl, &o.Exec.Workers, nil)
 	return cmd
 }
 
@@ -93,18 +91,6 @@ func parseSample(s string) (int64, error) {
 		return 0, fmt.Errorf("--sample %q: give a number, or all", s)
 	}
 	return n, nil
-}
-
-// parseMemoryLimit reads a size; an empty one is no limit.
-func parseMemoryLimit(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	n, err := humanize.ParseBytes(s)
-	if err != nil || n == 0 || n > math.MaxInt64 {
-		return 0, fmt.Errorf("--memory-limit %q: give a size such as 512MiB or 8GiB", s)
-	}
-	return int64(n), nil
 }
 
 func printVerification(w io.Writer, v *dedup.Verification) error {
