@@ -130,14 +130,17 @@ func (m *meeting) fail(err error) {
 }
 
 func (m *meeting) hear(r int, err error) {
-	// The system's errors repeat the address that is named beside them.
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.heard[r] = err.Error()
+	m.heard[r] = plain(err).Error()
+}
+
+// plain takes the addresses out of an error of package net, where they stand beside it already.
+func plain(err error) error {
+	if op, ok := err.(*net.OpError); ok {
+		return op.Err
+	}
+	return err
 }
 
 // arrived enters a link.

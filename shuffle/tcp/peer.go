@@ -120,7 +120,7 @@ func (p *peer) run() {
 	if werr != nil && !errors.Is(werr, net.ErrClosed) && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errEOF)) {
 		err = werr // it came first and says more
 	}
-	p.end(err)
+	p.end(plain(err))
 }
 
 // cut ends the connection, and with it what either goroutine waits for. Closing what is underneath takes no
