@@ -23,6 +23,9 @@ const (
 // started with something else (the error wraps [shuffle.ErrMismatch]), or when ctx ends: then the error wraps
 // that of ctx, and names the ranks that are missing and the last that was heard of each. It closes
 // Options.Listener in any case, so that nobody can connect later.
+//
+// A rank that dies after it was connected and before all have met is reported by EventPeerDown when they have; a
+// process that replaces it is turned away.
 func Connect(ctx context.Context, o Options) (*Transport, error) {
 	o.EnsureDefaults()
 	if o.Listener != nil {

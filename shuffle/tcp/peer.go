@@ -24,10 +24,10 @@ type peer struct {
 	work chan struct{} // the writer has something to do
 	stop chan struct{} // the reader has ended
 
-	gone bool  // EventPeerDown is in the inbox, or was
+	gone bool  // EventPeerDown is in the inbox, or was, or is about to be
 	err  error // why
 
-	// Sending: announced <= posted, acked <= flushed <= announced, reported <= acked.
+	// Sending: reported <= acked <= paying <= announced <= posted.
 	ring      [shuffle.MaxInFlight]outgoing
 	posted    uint64        // by the caller
 	batch     uint64        // of those, in the call of Post that runs
@@ -42,7 +42,6 @@ type peer struct {
 	leaving   bool          // the peer takes no more messages
 	left      bool          // the peer knows that this rank takes no more
 	paid      []*mem.Buffer // to be released when the writer has written what it collected
-	spare     []*mem.Buffer // memory for paid; the writer's
 
 	// Receiving: taken <= delivered <= received.
 	rx        [shuffle.MaxInFlight]incoming
@@ -143,12 +142,14 @@ func (p *peer) end(cause error) {
 		drop = append(drop, p.in(n).payload...)
 	}
 	p.gone, p.offering, p.answers = true, 0, nil
+	t.mu.Unlock()
+	releaseAll(drop) // before the event that says so
+	t.mu.Lock()
 	p.err = fmt.Errorf("tcp: rank %d lost rank %d at %s: %w", t.rank, p.rank, p.addr, cause)
 	if !t.closed {
 		t.inbox.push(note{kind: shuffle.EventPeerDown, peer: p.rank})
 	}
 	t.mu.Unlock()
-	releaseAll(drop)
 	t.signal()
 }
 
