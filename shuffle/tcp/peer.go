@@ -33,7 +33,6 @@ type peer struct {
 	batch     uint64        // of those, in the call of Post that runs
 	announced uint64        // whose header was written, or is being
 	paying    uint64        // up to which no payload is left to be written
-	flushed   uint64        // of which nothing is left to be written
 	seen      uint64        // that the peer says its caller took
 	acked     uint64        // for which EventSent is in the inbox, or was
 	reported  uint64        // for which EventSent was polled
