@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var sizes = []int{1, 2, 3, 5, 8}
+// sizes are the numbers of ranks that all calls are tried with, and a few of them for -short.
+var sizes, someSizes = []int{1, 2, 3, 5, 8}, []int{1, 2, 5}
 
 // setup says what a test's ranks run on.
 type setup struct {
@@ -111,7 +112,11 @@ func ok(t testing.TB, errs []error) {
 
 // setups are what all calls are tried on.
 func setups() (out []setup) {
-	for _, size := range sizes {
+	which := sizes
+	if testing.Short() {
+		which = someSizes
+	}
+	for _, size := range which {
 		out = append(out,
 			setup{size: size},
 			setup{size: size, chunk: 64},
