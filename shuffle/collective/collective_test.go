@@ -198,8 +198,12 @@ func TestAllReduce(t *testing.T) {
 
 // A vector larger than the memory limit is reduced in a few chunks of memory.
 func TestAllReduceBounded(t *testing.T) {
+	n := 200_000
+	if testing.Short() {
+		n = 40_000
+	}
 	for _, s := range []setup{{size: 5, limit: 128 << 10, chunk: 4 << 10}, {size: 5, limit: 128 << 10, chunk: 4 << 10, copy: true}} {
-		t.Run(s.String(), func(t *testing.T) { testAllReduce[uint64](t, s, []int{200_000}) })
+		t.Run(s.String(), func(t *testing.T) { testAllReduce[uint64](t, s, []int{n}) })
 	}
 }
 
