@@ -16,9 +16,9 @@
 //     other, exchange bytes and reduce numbers through package collective.
 //
 // [Executor.Execute] runs stages one after another, each to completion. [Executor.Stream] runs one stage over a
-// sequence, and streams can be chained. [Executor.Shuffle] runs one shuffle stage, and
-// [Executor.Collective] one collective stage. The rules for the number
-// of actors are those of NeMo Curator's actor pool executor; see [ActorCount].
+// sequence, and streams can be chained. [Executor.Shuffle] runs one shuffle stage, [Executor.Collective] one
+// collective stage. The rules for the number of actors are those of NeMo Curator's actor pool executor; see
+// [ActorCount].
 //
 // The executor knows stages, tasks, actors and ranks, and nothing of texts or duplicates.
 package executor

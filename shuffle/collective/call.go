@@ -129,7 +129,9 @@ func (g *Group) exchange(ctx context.Context, d *descriptor, send func(*sender) 
 
 func (g *Group) run(ctx context.Context, s *shuffle.Shuffler, d *descriptor, send func(*sender) error,
 	take func(context.Context, *shuffle.Shuffler, *agreement) error) error {
-	out := &sender{ctx: ctx, s: s, in: s.Begin(uint64(g.rank), 0), meta: d.encode(), size: g.size}
+	p, end := g.patience(ctx)
+	defer end()
+	out := &sender{ctx: ctx, patience: p, s: s, in: s.Begin(uint64(g.rank), 0), meta: d.encode(), size: g.size}
 	if err := send(out); err != nil {
 		return err
 	}
@@ -151,11 +153,12 @@ func (g *Group) run(ctx context.Context, s *shuffle.Shuffler, d *descriptor, sen
 
 // sender inserts what one rank sends in one call.
 type sender struct {
-	ctx  context.Context
-	s    *shuffle.Shuffler
-	in   *shuffle.Inserter
-	meta []byte
-	size int
+	ctx      context.Context
+	patience *patience
+	s        *shuffle.Shuffler
+	in       *shuffle.Inserter
+	meta     []byte
+	size     int
 }
 
 // put sends n bytes to ranks [lo, hi), in pieces that fill writes, which gets their place among the n. Every rank gets
@@ -179,9 +182,11 @@ func (o *sender) put(lo, hi, n int, fill func(dst []byte, at int)) error {
 func (o *sender) piece(to, n int, fill func(dst []byte)) error {
 	c := shuffle.Chunk{Partition: to, Rows: 1, Meta: o.meta}
 	if n > 0 {
-		b, err := o.s.Alloc(o.ctx, n)
+		o.patience.start()
+		b, err := o.s.Alloc(o.patience.ctx, n)
+		o.patience.stop()
 		if err != nil {
-			return err
+			return o.patience.explain(err)
 		}
 		fill(b.Bytes())
 		c.Data = b
@@ -194,32 +199,54 @@ func (o *sender) bytes(lo, hi int, data []byte) error {
 	return o.put(lo, hi, len(data), func(dst []byte, at int) { copy(dst, data[at:]) })
 }
 
-// patience bounds how long a rank waits for the memory of its result. Others of the same process may hold it and wait
-// for this rank in their next call, which nothing but an error can end.
-const patience = 10 * time.Second
+// patience bounds how long a rank waits for memory. Other ranks of the process may hold it and wait for this one in their
+// next call, which nothing but an error can end.
+type patience struct {
+	ctx   context.Context
+	wait  time.Duration
+	timer *time.Timer
+}
 
-var errPatience = errors.New("no memory for the result became free")
+var errPatience = errors.New("no memory became free")
+
+// patience returns one that is used up when nothing has been got for as long as Options.MemoryWait between start and
+// stop. end must be called.
+func (g *Group) patience(ctx context.Context) (p *patience, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	p = &patience{ctx: ctx, wait: g.opts.MemoryWait}
+	p.timer = time.AfterFunc(p.wait, func() { cancel(errPatience) })
+	p.timer.Stop()
+	return p, func() { p.timer.Stop(); cancel(nil) }
+}
+
+func (p *patience) start() { p.timer.Reset(p.wait) }
+func (p *patience) stop()  { p.timer.Stop() }
+
+// explain makes an error of patience one that says what to do.
+func (p *patience) explain(err error) error {
+	if errors.Is(err, errPatience) {
+		return fmt.Errorf("%w in %v; release earlier results, or raise the memory limit: %w", errPatience, p.wait, mem.ErrNoMemory)
+	}
+	return err
+}
 
 // receive takes all that arrived into memory.
 func (g *Group) receive(ctx context.Context, s *shuffle.Shuffler, agree *agreement) (*Received, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, g.wait, errPatience)
-	defer cancel()
-	chunks, err := s.Extract(limited, g.rank)
-	if errors.Is(err, errPatience) {
-		err = fmt.Errorf("%w in %v; release earlier results, or raise the memory limit: %w", errPatience, g.wait,
-			mem.ErrNoMemory)
-	}
+	p, end := g.patience(ctx)
+	defer end()
+	p.start()
+	chunks, err := s.Extract(p.ctx, g.rank)
 	if err != nil {
-		return nil, err
+		return nil, p.explain(err)
 	}
 	r := &Received{from: make([]part, g.size)}
 	ok := true
 	for _, c := range chunks {
 		ok = agree.see(c.Source, c.Meta) && ok
 		if c.Data != nil {
-			p := &r.from[c.Source]
-			p.pieces = append(p.pieces, c.Data)
-			p.size += c.Data.Len()
+			from := &r.from[c.Source]
+			from.pieces = append(from.pieces, c.Data)
+			from.size += c.Data.Len()
 		}
 	}
 	if !ok {

@@ -8,10 +8,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/shuffle/collective"
+	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
 )
 
 // data is what rank r has for rank to in call number call: some of it empty, some longer than a chunk.
@@ -226,4 +229,46 @@ func TestSession(t *testing.T) {
 	if sessions[0] != sessions[1] || sessions[0] != sessions[2] || sessions[0] == [16]byte{} {
 		t.Errorf("sessions %x", sessions)
 	}
+}
+
+// Groups with ids of their own do not mix, whichever of them a rank uses first, and an id can be used for one group after
+// another.
+func TestGroups(t *testing.T) {
+	const ranks = 3
+	var wg sync.WaitGroup
+	for r, tr := range inproc.New(ranks, inproc.Options{}) {
+		c, err := shuffle.NewCommunicator(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		wg.Go(func() {
+			for round := range 3 {
+				var both sync.WaitGroup
+				for i := range 2 {
+					op := shuffle.OpID((i + r) % 2)
+					g, err := collective.New(collective.Options{Comm: c, Op: op})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					both.Go(func() {
+						defer g.Close()
+						for n := range int64(10) {
+							vec := []int64{n, int64(op), int64(round)}
+							if err := collective.AllReduce(t.Context(), g, vec, collective.Sum[int64]()); err != nil {
+								t.Error(err)
+								return
+							}
+							if want := []int64{ranks * n, ranks * int64(op), ranks * int64(round)}; !slices.Equal(vec, want) {
+								t.Errorf("op %d, rank %d: %v, want %v", op, r, vec, want)
+							}
+						}
+					})
+				}
+				both.Wait()
+			}
+		})
+	}
+	wg.Wait()
 }

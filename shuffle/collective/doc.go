@@ -25,7 +25,8 @@
 // # Memory
 //
 // What is on its way is charged to the budget and spills like any shuffle. A [Received] is in memory as a whole, charged
-// until it is released. AllReduce works in the caller's slice and needs room for a few chunks only.
+// until it is released. AllReduce works in the caller's slice and needs room for a few chunks only. A call that finds no
+// memory waits for Options.MemoryWait and then fails, since those who hold it may be waiting for this rank.
 //
 // # Compared with RapidsMPF and RAFT
 //

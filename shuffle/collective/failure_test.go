@@ -159,9 +159,8 @@ func TestLeaveAfterLastCall(t *testing.T) {
 // A rank that cannot get the memory for its result fails, and the others with it, at the latest in their next call.
 func TestNoMemory(t *testing.T) {
 	for _, copies := range []bool{false, true} {
-		s := setup{size: 4, limit: 128 << 10, chunk: 4 << 10, copy: copies}
+		s := setup{size: 4, limit: 128 << 10, chunk: 4 << 10, copy: copies, wait: 100 * time.Millisecond}
 		errs := s.run(t, func(ctx context.Context, g *collective.Group) error {
-			g.SetPatience(100 * time.Millisecond)
 			var kept []*collective.Received
 			defer func() {
 				for _, r := range kept {
@@ -177,8 +176,27 @@ func TestNoMemory(t *testing.T) {
 			}
 			return nil
 		})
-		all(t, errs, "no memory for the result became free")
+		all(t, errs, "no memory became free")
 	}
+}
+
+// Ranks that hold all memory themselves get an error when a call needs some.
+func TestMemoryHeld(t *testing.T) {
+	s := setup{size: 3, budget: mem.NewBudget(90 << 10), chunk: 4 << 10, wait: 100 * time.Millisecond}
+	all(t, s.run(t, func(ctx context.Context, g *collective.Group) error {
+		held, err := s.budget.Reserve(ctx, "test", 30<<10)
+		if err != nil {
+			return err
+		}
+		defer held.Release()
+		if err := g.Barrier(ctx); err != nil { // which needs none
+			return fmt.Errorf("too early: %w", err)
+		}
+		if err := collective.AllReduce(ctx, g, []int64{1}, collective.Sum[int64]()); err != nil {
+			return err
+		}
+		return errors.New("there was memory")
+	}), "no memory became free")
 }
 
 // Faults of the transport end calls on all ranks; nothing hangs, and nothing is kept.

@@ -25,7 +25,8 @@ var (
 type Options struct {
 	// Comm is this rank's communicator. Required.
 	Comm *shuffle.Communicator
-	// Run, Op and Epoch are as in [shuffle.Options]. No other operation may use Op while the group is open.
+	// Run, Op and Epoch are as in [shuffle.Options]. No other operation may use Op while the group is open, nor later in
+	// the same epoch if one of its calls has failed.
 	Run   uint64
 	Op    shuffle.OpID
 	Epoch uint32
@@ -42,6 +43,9 @@ type Options struct {
 	// budget's limit is less than 16 of them or 4 for each rank: a rank holds on to one piece while it waits for
 	// another that is still in the call before, and that one needs memory for pieces too.
 	MaxChunk int64
+	// MemoryWait is how long a call waits for memory before it fails. Whoever holds it may be a rank of this process that
+	// waits for this one. Default 30 seconds.
+	MemoryWait time.Duration
 }
 
 const (
@@ -55,7 +59,6 @@ const (
 type Group struct {
 	opts       Options
 	rank, size int
-	wait       time.Duration // see patience
 
 	mu      sync.Mutex
 	calls   int               // begun on this rank
@@ -74,6 +77,9 @@ func New(o Options) (*Group, error) {
 	if o.Purpose == "" {
 		o.Purpose = "collective"
 	}
+	if o.MemoryWait <= 0 {
+		o.MemoryWait = 30 * time.Second
+	}
 	if o.MaxChunk == 0 {
 		o.MaxChunk = defaultChunk
 		if o.Budget != nil {
@@ -83,7 +89,7 @@ func New(o Options) (*Group, error) {
 	if o.MaxChunk < 8 || o.MaxChunk%8 != 0 {
 		return nil, fmt.Errorf("collective: Options.MaxChunk is %d, must be a positive multiple of 8", o.MaxChunk)
 	}
-	g := &Group{opts: o, rank: o.Comm.Rank(), size: o.Comm.Size(), wait: patience}
+	g := &Group{opts: o, rank: o.Comm.Rank(), size: o.Comm.Size()}
 	so := g.shuffleOptions()
 	so.EnsureDefaults()
 	if err := so.Validate(); err != nil {

@@ -26,9 +26,11 @@ type setup struct {
 	size   int
 	faults string // for package faulty
 	seed   uint64
-	copy   bool  // the transport copies, and every rank has a budget of its own
-	limit  int64 // of the budget
-	chunk  int64 // MaxChunk
+	copy   bool          // the transport copies, and every rank has a budget of its own
+	limit  int64         // of the budget
+	chunk  int64         // MaxChunk
+	wait   time.Duration // MemoryWait
+	budget *mem.Budget   // the one of all ranks, if the test made it
 }
 
 func (s setup) String() string {
@@ -39,7 +41,9 @@ func (s setup) String() string {
 func (s setup) budgets() []*mem.Budget {
 	out := make([]*mem.Budget, s.size)
 	for r := range out {
-		if r == 0 || s.copy {
+		if r == 0 && s.budget != nil {
+			out[r] = s.budget
+		} else if r == 0 || s.copy {
 			out[r] = mem.NewBudget(s.limit)
 		} else {
 			out[r] = out[0]
@@ -74,6 +78,7 @@ func (s setup) run(t testing.TB, f func(ctx context.Context, g *collective.Group
 		comms[r] = c
 		g, err := collective.New(collective.Options{
 			Comm: c, Run: 7, Op: 3, Epoch: 2, Budget: budgets[r], Alloc: alloc, SpillDir: t.TempDir(), MaxChunk: s.chunk,
+			MemoryWait: s.wait,
 		})
 		if err != nil {
 			t.Fatal(err)

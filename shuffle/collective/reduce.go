@@ -157,18 +157,22 @@ func eachPiece[T Number](ctx context.Context, g *Group, s *shuffle.Shuffler, agr
 		return err
 	}
 	defer p.Close()
+	patience, end := g.patience(ctx)
+	defer end()
 	got := make([]int, g.size)
 	var piece [512]T
 	usable := true
-	for c, err := range p.Chunks(ctx) {
+	patience.start()
+	for c, err := range p.Chunks(patience.ctx) {
+		patience.stop()
 		if err != nil {
-			return err
+			return patience.explain(err)
 		}
 		usable = agree.see(c.Source, c.Meta) && usable
-		if !usable || c.Data == nil {
-			continue // what follows is only looked at for the sake of the error
+		var b []byte
+		if usable && c.Data != nil { // once ranks differ, chunks are only looked at for the sake of the error
+			b = c.Data.Bytes()
 		}
-		b := c.Data.Bytes()
 		if len(b)%8 != 0 || got[c.Source]+len(b)/8 > want(c.Source) {
 			return fmt.Errorf("%w: rank %d sent %d bytes too many", shuffle.ErrProtocol, c.Source, len(b))
 		}
@@ -179,6 +183,7 @@ func eachPiece[T Number](ctx context.Context, g *Group, s *shuffle.Shuffler, agr
 			f(c.Source, got[c.Source], x)
 			got[c.Source] += len(x)
 		}
+		patience.start()
 	}
 	for r := range got {
 		if usable && got[r] != want(r) {
