@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/shuffle/collective"
@@ -44,9 +45,9 @@ type collectiveRun struct {
 	stage   CollectiveStage
 	input   inputHash // of all tasks together
 	all     []Task
-	groups  []*collective.Group // by rank
-	shares  []share             // by rank
-	results [][]Task            // by task
+	groups  map[int]*collective.Group // of the ranks in this process, by rank
+	shares  []share                   // by rank
+	results [][]Task                  // by task
 }
 
 // share is what one rank does.
@@ -113,7 +114,8 @@ func (c *collectiveRun) run() error {
 			return c.stage.NewCollectiveActor(ctx, env, c.groups[env.Rank])
 		},
 	}
-	actors.run(c.e.envs(c.name, ranks), func() {})
+	envs := slices.DeleteFunc(c.e.envs(c.name, ranks), func(env *Env) bool { return c.groups[env.Rank] == nil })
+	actors.run(envs, func() {})
 	c.commit()
 	if !stop() {
 		<-aborted
@@ -127,7 +129,8 @@ func (c *collectiveRun) connect() error {
 	if err != nil {
 		return fmt.Errorf("executor: stage %q: connecting the ranks: %w", c.name, err)
 	}
-	c.shuffle = &ShuffleStats{Op: op, TotalParts: len(comms)}
+	c.shuffle = &ShuffleStats{Op: op, TotalParts: c.e.cfg.Ranks}
+	c.groups = make(map[int]*collective.Group)
 	for _, comm := range comms {
 		g, err := collective.New(collective.Options{
 			Comm: comm, Run: c.e.runID, Op: op, Epoch: c.e.epoch,
@@ -136,14 +139,15 @@ func (c *collectiveRun) connect() error {
 		if err != nil {
 			return fmt.Errorf("executor: stage %q: %w", c.name, err)
 		}
-		c.groups = append(c.groups, g)
+		c.groups[g.Rank()] = g
 	}
 	return nil
 }
 
 // leave closes the groups and keeps what they have counted.
 func (c *collectiveRun) leave() {
-	for rank, g := range c.groups {
+	for _, rank := range slices.Sorted(maps.Keys(c.groups)) {
+		g := c.groups[rank]
 		_ = g.Close() // never fails
 		c.shuffle.Ranks = append(c.shuffle.Ranks, RankShuffle{Rank: rank, Statistics: g.Statistics()})
 	}

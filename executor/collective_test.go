@@ -387,12 +387,14 @@ func TestCollectiveBadInput(t *testing.T) {
 		"no tasks to process":   nil,
 		"two tasks have the ID": slices.Concat(makeTasks(1), makeTasks(1)),
 	} {
-		if _, err := e.Collective(t.Context(), &together{name: strings.ReplaceAll(want, " ", "-")}, tasks); err == nil || !strings.Contains(err.Error(), want) {
+		st := &together{name: strings.ReplaceAll(want, " ", "-")}
+		if _, err := e.Collective(t.Context(), st, tasks); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
 	small := newExecutor(t, Config{Ranks: 2, Budget: mem.NewBudget(4)})
-	if _, err := small.Collective(t.Context(), &together{name: "together"}, makeTasks(2)); err == nil || !strings.Contains(err.Error(), "budget's limit") {
+	_, err := small.Collective(t.Context(), &together{name: "together"}, makeTasks(2))
+	if err == nil || !strings.Contains(err.Error(), "budget's limit") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -113,7 +113,8 @@ func TestOneRankFails(t *testing.T) {
 		}, "rank 2, call 4, Barrier: shuffle"},
 		{"panic", func(ctx context.Context, g *collective.Group) (err error) {
 			defer func() { err = fmt.Errorf("recovered %v", recover()) }()
-			return collective.AllReduce(ctx, g, make([]int64, 1), collective.Op[int64]{Name: "bad", Into: func(_, _ []int64) { panic(boom) }})
+			bad := collective.Op[int64]{Name: "bad", Into: func(_, _ []int64) { panic(boom) }}
+			return collective.AllReduce(ctx, g, make([]int64, 1), bad)
 		}, ""},
 	} {
 		for _, size := range []int{3, 8} {
@@ -225,7 +226,8 @@ func TestFaults(t *testing.T) {
 
 func TestMisuse(t *testing.T) {
 	ok(t, setup{size: 1}.run(t, func(ctx context.Context, g *collective.Group) error {
-		if err := collective.AllReduce(ctx, g, []int64{1}, collective.Op[int64]{}); err == nil || !strings.Contains(err.Error(), "Into is missing") {
+		err := collective.AllReduce(ctx, g, []int64{1}, collective.Op[int64]{})
+		if err == nil || !strings.Contains(err.Error(), "Into is missing") {
 			return fmt.Errorf("no function: %v", err)
 		}
 		if err := g.Close(); err != nil {
