@@ -12,8 +12,13 @@ import (
 // Collective runs one collective stage: the tasks are split evenly over the ranks, every rank processes its share in one
 // call, and the results come back in the order of the tasks. The stage counts as a whole: it is committed when every rank
 // has succeeded, and if the work folder knows all of its tasks as committed by one run, for the same tasks in the same
-// order, it is not run again. A failure on any rank ends it on all.
+// order, it is not run again. A failure on any rank ends it on all. All ranks must be in this process: a [Config].Job of
+// several is refused.
 func (e *Executor) Collective(ctx context.Context, st CollectiveStage, tasks []Task) ([]Task, error) {
+	if n := e.size(); n > 1 {
+		return nil, fmt.Errorf("executor: stage %q is a collective one, whose ranks have to be in one process, and the job has %d "+
+			"processes; run it without a job, with Config.Ranks", st.Name(), n)
+	}
 	if err := e.prepare(ctx, st); err != nil {
 		return nil, err
 	}
@@ -109,7 +114,7 @@ func (c *collectiveRun) run() error {
 	}
 	c.announce(c.tasks.Load())
 	actors := &crew[CollectiveActor]{
-		r: c.stageRun, call: "NewCollectiveActor", body: c.process,
+		r: c.stageRun, sc: c.scope, call: "NewCollectiveActor", body: c.process,
 		setup: func(ctx context.Context, env *Env) (CollectiveActor, error) {
 			return c.stage.NewCollectiveActor(ctx, env, c.groups[env.Rank])
 		},

@@ -398,3 +398,20 @@ func TestCollectiveBadInput(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A job of one process runs collective stages, and one of several says at once that it does not.
+func TestCollectiveInJob(t *testing.T) {
+	for _, size := range []int{1, 2} {
+		tj := &testJob{size: size}
+		for rank, err := range tj.run(t, func(ctx context.Context, j *Job) error {
+			return jobExecutor(ctx, j, "", func(e *Executor) error {
+				_, err := e.Collective(ctx, &together{name: "together"}, makeTasks(3))
+				return err
+			})
+		}) {
+			if size == 1 && err != nil || size == 2 && (err == nil || !strings.Contains(err.Error(), "the job has 2 processes")) {
+				t.Errorf("%d ranks, rank %d: %v", size, rank, err)
+			}
+		}
+	}
+}

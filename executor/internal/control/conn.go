@@ -1,0 +1,191 @@
+package control
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrSilent is wrapped when the other end was not heard of for too long.
+var ErrSilent = errors.New("silent")
+
+// Conn carries messages. [Conn.Send] may be called from any goroutine, [Conn.Receive] from one at a time.
+type Conn struct {
+	c       net.Conn
+	silence time.Duration
+
+	mu      sync.Mutex
+	more    sync.Cond
+	queue   [][]byte // frames to be written
+	closing bool     // nothing more is queued
+	err     error    // of writing
+
+	written sync.WaitGroup
+}
+
+// NewConn starts to tell the other end of c that this one is alive, every quarter of silence, and takes over c. An end that is not
+// heard of for silence is gone.
+func NewConn(c net.Conn, silence time.Duration) *Conn {
+	k := &Conn{c: c, silence: silence}
+	k.more.L = &k.mu
+	k.written.Add(1)
+	go k.write()
+	return k
+}
+
+// Send queues a message and does not block. It returns an error if the connection is closed or broken; that it returns none
+// does not mean that the message arrives.
+func (k *Conn) Send(m *Message) error {
+	b := m.Append(make([]byte, 8, 256))
+	if len(b)-8 > MaxMessage {
+		return fmt.Errorf("control: a message of %d bytes, at most %d are possible", len(b)-8, MaxMessage)
+	}
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-8))
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil {
+		return k.err
+	}
+	if k.closing {
+		return net.ErrClosed
+	}
+	k.queue = append(k.queue, b)
+	k.more.Signal()
+	return nil
+}
+
+// write writes what is queued, and a heartbeat when there was nothing for a while.
+func (k *Conn) write() {
+	defer k.written.Done()
+	beat := time.AfterFunc(k.silence/4, k.beat)
+	defer beat.Stop()
+	for {
+		k.mu.Lock()
+		for len(k.queue) == 0 && !k.closing && k.err == nil {
+			k.more.Wait()
+		}
+		list := net.Buffers(k.queue)
+		k.queue = nil
+		stop := k.err != nil || len(list) == 0
+		k.mu.Unlock()
+		if stop {
+			return
+		}
+		beat.Reset(k.silence / 4)
+		// The other end reads all the time, whatever it does besides. If it does not for so long, it is gone.
+		_ = k.c.SetWriteDeadline(time.Now().Add(k.silence))
+		if _, err := list.WriteTo(k.c); err != nil {
+			k.mu.Lock()
+			k.err = explain(err, k.silence)
+			k.mu.Unlock()
+			_ = k.c.Close() // Receive must hear of it
+			return
+		}
+	}
+}
+
+// beat queues a heartbeat.
+func (k *Conn) beat() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closing && k.err == nil && len(k.queue) == 0 {
+		k.queue = append(k.queue, make([]byte, 8))
+		k.more.Signal()
+	}
+}
+
+// Receive waits for the next message. It returns io.EOF when the other end has closed the connection between two messages,
+// and an error that wraps [ErrSilent] when nothing was heard of it for too long.
+func (k *Conn) Receive() (*Message, error) {
+	for {
+		var head [8]byte
+		if err := k.read(head[:]); err != nil {
+			return nil, err
+		}
+		n := binary.LittleEndian.Uint32(head[:])
+		if n == 0 {
+			continue
+		}
+		if n > MaxMessage {
+			return nil, fmt.Errorf("%w: a frame of %d bytes", ErrMessage, n)
+		}
+		// The length is not to be believed before as many bytes are there.
+		var b []byte
+		for uint32(len(b)) < n {
+			at, more := len(b), min(int(n)-len(b), 1<<20)
+			b = append(b, make([]byte, more)...)
+			if err := k.read(b[at:]); err != nil {
+				return nil, err
+			}
+		}
+		if crc32.Checksum(b, castagnoli) != binary.LittleEndian.Uint32(head[4:]) {
+			return nil, fmt.Errorf("%w: the checksum of a frame of %d bytes is wrong", ErrMessage, n)
+		}
+		return Decode(b)
+	}
+}
+
+// read fills b. Every byte that comes is a sign of life.
+func (k *Conn) read(b []byte) error {
+	for n := 0; n < len(b); {
+		_ = k.c.SetReadDeadline(time.Now().Add(k.silence))
+		m, err := k.c.Read(b[n:])
+		n += m
+		if err == nil || n == len(b) {
+			continue
+		}
+		if errors.Is(err, io.EOF) {
+			if n > 0 {
+				return io.ErrUnexpectedEOF
+			}
+			return io.EOF
+		}
+		k.mu.Lock()
+		if k.err != nil {
+			err = k.err // which is why the connection was closed
+		}
+		k.mu.Unlock()
+		return explain(err, k.silence)
+	}
+	return nil
+}
+
+func explain(err error, silence time.Duration) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("%w for %v", ErrSilent, silence)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err // the addresses are said elsewhere
+	}
+	return err
+}
+
+// Close writes what is queued, which takes no longer than silence, and closes the connection.
+func (k *Conn) Close() error {
+	k.mu.Lock()
+	k.closing = true
+	k.more.Signal()
+	k.mu.Unlock()
+	k.written.Wait()
+	return k.c.Close()
+}
+
+// Break closes the connection at once.
+func (k *Conn) Break() {
+	_ = k.c.Close()
+	k.mu.Lock()
+	k.closing, k.queue = true, nil
+	k.more.Signal()
+	k.mu.Unlock()
+	k.written.Wait()
+}
