@@ -16,7 +16,8 @@ type farHand struct {
 	sc     *scope
 	job    *Job
 	round  int
-	claims bool // an attempt counts only once the root has said so
+	claims bool   // an attempt counts only once the root has said so
+	tell   func() // the root how far this rank is
 
 	mu    sync.Mutex
 	seats map[int]*farSeat
@@ -30,9 +31,9 @@ type farSeat struct {
 	cancel context.CancelCauseFunc
 }
 
-func newFarHand(r *stageRun, sc *scope, j *Job, round int, claims bool) *farHand {
+func newFarHand(r *stageRun, sc *scope, j *Job, round int, claims bool, tell func()) *farHand {
 	return &farHand{
-		r: r, sc: sc, job: j, round: round, claims: claims, seats: make(map[int]*farSeat), none: make(chan struct{}),
+		tell: tell, r: r, sc: sc, job: j, round: round, claims: claims, seats: make(map[int]*farSeat), none: make(chan struct{}),
 	}
 }
 
@@ -154,6 +155,7 @@ func (h *farHand) submit(p *pending) {
 	for _, c := range me.counts {
 		m.Sums = append(m.Sums, control.Sum{Name: c.name, N: c.n})
 	}
+	h.tell() // first: the stage may be over when the last attempt is
 	h.job.send(m)
 }
 
@@ -163,5 +165,6 @@ func (h *farHand) insertDone(g *grant, counts []counter) {
 	for _, c := range counts {
 		m.Sums = append(m.Sums, control.Sum{Name: c.name, N: c.n})
 	}
+	h.tell()
 	h.job.send(m)
 }

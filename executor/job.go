@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 )
 
 // JobConfig says which rank of which job this process is.
@@ -26,7 +28,8 @@ type JobConfig struct {
 	// Spec is what must be the same on all ranks, such as a hash of the options that decide the result and of the list of
 	// inputs. A rank with another is refused.
 	Spec string
-	// Secret is shared by the ranks of the job and nobody else. It is needed, and TLS used, off loopback.
+	// Secret is shared by the ranks of the job and nobody else: at least 16 random bytes. With it all connections use TLS 1.3;
+	// without it all addresses must be loopback ones.
 	Secret []byte
 	// Workers is the number of CPU slots of this rank.
 	Workers int
@@ -67,6 +70,16 @@ func (c *JobConfig) Validate() error {
 	check(c.Size >= 1 && c.Size <= maxRanks, "Size is %d, want 1 to %d", c.Size, maxRanks)
 	check(c.Rank >= 0 && c.Rank < max(c.Size, 1), "Rank is %d, want 0 to %d", c.Rank, c.Size-1)
 	check(c.Root != "" || c.Listener != nil || c.Size == 1, "Root is empty; give the address host:port of rank 0")
+	root := c.Root
+	if c.Listener != nil {
+		root = c.Listener.Addr().String()
+	}
+	if len(c.Secret) == 0 && c.Size > 1 {
+		check(jobtls.Loopback(root), "%s is not a loopback address, so the ranks need a Secret: the same %d or more random bytes for each "+
+			"(for instance: openssl rand -hex 32)", root, jobtls.MinSecret)
+	} else if c.Size > 1 {
+		check(len(c.Secret) >= jobtls.MinSecret, "Secret has %d bytes, must have at least %d random ones", len(c.Secret), jobtls.MinSecret)
+	}
 	check(c.Workers >= 1 && c.Workers <= maxWorkers, "Workers is %d, want 1 to %d", c.Workers, maxWorkers)
 	check(c.Silence > 0, "Silence is %v, want more than 0", c.Silence)
 	check(c.JoinTimeout > 0, "JoinTimeout is %v, want more than 0", c.JoinTimeout)
@@ -105,6 +118,7 @@ type Job struct {
 	cancel context.CancelCauseFunc
 	all    sync.WaitGroup
 	accept net.Listener
+	tls    *tls.Config // nil without a secret
 }
 
 // LostRank says which rank was lost and why.
@@ -221,6 +235,12 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
 	j.leaves.L = &j.mu
 	j.host, _ = os.Hostname() // only for people
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
+	if len(cfg.Secret) > 0 {
+		var err error
+		if j.tls, err = jobtls.Config(cfg.Secret, "control"); err != nil {
+			return nil, err
+		}
+	}
 	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
 	defer stop()
 	var err error

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ type testJob struct {
 	size    int
 	silence time.Duration
 	stop    bool
+	secret  []byte
 	notes   []string
 	mu      sync.Mutex
 }
@@ -36,7 +38,7 @@ func (tj *testJob) run(t *testing.T, body func(ctx context.Context, j *Job) erro
 	for rank := range tj.size {
 		cfg := JobConfig{
 			Rank: rank, Size: tj.size, Root: l.Addr().String(), Name: t.Name(), Spec: "s", Workers: 2, Silence: tj.silence,
-			JoinTimeout: 20 * time.Second, StopOnLoss: tj.stop,
+			JoinTimeout: 20 * time.Second, StopOnLoss: tj.stop, Secret: tj.secret,
 		}
 		if rank == 0 {
 			cfg.Listener = l
@@ -235,7 +237,7 @@ func TestJoinRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := JobConfig{Rank: 1, Size: 3, Root: l.Addr().String(), Name: "job", Spec: "x", JoinTimeout: time.Second}
+	good := JobConfig{Rank: 1, Size: 3, Root: l.Addr().String(), Name: "job", Spec: "x", JoinTimeout: 3 * time.Second}
 	var rootErr error
 	var mu sync.Mutex
 	var notes []string
@@ -258,6 +260,12 @@ func TestJoinRefused(t *testing.T) {
 			t.Errorf("want %q: %v", want, err)
 		}
 	}
+	secret := good
+	secret.JoinTimeout = 300 * time.Millisecond
+	secret.Secret = bytes.Repeat([]byte("s"), 16)
+	if _, err := Join(t.Context(), secret); err == nil || !strings.Contains(err.Error(), "it does not answer with TLS") {
+		t.Errorf("a rank with a secret: %v", err)
+	}
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +283,53 @@ func TestJoinRefused(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(notes) != 4 {
+	if len(notes) < 5 {
+		t.Errorf("notes %q", notes)
+	}
+}
+
+// With a secret only those who have it take part, and what fails says so on both sides.
+func TestJoinSecret(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := JobConfig{
+		Rank: 1, Size: 2, Root: l.Addr().String(), Name: "job", Secret: bytes.Repeat([]byte("s"), 16), JoinTimeout: 10 * time.Second,
+	}
+	var notes []string
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	all.Go(func() {
+		cfg := good
+		cfg.Rank, cfg.Listener = 0, l
+		cfg.Note = func(line string) { mu.Lock(); notes = append(notes, line); mu.Unlock() }
+		j, err := Join(t.Context(), cfg)
+		if err != nil {
+			t.Error(err)
+		}
+		j.Close(nil)
+	})
+	bad := good
+	bad.Secret = bytes.Repeat([]byte("x"), 16)
+	if _, err := Join(t.Context(), bad); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "it has another secret, or none") {
+		t.Errorf("another secret: %v", err)
+	}
+	bad.Secret = nil
+	if _, err := Join(t.Context(), bad); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "it does not use TLS") {
+		t.Errorf("no secret: %v", err)
+	}
+	bad.Root, bad.Size = "192.0.2.1:7777", 2
+	if _, err := Join(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "not a loopback address") {
+		t.Errorf("no secret off loopback: %v", err)
+	}
+	j, err := Join(t.Context(), good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Close(nil)
+	all.Wait()
+	if len(notes) != 2 {
 		t.Errorf("notes %q", notes)
 	}
 }

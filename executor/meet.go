@@ -2,8 +2,10 @@ package executor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 )
 
 // gather waits until all ranks have joined. After that, ranks that were lost may come back.
@@ -114,9 +117,11 @@ const greetTime = 10 * time.Second
 
 // greet takes a rank in.
 func (j *Job) greet(c net.Conn) error {
-	if j.secure(c) != nil {
-		return j.secure(c)
+	safe, err := j.accepted(c)
+	if err != nil {
+		return err
 	}
+	c = safe
 	conn := control.NewConn(c, min(greetTime, j.cfg.Silence))
 	m, err := conn.Receive()
 	if err != nil {
@@ -165,8 +170,65 @@ func (j *Job) greet(c net.Conn) error {
 	return nil
 }
 
-// secure is where connections are encrypted.
-func (j *Job) secure(net.Conn) error { return nil }
+// accepted makes a connection that was accepted safe. A caller that has no secret where there is one, or the other way round, is
+// told. The first bytes tell: those of a greeting are the length of a short message.
+func (j *Job) accepted(c net.Conn) (net.Conn, error) {
+	_ = c.SetDeadline(time.Now().Add(greetTime))
+	defer c.SetDeadline(time.Time{})
+	p := &peeked{Conn: c, first: make([]byte, 3)}
+	if _, err := io.ReadFull(c, p.first); err != nil {
+		return nil, err
+	}
+	isTLS := p.first[0] == 0x16 && p.first[1] == 3 && p.first[2] == 1
+	switch {
+	case isTLS && j.tls == nil:
+		return nil, errors.New("it uses TLS: it was given a secret, and rank 0 was not")
+	case isTLS:
+		s := tls.Server(p, j.tls)
+		return s, s.Handshake()
+	case j.tls != nil:
+		err := errors.New("it does not use TLS: this job has a secret, which all ranks must be given")
+		conn := control.NewConn(p, greetTime)
+		// A connection that is closed with something unread may take the answer with it.
+		_, _ = conn.Receive()
+		_ = conn.Send(&control.Message{Kind: kindRefuse, Text: err.Error()})
+		_ = conn.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// peeked is a connection of which the first bytes have been read.
+type peeked struct {
+	net.Conn
+	first []byte
+}
+
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.first) > 0 {
+		n := copy(b, p.first)
+		p.first = p.first[n:]
+		return n, nil
+	}
+	return p.Conn.Read(b)
+}
+
+// called makes a connection to the root safe.
+func (j *Job) called(ctx context.Context, c net.Conn) (net.Conn, error) {
+	if j.tls == nil {
+		return c, nil
+	}
+	ctx, stop := context.WithTimeout(ctx, greetTime)
+	defer stop()
+	s := tls.Client(c, j.tls)
+	if err := s.HandshakeContext(ctx); err != nil {
+		if errors.Is(err, jobtls.ErrSecret) {
+			return nil, fmt.Errorf("executor: rank %d was %w at %s: %w", j.cfg.Rank, ErrRefused, j.cfg.Root, err)
+		}
+		return nil, fmt.Errorf("it does not answer with TLS, perhaps because it was given no secret: %w", err)
+	}
+	return s, nil
+}
 
 // meetRoot finds rank 0, however long it takes to come.
 func (j *Job) meetRoot(ctx context.Context) error {
@@ -206,7 +268,12 @@ func (j *Job) callRoot(ctx context.Context) error {
 	if j.cfg.DataHost == "" {
 		j.cfg.DataHost, _, _ = net.SplitHostPort(c.LocalAddr().String())
 	}
-	conn := control.NewConn(c, j.cfg.Silence)
+	safe, err := j.called(ctx, c)
+	if err != nil {
+		_ = c.Close()
+		return err
+	}
+	conn := control.NewConn(safe, j.cfg.Silence)
 	err = conn.Send(&control.Message{
 		Kind: kindHello, N: control.Version, Rank: int64(j.cfg.Rank), At: int64(j.cfg.Size), Actor: int64(j.cfg.Workers),
 		Names: []string{j.cfg.Name, j.cfg.Spec, j.host},

@@ -76,7 +76,7 @@ func (e *Executor) runMember(ctx context.Context, st Stage, tasks []Task) ([]Tas
 	h := hashTasks(tasks, 0)
 	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
 	if b := m.wait(m.begin); b != nil {
-		hand := newFarHand(m.stageRun, m.scope, e.cfg.Job, 0, false)
+		hand := newFarHand(m.stageRun, m.scope, e.cfg.Job, 0, false, m.tell)
 		p := &pool{stageRun: r, stage: st, hand: hand, commits: hand}
 		c := &crew[Actor]{r: r, sc: r.scope, call: "NewActor", setup: st.NewActor, body: p.work}
 		m.take(hand, c.giveUp)
@@ -149,26 +149,30 @@ func (m *member) end() ([]Task, error) {
 func (m *member) showProgress() (stop func()) {
 	end := make(chan struct{})
 	var done sync.WaitGroup
-	tell := func() {
-		units, rows := m.units.Load(), m.rows.Load()
-		if units == m.shownUnits && rows == m.shownRows {
-			return
-		}
-		m.job.send(&control.Message{Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows})
-		m.shownUnits, m.shownRows = units, rows
-	}
 	done.Go(func() {
 		t := time.NewTicker(m.e.cfg.ProgressInterval)
 		defer t.Stop()
 		for {
 			select {
 			case <-t.C:
-				tell()
+				m.tell()
 			case <-end:
-				tell()
+				m.tell()
 				return
 			}
 		}
 	})
 	return func() { close(end); done.Wait() }
+}
+
+// tell tells the root how far this rank is.
+func (m *member) tell() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	units, rows := m.units.Load(), m.rows.Load()
+	if units == m.shownUnits && rows == m.shownRows {
+		return
+	}
+	m.job.send(&control.Message{Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows})
+	m.shownUnits, m.shownRows = units, rows
 }

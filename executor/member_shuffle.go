@@ -112,7 +112,7 @@ func (m *shuffleMember) connect(msg *control.Message) {
 		return
 	}
 	rd.began = true
-	rd.hand = newFarHand(m.stageRun, rd.sc, m.job, rd.number, true)
+	rd.hand = newFarHand(m.stageRun, rd.sc, m.job, rd.number, true, m.tell)
 	rd.inserts, rd.commits = rd.hand, rd.hand
 	rd.hired = func(giveUp func(int)) { m.take(rd.hand, giveUp) }
 	m.actors = int(max(1, min(msg.N, maxWorkers)))

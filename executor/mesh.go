@@ -49,7 +49,7 @@ func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int
 	m.listener = nil // Connect closes it
 	t, err := tcp.Connect(ctx, tcp.Options{
 		Job: j.cfg.Name, Rank: rank, Addrs: addrs, Listener: l, Epoch: uint32(number), Spec: fmt.Sprintf("stage %s, round %d", key, number),
-		Secret: j.cfg.Secret, LinkTimeout: j.cfg.Silence,
+		Secret: j.cfg.Secret, ForceTLS: len(j.cfg.Secret) > 0, LinkTimeout: j.cfg.Silence,
 	})
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ var mayImport = map[string][]string{
 var mustNotImport = map[string]string{"dedup": "dedup/curator", "dedup/curator": "dedup"}
 
 // leaves of internal/ import nothing of the project and may be imported by all.
-var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile"}
+var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls"}
 
 type listed struct {
 	ImportPath string

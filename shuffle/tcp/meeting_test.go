@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -73,8 +74,8 @@ func TestMismatch(t *testing.T) {
 		_, errs := startRanks(t, ctx, 2, func(o *Options) {
 			o.ForceTLS, o.Secret = true, append(bytes.Clone(testSecret), byte(o.Rank))
 		})
-		wantLine(t, errs[0], "rank 0 of 2 misses rank 1 at 127.0.0.1:", "from 127.0.0.1:", errSecret.Error())
-		wantLine(t, errs[1], "rank 1 and rank 0 at 127.0.0.1:", errSecret.Error())
+		wantLine(t, errs[0], "rank 0 of 2 misses rank 1 at 127.0.0.1:", "from 127.0.0.1:", jobtls.ErrSecret.Error())
+		wantLine(t, errs[1], "rank 1 and rank 0 at 127.0.0.1:", jobtls.ErrSecret.Error())
 	})
 	t.Run("version", func(t *testing.T) {
 		g, l := listenAs(t, 0, 2)

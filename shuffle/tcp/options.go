@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -14,9 +15,7 @@ const (
 	maxJob    = 255
 	maxSpec   = 4 << 10
 	maxSecret = 4 << 10
-	// minSecret is what a secret must have at least. Whoever can connect sees the public key that follows from
-	// the secret and can try secrets at leisure, so it must not be one that a person made up.
-	minSecret = 16
+	minSecret = jobtls.MinSecret
 )
 
 // Options says which job a rank belongs to and how it meets the others. Job, Addrs, Epoch, Spec, Secret and
@@ -132,23 +131,12 @@ func (o *Options) needTLS() string {
 		return "ForceTLS is set"
 	}
 	for r, a := range o.Addrs {
-		if !loopback(a) {
+		if !jobtls.Loopback(a) {
 			return fmt.Sprintf("the address %s of rank %d is not a loopback address", a, r)
 		}
 	}
-	if l := o.Listener; l != nil && !loopback(l.Addr()) {
+	if l := o.Listener; l != nil && !jobtls.Loopback(l.Addr()) {
 		return fmt.Sprintf("rank %d listens at %s, which is not a loopback address", o.Rank, l.Addr())
 	}
 	return ""
-}
-
-// loopback says whether an address is certainly one of this machine only. No name is looked up: all ranks must
-// come to the same answer.
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

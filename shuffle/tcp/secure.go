@@ -2,63 +2,15 @@ package tcp
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/hkdf"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"errors"
-	"fmt"
-	"math/big"
 	"net"
 	"sync"
-	"time"
+
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 )
 
-// errSecret says that the other end did not prove that it has the job's secret.
-var errSecret = errors.New("it has another secret, or none")
-
-// identity makes the TLS configuration of a job. The key pair follows from the secret alone, so every rank has
-// the same; the package documentation says why that is enough.
-func identity(secret []byte) (*tls.Config, error) {
-	seed, err := hkdf.Key(sha256.New, secret, nil, "dovetail shuffle/tcp ed25519 key, version 1", ed25519.SeedSize)
-	if err != nil {
-		return nil, fmt.Errorf("tcp: deriving a key from Options.Secret: %w", err)
-	}
-	key := ed25519.NewKeyFromSeed(seed)
-	public := key.Public().(ed25519.PublicKey)
-	// Nothing in the certificate counts but the key, so neither clocks nor names matter.
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: "dovetail"},
-		NotBefore:    time.Unix(0, 0),
-		NotAfter:     time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, public, key)
-	if err != nil {
-		return nil, fmt.Errorf("tcp: making a certificate: %w", err)
-	}
-	return &tls.Config{
-		MinVersion:   tls.VersionTLS13,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
-		ClientAuth:   tls.RequireAnyClientCert,
-		// The chain of trust is replaced by VerifyConnection: the other end's certificate must have the job's
-		// own key, and TLS makes it prove that it has the private half.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			if len(s.PeerCertificates) == 1 {
-				if k, ok := s.PeerCertificates[0].PublicKey.(ed25519.PublicKey); ok && k.Equal(public) {
-					return nil
-				}
-			}
-			return errSecret
-		},
-		SessionTicketsDisabled:      true, // a resumed session would prove less
-		DynamicRecordSizingDisabled: true, // which helps pages load, and costs throughput
-	}, nil
-}
+// identity makes the TLS configuration of a job's links.
+func identity(secret []byte) (*tls.Config, error) { return jobtls.Config(secret, "shuffle/tcp") }
 
 // secureConn is an encrypted link.
 type secureConn struct {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -76,8 +77,8 @@ func TestOnlyWithTheSecret(t *testing.T) {
 		other := *g
 		other.me.rank, other.tls = 1, job
 		_, _, err := callAs(t, &other, l, 0)
-		wantLine(t, err, errSecret.Error())
-		wantLine(t, <-heard, errSecret.Error())
+		wantLine(t, err, jobtls.ErrSecret.Error())
+		wantLine(t, <-heard, jobtls.ErrSecret.Error())
 	})
 }
 
