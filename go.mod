@@ -3,6 +3,7 @@ module github.com/dovetail-dedup/dovetail
 go 1.26.0
 
 require (
+	github.com/NVIDIA/go-nvml v0.13.4-1
 	github.com/apache/arrow-go/v18 v18.8.0
 	github.com/apache/thrift v0.24.0
 	github.com/aymanbagabas/go-udiff v0.4.1
