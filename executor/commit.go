@@ -12,6 +12,9 @@ type pending struct {
 	seq     int // of the task in its stage
 	results []Task
 	input   inputHash
+	round   int    // of a shuffle stage, if it takes several
+	g       *grant // of a plain stage: that this was attempt at of
+	at      int
 	weight  int64
 	err     error
 }

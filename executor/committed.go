@@ -80,15 +80,9 @@ func (w *Work) Committed(stage string) int {
 // is read once and compared with its checksum. If it is missing or differs, the error wraps [ErrFileDamaged],
 // and the next run does the task that wrote it again.
 func (w *Work) OpenCommitted(name string) (*os.File, error) {
-	w.mu.Lock()
-	st, ok := w.files[name]
-	closed := w.closed
-	w.mu.Unlock()
-	if closed {
-		return nil, w.errClosed()
-	}
-	if !ok {
-		return nil, fmt.Errorf("executor: %s is not a committed file of work folder %s", name, w.dir)
+	st, err := w.find(name)
+	if err != nil {
+		return nil, err
 	}
 	f, err := os.Open(w.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -132,6 +126,9 @@ func (w *Work) verify(st *openState, f *os.File) error {
 
 // revoke takes back the commit that a file belongs to and returns an error that says so.
 func (w *Work) revoke(st *openState, cause error) error {
+	if w.remote != nil {
+		return w.revokeRemote(st, cause)
+	}
 	c := st.by
 	w.mu.Lock()
 	w.forget(c)

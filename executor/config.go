@@ -14,6 +14,9 @@ import (
 type Config struct {
 	// Ranks is the number of ranks, all in this process; 0 means 1.
 	Ranks int
+	// Job makes the executor run stages together with those of other processes. Ranks is 1 then, and Workers counts the slots
+	// of this process. nil means that this process is alone.
+	Job *Job
 	// Workers is the number of CPU slots of all ranks together; 0 means one per CPU. Every rank gets
 	// its share, the first ones one more where it does not come out even, and at least one each.
 	Workers int
@@ -77,6 +80,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	check(c.Ranks >= 0 && c.Ranks <= maxRanks, "Ranks is %d, want 0 to %d", c.Ranks, maxRanks)
+	check(c.Job == nil || c.Ranks <= 1, "Ranks is %d; with a job it must be 1: start more processes instead", c.Ranks)
 	check(c.Workers >= 0 && c.Workers <= maxWorkers, "Workers is %d, want 0 to %d", c.Workers, maxWorkers)
 	check(c.ProgressInterval >= 0, "ProgressInterval is %v, want 0 or more", c.ProgressInterval)
 	check(c.MaxAttempts >= 0, "MaxAttempts is %d, want 0 or more", c.MaxAttempts)

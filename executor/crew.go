@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// crew is the actors of a running stage, each in a goroutine of its own. One that dies is replaced.
+// crew is the actors of a running stage, or of a round of it, each in a goroutine of its own. One that dies is replaced.
 type crew[A io.Closer] struct {
 	r     *stageRun
+	sc    *scope
 	call  string // that sets up an actor
 	setup func(context.Context, *Env) (A, error)
 	// body has an actor work until nothing is left for it. It returns false if the actor is not fit to go on.
@@ -35,7 +36,7 @@ const lastGrace = 2 * time.Second
 
 // run sets up one actor per env, has ready called once all are set up, and only if no set-up failed, and closes every
 // actor that was set up, in every outcome. It returns when all goroutines have ended, but for those that were given up and do
-// not. Failures are told to the stage.
+// not. Failures are told to the scope.
 func (c *crew[A]) run(envs []*Env, ready func()) {
 	c.ended.L = &c.mu
 	c.members = make(map[int]*shift)
@@ -47,7 +48,7 @@ func (c *crew[A]) run(envs []*Env, ready func()) {
 	}
 	setups.Wait()
 	close(gate)
-	if !c.r.failed() {
+	if !c.sc.failed() {
 		// In a goroutine of its own: a source of tasks that ends its goroutine must not end the wait below.
 		var fed sync.WaitGroup
 		fed.Go(ready)
@@ -67,12 +68,12 @@ func (c *crew[A]) start(env *Env, isUp func()) {
 		fit := true
 		// Deferred, because a stage may end its goroutine by runtime.Goexit.
 		defer func() { c.end(s, fit) }()
-		a, ok := setUp(c.r, c.call, env, isUp, c.setup)
+		a, ok := setUp(c.r, c.sc, c.call, env, isUp, c.setup)
 		if !ok {
 			return
 		}
 		defer tearDown(c.r, env, a)
-		if !c.r.failed() {
+		if !c.sc.failed() {
 			fit = false
 			fit = c.body(env, a)
 		}
@@ -82,7 +83,7 @@ func (c *crew[A]) start(env *Env, isUp func()) {
 // end is the last thing a goroutine does. A place that became vacant is filled again while there is work.
 func (c *crew[A]) end(s *shift, fit bool) {
 	c.mu.Lock()
-	refill := !fit && !s.givenUp && !c.r.failed()
+	refill := !fit && !s.givenUp && !c.sc.failed()
 	if s.givenUp {
 		c.lost--
 	} else if !refill {
@@ -144,11 +145,11 @@ func (c *crew[A]) wait() {
 	}
 }
 
-func setUp[A io.Closer](r *stageRun, call string, env *Env, isUp func(), setup func(context.Context, *Env) (A, error)) (a A, ok bool) {
+func setUp[A io.Closer](r *stageRun, sc *scope, call string, env *Env, isUp func(), setup func(context.Context, *Env) (A, error)) (a A, ok bool) {
 	defer isUp()
 	defer func(start time.Time) { r.setupNS.Add(int64(time.Since(start))) }(time.Now())
-	err := guard(r.name, "", call, r.fail, func() (err error) {
-		a, err = setup(r.ctx, env)
+	err := guard(r.name, "", call, sc.fail, func() (err error) {
+		a, err = setup(sc.ctx, env)
 		if err == nil && any(a) == nil {
 			err = fmt.Errorf("%s returned no actor", call)
 		}
@@ -158,7 +159,7 @@ func setUp[A io.Closer](r *stageRun, call string, env *Env, isUp func(), setup f
 		if !errors.Is(err, ErrPanic) {
 			err = fmt.Errorf("executor: setting up actor %d of %d of stage %q: %w", env.Actor+1, env.Actors, r.name, err)
 		}
-		r.fail(err)
+		sc.fail(err)
 		return a, false
 	}
 	return a, true

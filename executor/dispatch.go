@@ -29,6 +29,7 @@ type grant struct {
 // adds what the machine must not have: a lock, a clock, and channels to the actors. It is safe for concurrent use.
 type dispatcher struct {
 	r       *stageRun
+	sc      *scope
 	start   time.Time
 	done    chan struct{} // closed when all tasks are done
 	lose    func(actor int)
@@ -50,6 +51,15 @@ type seat struct {
 	inbox  chan *grant // has room for one, and the machine gives no second
 	now    *grant
 	cancel context.CancelCauseFunc
+	far    remoteActor // instead of inbox, if the actor is on another rank
+}
+
+// remoteActor is how an actor on another rank is told something. None of its methods wait.
+type remoteActor interface {
+	give(g *grant)
+	// tooLong says that the time of the grant is up, and giveUp that the actor is not counted on any more.
+	tooLong(g *grant)
+	giveUp()
 }
 
 // errTooLong is the cause with which the context of an attempt ends that has taken longer than its stage allows.
@@ -65,15 +75,15 @@ const (
 )
 
 // dispatcher makes one. lose is told of actors that do not answer any more.
-func (r *stageRun) dispatcher(st any, batch int, lose func(actor int)) *dispatcher {
+func (r *stageRun) dispatcher(sc *scope, batch int, lose func(actor int)) *dispatcher {
 	cfg := handout.Config{
 		MaxAttempts: r.e.cfg.MaxAttempts, MaxKills: maxKills, Batch: batch, Backoff: firstPause, MaxBackoff: longPause,
 	}
-	if d, ok := st.(Deadliner); ok {
+	if d, ok := r.stage.(Deadliner); ok {
 		cfg.Deadline = max(0, d.TaskDeadline())
 	}
 	return &dispatcher{
-		r: r, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0,
+		r: r, sc: sc, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0,
 		m: handout.New(cfg), actors: make(map[int]*seat),
 	}
 }
@@ -117,12 +127,49 @@ func (d *dispatcher) next(env *Env) (*grant, bool) {
 	defer func() { d.r.waitNS.Add(int64(time.Since(start))) }()
 	select {
 	case g := <-s.inbox:
-		return g, !d.r.failed()
+		return g, !d.sc.failed()
 	case <-d.done:
 		return nil, false
-	case <-d.r.ctx.Done():
+	case <-d.sc.ctx.Done():
 		return nil, false
 	}
+}
+
+// ready says that an actor on another rank has nothing to do.
+func (d *dispatcher) ready(env *Env, far remoteActor) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[env.Actor]
+	if s == nil {
+		s = &seat{env: env, far: far}
+		d.actors[env.Actor] = s
+	}
+	s.leave()
+	d.step(handout.Event{Kind: handout.EvIdle, Actor: env.Actor})
+}
+
+// held returns the grant that an actor holds, if it has that id.
+func (d *dispatcher) held(actor int, id uint64) *grant {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if s := d.actors[actor]; s != nil && s.now != nil && s.now.ID == id {
+		return s.now
+	}
+	return nil
+}
+
+// gone says that an actor on another rank is gone with the rank.
+func (d *dispatcher) gone(actor int, why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[actor]
+	if s == nil {
+		return
+	}
+	s.leave()
+	delete(d.actors, actor)
+	d.cause, d.whose = why, s.env
+	d.step(handout.Event{Kind: handout.EvLost, Actor: actor})
 }
 
 func (s *seat) leave() {
@@ -205,16 +252,20 @@ func (d *dispatcher) perform(a *handout.Action) {
 	switch a.Kind {
 	case handout.ActGive:
 		s := d.actors[a.Actor]
-		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.r.ctx}
+		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.sc.ctx}
 		for i, t := range a.Grant.Tasks {
 			g.items[i] = d.items[t.Task]
 			d.r.attemptEvent(slog.LevelDebug, "attempt started", nil, s.env, g.items[i].task.ID, t.Number)
 		}
-		if d.limited {
-			g.ctx, s.cancel = context.WithCancelCause(d.r.ctx)
+		if d.limited && s.far == nil {
+			g.ctx, s.cancel = context.WithCancelCause(d.sc.ctx)
 		}
 		s.now = g
-		s.inbox <- g
+		if s.far != nil {
+			s.far.give(g)
+		} else {
+			s.inbox <- g
+		}
 	case handout.ActRetry:
 		d.r.note(d.again(a))
 		d.r.attemptEvent(slog.LevelWarn, "attempt failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
@@ -222,7 +273,7 @@ func (d *dispatcher) perform(a *handout.Action) {
 	case handout.ActGiveUp:
 		d.r.attemptEvent(slog.LevelError, "task failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
 			slog.Bool("actor_lost", a.Kills > 0))
-		d.r.fail(d.r.taskError(d.whose, d.items[a.Attempt.Task].task, a.Attempt.Number, a.Kills, d.cause))
+		d.sc.fail(d.r.taskError(d.whose, d.items[a.Attempt.Task].task, a.Attempt.Number, a.Kills, d.cause))
 	case handout.ActExpire:
 		d.expired(a.Actor)
 	case handout.ActFinished:
@@ -251,13 +302,22 @@ func (d *dispatcher) again(a *handout.Action) string {
 // expired tells an actor that its time is up, and gives it up if it does not listen.
 func (d *dispatcher) expired(actor int) {
 	s := d.actors[actor]
-	if s == nil || s.now == nil || s.cancel == nil {
+	if s == nil || s.now == nil {
 		return
 	}
-	s.cancel(errTooLong)
-	g := s.now
+	if s.far != nil {
+		s.far.tooLong(s.now)
+	} else {
+		s.cancel(errTooLong)
+	}
+	g, far := s.now, s.far
 	time.AfterFunc(silence, func() {
-		if !d.r.failed() && d.died(g, errTooLong) {
+		if d.sc.failed() || !d.died(g, errTooLong) {
+			return
+		}
+		if far != nil {
+			far.giveUp()
+		} else {
 			d.lose(actor)
 		}
 	})

@@ -3,11 +3,13 @@ package executor
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -21,6 +23,7 @@ type Executor struct {
 	fs    vfs.FS
 	runID uint64
 	epoch uint32
+	key   string // in front of the names of stages, where several executors share a job
 	spill string
 	temp  bool // spill is a temporary folder of this executor
 
@@ -47,6 +50,24 @@ func New(cfg Config) (*Executor, error) {
 		e.fs, e.runID, e.epoch = w.fs, w.runID, w.epoch
 		if e.spill == "" {
 			e.spill = w.spillDir()
+		}
+	}
+	if j := cfg.Job; j != nil {
+		n := j.number("executor")
+		e.key = fmt.Sprintf("%d/", n)
+		if cfg.Work == nil {
+			// All ranks must use the same number for a run.
+			b, err := j.Share(context.Background(), "run", func() ([]byte, error) {
+				return binary.LittleEndian.AppendUint64(nil, e.runID), nil
+			})
+			if err != nil {
+				return nil, err
+			}
+			if len(b) == 8 {
+				e.runID = binary.LittleEndian.Uint64(b)
+			}
+		} else if cfg.SpillDir == "" {
+			e.spill = filepath.Join(e.spill, fmt.Sprintf("rank-%d", j.Rank()))
 		}
 	}
 	var err error
@@ -83,14 +104,22 @@ func (e *Executor) Execute(ctx context.Context, stages []Stage, tasks []Task) ([
 	}
 	for _, st := range stages {
 		var err error
-		if tasks, err = e.runStage(ctx, st, tasks); err != nil {
+		if e.cfg.Job.Root() {
+			tasks, err = e.runStage(ctx, st, tasks)
+		} else {
+			tasks, err = e.runMember(ctx, st, tasks)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return tasks, nil
 }
 
-func (e *Executor) runStage(ctx context.Context, st Stage, tasks []Task) ([]Task, error) {
+func (e *Executor) runStage(ctx context.Context, st Stage, tasks []Task) (out []Task, err error) {
+	if j := e.cfg.Job; j != nil {
+		defer func() { j.conclude(e.key+st.Name(), out, err) }()
+	}
 	if err := checkTasks(st, tasks); err != nil {
 		return nil, err
 	}
@@ -117,6 +146,9 @@ func (e *Executor) runStage(ctx context.Context, st Stage, tasks []Task) ([]Task
 	if n > 0 {
 		largestFirst(todo)
 		p := &pool{stageRun: r, stage: st}
+		if e.cfg.Job != nil {
+			p.inputs = hashTasks(tasks, 0)
+		}
 		p.run(n, func(add func(...item)) { add(todo...) }, func(seq int, res []Task) { results[seq] = res })
 	}
 	if err := r.end(); err != nil {
@@ -256,12 +288,35 @@ func (e *Executor) envs(stage string, n int) []*Env {
 	envs := make([]*Env, n)
 	for i := range envs {
 		envs[i] = &Env{
-			Stage: stage, Rank: i % e.cfg.Ranks, Size: e.cfg.Ranks, Worker: i / e.cfg.Ranks, Actor: i, Actors: n,
+			Stage: stage, Rank: e.rank() + i%e.cfg.Ranks, Size: max(e.cfg.Ranks, e.size()), Worker: i / e.cfg.Ranks, Actor: i, Actors: n,
 			Epoch: e.epoch, Budget: e.cfg.Budget, Alloc: e.cfg.Alloc, Work: e.cfg.Work, SpillDir: e.spill,
 		}
 		if e.cfg.Work != nil {
 			envs[i].WorkDir = e.cfg.Work.Dir()
 		}
+	}
+	return envs
+}
+
+func (e *Executor) rank() int {
+	if e.cfg.Job == nil {
+		return 0
+	}
+	return e.cfg.Job.Rank()
+}
+
+func (e *Executor) size() int {
+	if e.cfg.Job == nil {
+		return 1
+	}
+	return e.cfg.Job.Size()
+}
+
+// envsFrom returns the environments of n actors of this process, the first of which has the number first in the job.
+func (e *Executor) envsFrom(stage string, n, first int) []*Env {
+	envs := e.envs(stage, n)
+	for i, env := range envs {
+		env.Actor = first + i
 	}
 	return envs
 }

@@ -53,6 +53,12 @@ func attemptFile(task string, epoch, attempt uint32, name string) string {
 	return fmt.Sprintf("%s@%d.%d.%s", task, epoch, attempt, name)
 }
 
+// ofAttempt reports whether a file's name is one that an attempt can give.
+func ofAttempt(base, task string, epoch, attempt uint32) bool {
+	head := attemptFile(task, epoch, attempt, "")
+	return len(base) > len(head) && base[:len(head)] == head && checkName(base[len(head):], maxFileName) == nil
+}
+
 // tempName is where a file is until its attempt commits. No committed file starts with a dot.
 func tempName(file string) string { return "." + file }
 

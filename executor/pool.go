@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -9,22 +10,46 @@ import (
 type pool struct {
 	*stageRun
 	stage   Stage
-	hand    *dispatcher
-	commits *committer
+	hand    hand
+	commits sink
+	inputs  inputHash // of all tasks; with a job
 }
 
 // run starts n actors, hands them the tasks that feed adds, and returns when all have been processed and committed, or the
 // stage has failed. sink gets the results of each task, from one goroutine.
 func (p *pool) run(n int, feed func(add func(...item)), sink func(seq int, results []Task)) {
-	p.commits = newCommitter(p.stageRun, sink)
-	c := &crew[Actor]{r: p.stageRun, call: "NewActor", setup: p.stage.NewActor, body: p.work}
-	p.hand = p.dispatcher(p.stage, batchSize(p.stage), c.giveUp)
+	commits := newCommitter(p.stageRun, sink)
+	p.commits = commits
+	c := &crew[Actor]{r: p.stageRun, sc: p.scope, call: "NewActor", setup: p.stage.NewActor, body: p.work}
+	d := p.dispatcher(p.scope, batchSize(p.stage), c.giveUp)
+	p.hand = d
+	leave := p.invite(d, n)
 	c.run(p.e.envs(p.name, n), func() {
-		defer p.hand.close()
-		feed(p.hand.add)
+		defer d.close()
+		feed(d.add)
 	})
-	p.hand.stop()
-	p.commits.close()
+	leave()
+	d.stop()
+	commits.close()
+}
+
+// invite lets the other ranks of the job take part. The caller calls the result when its own actors are done: it waits until
+// those of the others are.
+func (p *pool) invite(d *dispatcher, n int) (leave func()) {
+	j := p.e.cfg.Job
+	if j == nil {
+		return func() {}
+	}
+	a := j.attach(p.key, &farPool{far: newFar(p.stageRun, p.scope, d, n), p: p})
+	stop := context.AfterFunc(j.ctx, func() { p.fail(j.gone()) })
+	return func() {
+		select {
+		case <-d.done:
+		case <-p.ctx.Done():
+		}
+		stop()
+		j.detach(p.key, a)
+	}
 }
 
 // work is what an actor does.
@@ -92,7 +117,9 @@ func (p *pool) try(env *Env, g *grant, lo, hi int, call string, do func([]*Attem
 			out.m.discard()
 			continue
 		}
-		p.commits.submit(&pending{a: out, seq: g.items[lo+i].seq, results: results[i], input: g.items[lo+i].input})
+		p.commits.submit(&pending{
+			a: out, seq: g.items[lo+i].seq, results: results[i], input: g.items[lo+i].input, g: g, at: lo + i,
+		})
 	}
 	p.waitNS.Add(int64(time.Since(start)))
 	return fit

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"sync"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
@@ -30,7 +28,6 @@ func (e *Executor) Shuffle(ctx context.Context, st ShuffleStage, tasks []Task) (
 	s := &shuffleRun{
 		stageRun: e.newRun(ctx, st, "shuffle"), stage: st, input: hashTasks(tasks, total),
 		parts: &partSet{total: total, done: make([]bool, total)}, results: make([][]Task, total),
-		opened: make(map[int]*shuffle.Partition),
 	}
 	for _, t := range tasks {
 		s.size.Add(t.Size)
@@ -55,15 +52,7 @@ type shuffleRun struct {
 	input   inputHash // of all tasks together
 	parts   *partSet
 	results [][]Task // by partition
-
-	shufflers []*shuffle.Shuffler // by rank
-	inserts   *dispatcher
-	extracts  []*dispatcher // by rank: its partitions, as they become complete
-	commits   *committer
-	opened    map[int]*shuffle.Partition // those being extracted
-	// committing counts inserts that were accepted and are not yet committed in the shuffle.
-	committing sync.WaitGroup
-	inserted   counters // of inserts that count
+	commits *committer
 }
 
 // reuseParts takes over the partitions that are committed and returns their number.
@@ -93,6 +82,7 @@ func (s *shuffleRun) reuseInserts() {
 	s.sizeDone.Store(s.size.Load())
 }
 
+// run takes the only round of the stage when all ranks are in this process.
 func (s *shuffleRun) run(tasks []Task) error {
 	n, err := s.actorCount(s.stage, max(len(tasks), s.parts.total), false)
 	if err != nil {
@@ -103,276 +93,46 @@ func (s *shuffleRun) run(tasks []Task) error {
 			s.name, n, s.e.cfg.Ranks, s.e.cfg.Ranks))
 		n = s.e.cfg.Ranks
 	}
-	if err := s.connect(); err != nil {
-		s.disconnect()
-		return err
-	}
-	// A rank that waits for others must hear of a failure of this one, and of the end of ctx.
-	aborted := make(chan struct{})
-	stop := context.AfterFunc(s.ctx, func() {
-		defer close(aborted)
-		for _, sh := range s.shufflers {
-			sh.Abort(context.Cause(s.ctx))
-		}
-	})
-	s.actors = n
-	s.tasks.Store(int64(len(tasks) + s.parts.total))
-	s.spilled = func() (n int64) {
-		for _, sh := range s.shufflers {
-			n += sh.Statistics().Spilled.Bytes
-		}
-		return n
-	}
-	s.announce(s.tasks.Load())
-
-	c := &crew[ShuffleActor]{r: s.stageRun, call: "NewShuffleActor", setup: s.stage.NewShuffleActor, body: s.serve}
-	s.inserts = s.dispatcher(s.stage, 1, c.giveUp)
-	for range s.shufflers {
-		s.extracts = append(s.extracts, s.dispatcher(s.stage, 1, c.giveUp))
-	}
-	s.commits = newCommitter(s.stageRun, func(part int, results []Task) { s.results[part] = results })
-	var ends sync.WaitGroup
-	c.run(s.e.envs(s.name, n), func() {
-		ends.Go(s.finishInserts)
-		for rank := range s.shufflers {
-			ends.Go(func() { s.offer(rank) })
-		}
-		s.feed(tasks)
-	})
-	ends.Wait()
-	s.inserts.stop()
-	for _, d := range s.extracts {
-		d.stop()
-	}
-	s.commits.close()
-	s.conclude()
-	if !stop() {
-		<-aborted
-	}
-	s.disconnect()
-	return nil
-}
-
-// feed hands out the tasks, larger ones first.
-func (s *shuffleRun) feed(tasks []Task) {
-	items := make([]item, len(tasks))
-	for i, t := range tasks {
-		items[i] = item{seq: i, task: t}
-	}
-	largestFirst(items)
-	s.inserts.add(items...)
-	s.inserts.close()
-}
-
-// serve is what an actor does: first inserts, then partitions of its rank.
-func (s *shuffleRun) serve(env *Env, a ShuffleActor) (fit bool) {
-	for {
-		g, ok := s.inserts.next(env)
-		if !ok {
-			break
-		}
-		if !s.insert(env, a, g) {
-			return false
-		}
-	}
-	for {
-		g, ok := s.extracts[env.Rank].next(env)
-		if !ok {
-			return true
-		}
-		if !s.extract(env, a, g) {
-			return false
-		}
-	}
-}
-
-// insert attempts to insert one task.
-func (s *shuffleRun) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
-	it := g.items[0]
-	m := &meter{run: s.stageRun, env: env, task: it.task, number: g.Tasks[0].Number}
-	sh := s.shufflers[env.Rank]
-	in := sh.Begin(uint64(it.seq), m.number)
-	drop := func() {
-		if err := in.Abort(); err != nil && !s.failed() {
-			s.fail(fmt.Errorf("executor: stage %q, rank %d: taking inserts back: %w", s.name, env.Rank, err))
-		}
-		m.discard()
-	}
-	_, _, err := s.attempt(env, []*Attempt{{Meter{m}}}, "Insert", func(err error) { drop(); s.inserts.died(g, err) },
-		func([]*Attempt) ([][]Task, error) {
-			return make([][]Task, 1), a.Insert(g.ctx, it.task, &PartWriter{Meter{m}, in, sh, s.parts})
-		})
-	if err != nil {
-		drop()
-		return s.inserts.outcome(g, 0, false, err)
-	}
-	s.committing.Add(1)
-	defer s.committing.Done()
-	if !s.inserts.finished(g, 0) {
-		drop()
-		return false
-	}
-	if err := in.Commit(s.ctx); err != nil {
-		m.discard()
-		s.fail(s.taskError(env, it.task, m.number, 0, err))
-		return true
-	}
-	s.inserted.add(m.counts)
-	s.insertsDone.Add(1)
-	s.tasksDone.Add(1)
-	s.sizeDone.Add(it.task.Size)
-	return true
-}
-
-// finishInserts waits for the last insert and then finishes all ranks.
-func (s *shuffleRun) finishInserts() {
-	select {
-	case <-s.inserts.done:
-	case <-s.ctx.Done():
-		return
-	}
-	s.committing.Wait()
-	// No partition is complete before the ranks have finished, so this is in the log before any of them.
-	s.addCounters(s.inserted.list)
-	if s.work != nil {
-		err := s.work.commitAll([]*commit{{
-			stage: s.name, epoch: s.e.epoch, input: s.input, counters: s.inserted.list,
-		}}, false)
-		if err != nil {
-			s.fail(err)
-			return
-		}
-	}
-	for rank, sh := range s.shufflers {
-		if err := sh.InsertFinished(s.ctx); err != nil {
-			s.fail(fmt.Errorf("executor: stage %q, rank %d: finishing the inserts: %w", s.name, rank, err))
-			return
-		}
-	}
-}
-
-// offer gives the partitions of a rank to its actors as they become complete.
-func (s *shuffleRun) offer(rank int) {
-	for !s.failed() {
-		part, err := s.shufflers[rank].WaitAny(s.ctx)
-		if errors.Is(err, io.EOF) {
-			s.extracts[rank].close()
-			return
-		}
-		if err != nil {
-			s.fail(fmt.Errorf("executor: stage %q, rank %d: waiting for partitions: %w", s.name, rank, err))
-			return
-		}
-		if !s.parts.done[part] {
-			s.extracts[rank].add(item{seq: part, task: partTask(part)})
-		}
-	}
-}
-
-// extract attempts to make one partition into results.
-func (s *shuffleRun) extract(env *Env, a ShuffleActor, g *grant) (fit bool) {
-	part := g.items[0].seq
-	p, err := s.open(env.Rank, part)
-	if err != nil {
-		s.fail(fmt.Errorf("executor: stage %q, rank %d: opening partition %d: %w", s.name, env.Rank, part, err))
-		return true
-	}
-	out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: g.items[0].task, number: g.Tasks[0].Number}}}
-	results, _, err := s.attempt(env, []*Attempt{out}, "Extract", func(err error) { s.extracts[env.Rank].died(g, err) },
-		func([]*Attempt) ([][]Task, error) {
-			results, err := a.Extract(g.ctx, p, out)
-			return [][]Task{results}, err
-		})
-	if err != nil {
-		out.m.discard()
-		return s.extracts[env.Rank].outcome(g, 0, false, err)
-	}
-	if !s.extracts[env.Rank].finished(g, 0) {
-		out.m.discard()
-		return false
-	}
-	if err := s.close(env.Rank, part); err != nil {
-		s.fail(err)
-	}
-	s.commits.submit(&pending{a: out, seq: part, results: results[0], input: s.input})
-	return true
-}
-
-// open returns a partition, which stays open until it is done: another attempt reads it from its beginning.
-func (s *shuffleRun) open(rank, part int) (*shuffle.Partition, error) {
-	s.mu.Lock()
-	p := s.opened[part]
-	s.mu.Unlock()
-	if p != nil {
-		return p, nil
-	}
-	p, err := s.shufflers[rank].Open(part)
-	if err == nil {
-		s.mu.Lock()
-		s.opened[part] = p
-		s.mu.Unlock()
-	}
-	return p, err
-}
-
-func (s *shuffleRun) close(rank, part int) error {
-	s.mu.Lock()
-	p := s.opened[part]
-	delete(s.opened, part)
-	s.mu.Unlock()
-	if err := p.Close(); err != nil {
-		return fmt.Errorf("executor: stage %q, rank %d: closing partition %d: %w", s.name, rank, part, err)
-	}
-	return nil
-}
-
-// conclude checks the ledger on every rank, unless the stage has failed.
-func (s *shuffleRun) conclude() {
-	for rank, sh := range s.shufflers {
-		if s.failed() {
-			return
-		}
-		if err := sh.Wait(s.ctx); err != nil {
-			s.fail(fmt.Errorf("executor: stage %q, rank %d: %w", s.name, rank, err))
-		}
-	}
-}
-
-// connect makes the ranks' shufflers.
-func (s *shuffleRun) connect() error {
 	comms, op, err := s.e.communicators()
 	if err != nil {
 		return fmt.Errorf("executor: stage %q: connecting the ranks: %w", s.name, err)
 	}
 	s.shuffle = &ShuffleStats{Op: op, TotalParts: s.parts.total}
-	for _, c := range comms {
-		sh, err := shuffle.New(shuffle.Options{
-			Comm: c, Run: s.e.runID, Op: op, Epoch: s.e.epoch, TotalParts: s.parts.total,
-			Budget: s.e.cfg.Budget, Alloc: s.e.cfg.Alloc,
-			SpillDir: s.e.spill, SpillMemoryLimit: s.e.cfg.SpillMemoryLimit,
-		})
-		if err != nil {
-			return fmt.Errorf("executor: stage %q: %w", s.name, err)
-		}
-		s.shufflers = append(s.shufflers, sh)
+	rd := &round{stageRun: s.stageRun, sc: s.scope, stage: s.stage, input: s.input, parts: s.parts}
+	if err := rd.connect(comms, op, s.e.epoch); err != nil {
+		rd.disconnect()
+		return err
 	}
+	s.actors = n
+	s.tasks.Store(int64(len(tasks) + s.parts.total))
+	s.spilled = rd.spilledBytes
+	s.announce(s.tasks.Load())
+	s.commits = newCommitter(s.stageRun, func(part int, results []Task) { s.results[part] = results })
+	rd.commits = s.commits
+	rd.run(s.e.envs(s.name, n), func(inserts *dispatcher) { s.feed(inserts, tasks) })
+	s.commits.close()
+	s.keep(rd)
 	return nil
 }
 
-// disconnect keeps what the shufflers have counted and closes them.
-func (s *shuffleRun) disconnect() {
-	for part := range s.opened {
-		if err := s.close(s.shufflers[0].OwnerOf(part), part); err != nil {
-			s.teardowns = append(s.teardowns, err)
-		}
+// feed hands out the tasks, larger ones first.
+func (s *shuffleRun) feed(inserts *dispatcher, tasks []Task) {
+	items := make([]item, len(tasks))
+	for i, t := range tasks {
+		items[i] = item{seq: i, task: t}
 	}
-	for rank, sh := range s.shufflers {
+	largestFirst(items)
+	inserts.add(items...)
+	inserts.close()
+}
+
+// keep takes what the round has counted, and disconnects it.
+func (s *shuffleRun) keep(rd *round) {
+	for i, sh := range rd.shufflers {
 		s.shuffle.Ranks = append(s.shuffle.Ranks,
-			RankShuffle{Rank: rank, Ledger: sh.Ledger(), Statistics: sh.Statistics()})
-		if err := sh.Close(); err != nil {
-			s.teardowns = append(s.teardowns, fmt.Errorf("executor: stage %q, rank %d: %w", s.name, rank, err))
-		}
+			RankShuffle{Rank: rd.first + i, Ledger: sh.Ledger(), Statistics: sh.Statistics()})
 	}
+	s.teardowns = append(s.teardowns, rd.disconnect()...)
 }
 
 // communicators returns those of all ranks, connecting them the first time, and an operation id.

@@ -17,14 +17,13 @@ var errGivenUp = errors.New("given up after an earlier failure")
 type stageRun struct {
 	e      *Executor
 	name   string
+	key    string // names the stage among those of the job
 	kind   string
 	stage  anyStage
 	work   *Work
 	start  time.Time
-	parent context.Context
-	ctx    context.Context // ends with the first failure
-	cancel context.CancelCauseFunc
 	actors int
+	*scope
 
 	tasks, size, reused        atomic.Int64
 	tasksDone, sizeDone, units atomic.Int64
@@ -39,7 +38,6 @@ type stageRun struct {
 	mu        sync.Mutex
 	counters  map[string]int64
 	notes     []string
-	first     error   // the failure that ended the stage
 	teardowns []error // failures of Close, which end nothing
 	shuffle   *ShuffleStats
 
@@ -51,10 +49,9 @@ const maxNotes = 100
 
 func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageRun {
 	r := &stageRun{
-		e: e, name: st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), parent: ctx,
+		e: e, name: st.Name(), key: e.key + st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), scope: newScope(ctx),
 		counters: make(map[string]int64),
 	}
-	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r
 }
 
@@ -116,18 +113,6 @@ func (r *stageRun) note(line string) {
 	}
 }
 
-// fail ends the stage with err, unless it is ending already: what goes wrong after that follows from it.
-func (r *stageRun) fail(err error) {
-	r.mu.Lock()
-	if r.first == nil && r.ctx.Err() == nil && r.parent.Err() == nil {
-		r.first = err
-	}
-	r.mu.Unlock()
-	r.cancel(err)
-}
-
-func (r *stageRun) failed() bool { return r.ctx.Err() != nil }
-
 // taskError says which task failed for good, in an actor with that environment. kills is how many actors died of it.
 func (r *stageRun) taskError(env *Env, task Task, attempt uint32, kills int, err error) error {
 	e := &TaskError{Stage: r.name, Task: task.ID, Attempt: attempt, Kills: kills, Err: err}
@@ -182,9 +167,9 @@ func (r *stageRun) end() error {
 		}
 	}
 	var errs []error
-	switch {
-	case r.first != nil:
-		errs = append(errs, r.first)
+	switch first := r.reason(); {
+	case first != nil:
+		errs = append(errs, first)
 	case r.parent.Err() != nil:
 		errs = append(errs, fmt.Errorf("executor: stage %q was stopped: %w", r.name, context.Cause(r.parent)))
 	}

@@ -1,6 +1,7 @@
 package executor
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/executor/internal/framelog"
 	"github.com/dovetail-dedup/dovetail/executor/internal/lockfile"
 	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
@@ -31,6 +33,7 @@ type Work struct {
 	epoch   uint32
 	resumed bool
 	notes   []string
+	remote  *Job // on ranks other than the root, which has the log
 
 	mu      sync.Mutex
 	commits map[string]map[string]*commit // by stage and task
@@ -405,6 +408,9 @@ func (w *Work) sync() error {
 
 // seal puts the log on disk and marks that it is.
 func (w *Work) seal() error {
+	if w.remote != nil {
+		return nil
+	}
 	if err := w.log.Seal(); err != nil {
 		return ioError("syncing "+filepath.Join(w.dir, logName), err)
 	}
@@ -414,7 +420,16 @@ func (w *Work) seal() error {
 // intend says that a temporary file is about to be made outside the folder, so that a later run removes it.
 // It need not be synced: if the machine stops, the file is likely gone too, and otherwise the next attempt
 // of the task takes another name.
-func (w *Work) intend(path string) error { return w.write(appendIntent(nil, path), false) }
+func (w *Work) intend(path string) error {
+	if w.remote == nil {
+		return w.write(appendIntent(nil, path), false)
+	}
+	m, err := w.remote.ask(context.Background(), &control.Message{Kind: kindIntend, Text: path})
+	if err == nil && m.Flags&flagFailed != 0 {
+		err = &RemoteError{Rank: 0, Text: m.Text}
+	}
+	return err
+}
 
 // commitAll appends the commits of tasks whose files are in place. With durable they are on disk when it
 // returns nil; without, they survive this process but perhaps not the machine.

@@ -33,6 +33,39 @@ func Run(t *testing.T, makeTransports Make) {
 	t.Run("faulty", func(t *testing.T) { runFaulty(t, makeTransports) })
 }
 
+// RunTransport runs the part of the suite that needs nothing but the transport: enough for a second
+// configuration of a transport that has passed the whole.
+func RunTransport(t *testing.T, makeTransports Make) { runTransport(t, makeTransports) }
+
+// RunRank runs the part of the suite that a rank can run in a process of its own, on its endpoint, which it closes.
+// Every rank must call it.
+func RunRank(t *testing.T, tr shuffle.Transport) {
+	c := startCluster(t, tr.Size())
+	c.join(t, tr, nil, 0)
+	size := tr.Size()
+	for i, parts := range []int{1, 5, 100} {
+		for _, rows := range []int{0, 9, 20_000} {
+			d := &table{base: uint64(i) << 32, rows: rows, parts: parts, ranks: size, tasks: 2, chunk: 1000}
+			o := shuffle.Options{Op: shuffle.OpID(i), TotalParts: parts}
+			if rows == 9 {
+				o.SpillMemoryLimit, o.ReceiveWindow, o.MaxChunk = 1, 32<<10, 16<<10
+			}
+			c.shuffleAll(o, func(r int, s *shuffle.Shuffler) { d.insert(c, r, s) },
+				func(r int, s *shuffle.Shuffler) { d.check(c, r, s) })
+		}
+	}
+	testConcurrent(t, c)
+	testEmpty(t, c)
+	testReuse(t, c)
+	testWaiters(t, c)
+	testAttempts(t, c)
+	if size > 1 {
+		testLateRank(t, c)
+	}
+	// A rank that has finished closes its endpoint. No other must need it any more.
+	c.shuffleAll(shuffle.Options{TotalParts: 1}, nil, nil)
+}
+
 // patience is how long a test waits for anything.
 const patience = 30 * time.Second
 
@@ -41,8 +74,8 @@ type cluster struct {
 	*testing.T
 	ctx     context.Context
 	alloc   *mem.Checked
-	comms   []*shuffle.Communicator
-	budgets []*mem.Budget // by rank; nil without a limit
+	comms   []*shuffle.Communicator // by rank; nil for one in another process
+	budgets []*mem.Budget           // by rank; nil without a limit
 	spill   string
 }
 
@@ -50,15 +83,7 @@ type cluster struct {
 // transport hands buffers over, and have one each if it copies. 0 means none.
 func newCluster(t *testing.T, makeTransports Make, size int, limit int64) *cluster {
 	t.Helper()
-	leakCheck(t)
-	c := &cluster{T: t, alloc: mem.NewChecked(t, mem.Host()), budgets: make([]*mem.Budget, size), spill: t.TempDir()}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	c.ctx = ctx
-	watch := time.AfterFunc(patience, func() {
-		var b bytes.Buffer
-		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
-		t.Logf("waited %s; goroutines:\n%s", patience, b.String())
-	})
+	c := startCluster(t, size)
 	var shared *mem.Budget
 	for r, tr := range makeTransports(t, size) {
 		if tr.Rank() != r || tr.Size() != size {
@@ -67,25 +92,51 @@ func newCluster(t *testing.T, makeTransports Make, size int, limit int64) *clust
 		if shared == nil || tr.Features().Offers {
 			shared = mem.NewBudget(limit)
 		}
-		if limit > 0 {
-			c.budgets[r] = shared
-		}
-		comm, err := shuffle.NewCommunicator(tr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.comms = append(c.comms, comm)
+		c.join(t, tr, shared, limit)
 	}
+	return c
+}
+
+// startCluster makes a cluster of size ranks, of which none is there yet.
+func startCluster(t *testing.T, size int) *cluster {
+	t.Helper()
+	leakCheck(t)
+	c := &cluster{
+		T: t, alloc: mem.NewChecked(t, mem.Host()), spill: t.TempDir(),
+		comms: make([]*shuffle.Communicator, size), budgets: make([]*mem.Budget, size),
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	c.ctx = ctx
+	watch := time.AfterFunc(patience, func() {
+		var b bytes.Buffer
+		_ = pprof.Lookup("goroutine").WriteTo(&b, 1)
+		t.Logf("waited %s; goroutines:\n%s", patience, b.String())
+	})
 	t.Cleanup(func() {
 		var wg sync.WaitGroup
 		for _, comm := range c.comms {
-			wg.Go(func() { _ = comm.Close() })
+			if comm != nil {
+				wg.Go(func() { _ = comm.Close() })
+			}
 		}
 		wg.Wait()
 		watch.Stop()
 		cancel()
 	})
 	return c
+}
+
+// join starts the communicator of one rank.
+func (c *cluster) join(t *testing.T, tr shuffle.Transport, budget *mem.Budget, limit int64) {
+	t.Helper()
+	if limit > 0 {
+		c.budgets[tr.Rank()] = budget
+	}
+	comm, err := shuffle.NewCommunicator(tr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.comms[tr.Rank()] = comm
 }
 
 // leakCheck fails the test if it leaves goroutines behind. It must come before other clean-ups.
@@ -123,12 +174,14 @@ func (c *cluster) tryOpen(r int, o shuffle.Options) (*shuffle.Shuffler, error) {
 	return shuffle.New(o)
 }
 
-// each runs f on every rank at once and waits for all.
+// each runs f on every rank of this process at once and waits for all.
 func (c *cluster) each(f func(r int)) {
 	c.Helper()
 	var wg sync.WaitGroup
-	for r := range c.comms {
-		wg.Go(func() { f(r) })
+	for r, comm := range c.comms {
+		if comm != nil {
+			wg.Go(func() { f(r) })
+		}
 	}
 	wg.Wait()
 }

@@ -1,0 +1,458 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/control"
+)
+
+// JobConfig says which rank of which job this process is.
+type JobConfig struct {
+	// Rank is this process's number, 0 <= Rank < Size. Rank 0 is the root: it hands out tasks, commits results, and decides who
+	// is still there.
+	Rank, Size int
+	// Root is the address (host:port) where rank 0 listens and the others find it.
+	Root string
+	// Listener is where rank 0 listens, if it does so already; Root is not looked at then. Join takes it over.
+	Listener net.Listener
+	// Name tells jobs apart that use one network. Ranks of another job are refused.
+	Name string
+	// Spec is what must be the same on all ranks, such as a hash of the options that decide the result and of the list of
+	// inputs. A rank with another is refused.
+	Spec string
+	// Secret is shared by the ranks of the job and nobody else. It is needed, and TLS used, off loopback.
+	Secret []byte
+	// Workers is the number of CPU slots of this rank.
+	Workers int
+	// DataHost is the host, without a port, at which other ranks reach this one for data. Empty means the address from which it
+	// reaches the root.
+	DataHost string
+	// Silence is how long a rank may not be heard of before it is taken to be lost. Default 10 s.
+	Silence time.Duration
+	// JoinTimeout is how long Join waits for the others. Default 1 minute.
+	JoinTimeout time.Duration
+	// StopOnLoss ends the job when a rank is lost. Otherwise those that are left do its work, as long as the root is one of them.
+	StopOnLoss bool
+	// Note, if not nil, is given lines for people: who joined, who was lost, who was turned away.
+	Note func(line string)
+}
+
+// EnsureDefaults replaces zero values by what they mean.
+func (c *JobConfig) EnsureDefaults() {
+	if c.Silence == 0 {
+		c.Silence = 10 * time.Second
+	}
+	if c.JoinTimeout == 0 {
+		c.JoinTimeout = time.Minute
+	}
+	if c.Workers == 0 {
+		c.Workers = 1
+	}
+}
+
+// Validate reports all faults at once.
+func (c *JobConfig) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("executor: job: "+format, args...))
+		}
+	}
+	check(c.Size >= 1 && c.Size <= maxRanks, "Size is %d, want 1 to %d", c.Size, maxRanks)
+	check(c.Rank >= 0 && c.Rank < max(c.Size, 1), "Rank is %d, want 0 to %d", c.Rank, c.Size-1)
+	check(c.Root != "" || c.Listener != nil || c.Size == 1, "Root is empty; give the address host:port of rank 0")
+	check(c.Workers >= 1 && c.Workers <= maxWorkers, "Workers is %d, want 1 to %d", c.Workers, maxWorkers)
+	check(c.Silence > 0, "Silence is %v, want more than 0", c.Silence)
+	check(c.JoinTimeout > 0, "JoinTimeout is %v, want more than 0", c.JoinTimeout)
+	return errors.Join(errs...)
+}
+
+// ErrRankLost is wrapped when a job cannot go on because a rank is gone.
+var ErrRankLost = errors.New("rank is lost")
+
+// ErrRefused is wrapped when the root does not take a rank in.
+var ErrRefused = errors.New("refused by rank 0")
+
+// Job is this process's part in a job of several ranks, which all run the same program over the same input: every rank makes the same
+// calls of [Executor.Execute] and [Executor.Shuffle], in the same order, and gets the same results. Rank 0 hands the tasks out
+// to the actors of all ranks. All methods are safe for concurrent use.
+type Job struct {
+	cfg  JobConfig
+	host string
+
+	mu      sync.Mutex
+	links   map[int]*link        // on the root: the ranks that are there; elsewhere: 0
+	stages  map[string]*attached // running here
+	shared  map[string]*control.Message
+	asked   map[string][]ask // of shared, before it was there
+	entered map[string][]ask // stages that others have come to before the root
+	over    map[string]*control.Message
+	work    *Work
+	calls   map[uint64]chan *control.Message
+	call    uint64
+	numbers map[string]int
+	closed  bool
+	lost    []LostRank
+
+	ctx    context.Context // ends when the job cannot go on
+	cancel context.CancelCauseFunc
+	all    sync.WaitGroup
+	accept net.Listener
+}
+
+// LostRank says which rank was lost and why.
+type LostRank struct {
+	Rank int    `json:"rank"`
+	Host string `json:"host"`
+	Why  string `json:"why"`
+}
+
+// ask is a request of a rank that waits for an answer.
+type ask struct {
+	l *link
+	m *control.Message
+}
+
+// attached is a stage that messages are for. Its handler is not called any more once it is detached.
+type attached struct {
+	mu   sync.RWMutex
+	gone bool
+	h    stageHandler
+}
+
+// stageHandler is told what other ranks say about a stage, on the root by each rank in turn.
+type stageHandler interface {
+	// enter says that a rank has come to the stage.
+	enter(l *link, m *control.Message)
+	handle(l *link, m *control.Message)
+	// left says that a rank is gone.
+	left(l *link, why error)
+}
+
+// Kinds of messages. To the root:
+const (
+	kindHello       uint8 = iota + 1
+	kindLeave             // this rank is done
+	kindShare             // call: what was shared under the name Text
+	kindLookup            // call: the committed file Text
+	kindRevoke            // call: the committed file Text is damaged; Names has why
+	kindIntend            // call: the temporary file Text is about to be made
+	kindEnter             // the driver has come to Stage with tasks of hash Data
+	kindIdle              // Actor has nothing to do
+	kindDone              // attempt At of Grant is done
+	kindFailed            // it is not, because of Text
+	kindDied              // the actor that held Grant is gone, because of Text
+	kindClaim             // call: may the inserts of Grant be committed?
+	kindInserted          // they are
+	kindPart              // partition N was extracted
+	kindReady             // round Epoch can begin: this rank is reached at Text
+	kindBroken            // round Epoch cannot go on because of Rank
+	kindStopped           // round Epoch has stopped here
+	kindOver              // round Epoch is over here
+	kindStageFailed       // Stage cannot go on, because of Text
+	kindNote              // Text is worth showing
+	kindProgress          // N units and At rows more were done in Stage
+)
+
+// From the root:
+const (
+	kindWelcome uint8 = iota + 64
+	kindRefuse
+	kindReply     // to Call
+	kindEnd       // of the job; Text says why, if it is not done
+	kindBegin     // N actors, from number Actor on
+	kindGive      // Tasks as Grant to Actor
+	kindCancel    // the time of Grant is up
+	kindGiveUp    // Actor, too
+	kindPrepare   // get ready for round Epoch, as rank Rank of N; Data says which partitions are done
+	kindConnect   // round Epoch begins; Names are the addresses
+	kindAllIn     // all inserts of round Epoch are committed
+	kindAbort     // stop round Epoch
+	kindStageOver // Stage is done with results Tasks, or failed with Text
+)
+
+// Flags of messages.
+const (
+	flagYes       = 1 << iota // of replies
+	flagTransient             // the error may not happen again
+	flagAll                   // the whole grant failed
+	flagVerified              // the file was read before
+	flagFailed                // Text is an error
+)
+
+// Rank returns this process's number, Size how many there are.
+func (j *Job) Rank() int { return j.cfg.Rank }
+
+// Size is the number of ranks the job began with.
+func (j *Job) Size() int { return j.cfg.Size }
+
+// Root reports whether this is rank 0. A nil job is its own root.
+func (j *Job) Root() bool { return j == nil || j.cfg.Rank == 0 }
+
+// Lost returns the ranks that were lost so far. Only the root knows.
+func (j *Job) Lost() []LostRank {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]LostRank(nil), j.lost...)
+}
+
+// Join makes this process a rank of a job. It returns when all ranks are there, or with an error that names those that are
+// not. ctx ends the waiting, not the job; the caller calls [Job.Close].
+func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
+	cfg.EnsureDefaults()
+	if err := cfg.Validate(); err != nil {
+		if cfg.Listener != nil {
+			err = errors.Join(err, cfg.Listener.Close())
+		}
+		return nil, err
+	}
+	j := &Job{
+		cfg: cfg, links: make(map[int]*link), stages: make(map[string]*attached), shared: make(map[string]*control.Message),
+		asked: make(map[string][]ask), entered: make(map[string][]ask), over: make(map[string]*control.Message),
+		calls: make(map[uint64]chan *control.Message), numbers: make(map[string]int),
+	}
+	j.host, _ = os.Hostname() // only for people
+	j.ctx, j.cancel = context.WithCancelCause(context.Background())
+	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
+	defer stop()
+	var err error
+	if cfg.Rank == 0 {
+		err = j.gather(ctx)
+	} else {
+		err = j.meetRoot(ctx)
+	}
+	if err != nil {
+		j.Close(err)
+		return nil, err
+	}
+	return j, nil
+}
+
+func (j *Job) note(format string, args ...any) {
+	if j.cfg.Note != nil {
+		j.cfg.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// down ends what runs on this rank, because the job cannot go on.
+func (j *Job) down(err error) { j.cancel(err) }
+
+// Err returns why the job cannot go on, or nil.
+func (j *Job) Err() error {
+	if j == nil || j.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(j.ctx)
+}
+
+// number counts the uses of a name on this rank. As all ranks make the same calls, they count alike.
+func (j *Job) number(name string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.numbers[name]++
+	return j.numbers[name]
+}
+
+// Share gives all ranks what make returns on the root, or its error. It is not called on other ranks. All ranks make the same
+// calls in the same order, as with Executor.Execute; name is for people.
+func (j *Job) Share(ctx context.Context, name string, value func() ([]byte, error)) ([]byte, error) {
+	if j == nil {
+		return value()
+	}
+	key := fmt.Sprintf("%s#%d", name, j.number("share "+name))
+	if j.cfg.Rank == 0 {
+		data, err := value()
+		m := &control.Message{Kind: kindReply, Flags: flagYes, Data: data}
+		if err != nil {
+			m = &control.Message{Kind: kindReply, Flags: flagFailed, Text: err.Error()}
+		}
+		j.mu.Lock()
+		j.shared[key] = m
+		waiting := j.asked[key]
+		delete(j.asked, key)
+		j.mu.Unlock()
+		for _, a := range waiting {
+			a.l.reply(a.m, m)
+		}
+		return data, err
+	}
+	m, err := j.ask(ctx, &control.Message{Kind: kindShare, Text: key})
+	if err != nil {
+		return nil, err
+	}
+	if m.Flags&flagFailed != 0 {
+		return nil, &RemoteError{Rank: 0, Text: m.Text}
+	}
+	return m.Data, nil
+}
+
+// ask sends a request to the root and waits for the reply.
+func (j *Job) ask(ctx context.Context, m *control.Message) (*control.Message, error) {
+	ch := make(chan *control.Message, 1)
+	j.mu.Lock()
+	j.call++
+	m.Call = j.call
+	j.calls[m.Call] = ch
+	l := j.links[0]
+	j.mu.Unlock()
+	defer func() {
+		j.mu.Lock()
+		delete(j.calls, m.Call)
+		j.mu.Unlock()
+	}()
+	if l == nil {
+		return nil, j.gone()
+	}
+	l.send(m)
+	select {
+	case r := <-ch:
+		return r, nil
+	case <-j.ctx.Done():
+		return nil, j.gone()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (j *Job) gone() error {
+	if err := j.Err(); err != nil {
+		return err
+	}
+	return fmt.Errorf("executor: the job: %w", ErrClosed)
+}
+
+// send sends a message to the root.
+func (j *Job) send(m *control.Message) {
+	j.mu.Lock()
+	l := j.links[0]
+	j.mu.Unlock()
+	if l != nil {
+		l.send(m)
+	}
+}
+
+// RemoteError is an error of another rank.
+type RemoteError struct {
+	Rank int
+	Host string // empty for rank 0
+	Text string
+}
+
+// Error names the rank.
+func (e *RemoteError) Error() string {
+	if e.Host == "" {
+		return fmt.Sprintf("rank %d: %s", e.Rank, e.Text)
+	}
+	return fmt.Sprintf("rank %d on %s: %s", e.Rank, e.Host, e.Text)
+}
+
+// attach has the messages about a stage handled by h until it is detached. Ranks that have come to it before enter now.
+func (j *Job) attach(stage string, h stageHandler) *attached {
+	a := &attached{h: h}
+	// No message comes in between.
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	j.mu.Lock()
+	j.stages[stage] = a
+	waiting := j.entered[stage]
+	delete(j.entered, stage)
+	j.mu.Unlock()
+	for _, w := range waiting {
+		if !w.l.isGone() {
+			h.enter(w.l, w.m)
+		}
+	}
+	return a
+}
+
+// detach returns once the handler is not called any more.
+func (j *Job) detach(stage string, a *attached) {
+	a.mu.Lock()
+	a.gone = true
+	a.mu.Unlock()
+	j.mu.Lock()
+	delete(j.stages, stage)
+	j.mu.Unlock()
+}
+
+// conclude tells all ranks that have come to a stage, and those that will, how it ended.
+func (j *Job) conclude(stage string, results []Task, err error) {
+	m := &control.Message{Kind: kindStageOver, Stage: stage, Tasks: wireTasks(results)}
+	if err != nil {
+		m = &control.Message{Kind: kindStageOver, Stage: stage, Flags: flagFailed, Text: err.Error()}
+	}
+	j.mu.Lock()
+	j.over[stage] = m
+	links := j.list()
+	delete(j.entered, stage)
+	j.mu.Unlock()
+	for _, l := range links {
+		l.send(m)
+	}
+}
+
+// list returns the links. The lock is held.
+func (j *Job) list() []*link {
+	list := make([]*link, 0, len(j.links))
+	for _, l := range j.links {
+		list = append(list, l)
+	}
+	return list
+}
+
+// Close ends this rank's part. On the root, err tells the others why the job is not done; nil means that it is.
+func (j *Job) Close(err error) {
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
+		return
+	}
+	j.closed = true
+	links := j.list()
+	l := j.accept
+	j.mu.Unlock()
+	if l != nil {
+		_ = l.Close()
+	}
+	m := &control.Message{Kind: kindLeave}
+	if j.cfg.Rank == 0 {
+		m.Kind = kindEnd
+	}
+	if err != nil {
+		m.Text = err.Error()
+	}
+	for _, l := range links {
+		l.send(m)
+		_ = l.conn.Close()
+	}
+	j.cancel(fmt.Errorf("executor: the job: %w", ErrClosed))
+	j.all.Wait()
+}
+
+func wireTasks(tasks []Task) []control.Task {
+	if len(tasks) == 0 {
+		return nil
+	}
+	out := make([]control.Task, len(tasks))
+	for i, t := range tasks {
+		out[i] = control.Task{ID: t.ID, Data: t.Data, Size: t.Size}
+	}
+	return out
+}
+
+func fromWire(tasks []control.Task) []Task {
+	out := make([]Task, len(tasks))
+	for i, t := range tasks {
+		out[i] = Task{ID: t.ID, Data: t.Data, Size: t.Size}
+	}
+	return out
+}

@@ -1,0 +1,169 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/control"
+)
+
+// errStageOver ends what a stage does on a rank when the root says that it is over.
+var errStageOver = errors.New("the stage is over")
+
+// member is a stage being run on a rank that is not the root.
+type member struct {
+	*stageRun
+	job   *Job
+	begin chan *control.Message
+	over  chan *control.Message
+
+	mu     sync.Mutex
+	hand   *farHand
+	giveUp func(actor int)
+
+	shownUnits, shownRows int64
+}
+
+func (m *member) enter(*link, *control.Message) {}
+func (m *member) left(*link, error)             {}
+
+func (m *member) handle(_ *link, msg *control.Message) {
+	switch msg.Kind {
+	case kindBegin:
+		select {
+		case m.begin <- msg:
+		default:
+		}
+	case kindStageOver:
+		select {
+		case m.over <- msg:
+		default:
+		}
+		m.cancel(errStageOver)
+	default:
+		m.mu.Lock()
+		h, giveUp := m.hand, m.giveUp
+		m.mu.Unlock()
+		if h == nil || h.round != int(msg.Epoch) {
+			return
+		}
+		switch msg.Kind {
+		case kindGive:
+			h.give(msg)
+		case kindCancel:
+			h.tooLong(int(msg.Actor), msg.Grant)
+		case kindGiveUp:
+			giveUp(int(msg.Actor))
+		}
+	}
+}
+
+// take makes a hand the one that messages are for.
+func (m *member) take(h *farHand, giveUp func(int)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hand, m.giveUp = h, giveUp
+}
+
+// runMember does this rank's part of a plain stage.
+func (e *Executor) runMember(ctx context.Context, st Stage, tasks []Task) ([]Task, error) {
+	r := e.newRun(ctx, st, "pool")
+	m := e.newMember(r)
+	defer m.detach(e.cfg.Job.attach(r.key, m))
+	h := hashTasks(tasks, 0)
+	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
+	if b := m.wait(m.begin); b != nil {
+		hand := newFarHand(m.stageRun, m.scope, e.cfg.Job, 0, false)
+		p := &pool{stageRun: r, stage: st, hand: hand, commits: hand}
+		c := &crew[Actor]{r: r, sc: r.scope, call: "NewActor", setup: st.NewActor, body: p.work}
+		m.take(hand, c.giveUp)
+		r.actors = int(b.N)
+		stop := m.showProgress()
+		c.run(e.envsFrom(r.name, r.actors, int(b.Actor)), func() {})
+		stop()
+	}
+	return m.end()
+}
+
+func (e *Executor) newMember(r *stageRun) *member {
+	return &member{
+		stageRun: r, job: e.cfg.Job, begin: make(chan *control.Message, 1), over: make(chan *control.Message, 1),
+	}
+}
+
+func (m *member) detach(a *attached) { m.job.detach(m.key, a) }
+
+// wait waits for a message of the root, and returns nil if the stage ends before.
+func (m *member) wait(ch chan *control.Message) *control.Message {
+	select {
+	case msg := <-ch:
+		return msg
+	case <-m.ctx.Done():
+	case <-m.job.ctx.Done():
+	}
+	return nil
+}
+
+// end waits for the end of the stage on the root and returns its results.
+func (m *member) end() ([]Task, error) {
+	err := m.reason()
+	if err != nil {
+		m.job.send(&control.Message{Kind: kindStageFailed, Stage: m.key, Text: err.Error()})
+	}
+	var over *control.Message
+	if m.parent.Err() == nil {
+		select {
+		case over = <-m.over:
+		case <-m.job.ctx.Done():
+		case <-m.parent.Done():
+		}
+	}
+	m.cancel(nil)
+	var errs []error
+	switch {
+	case m.parent.Err() != nil:
+		errs = append(errs, fmt.Errorf("executor: stage %q was stopped: %w", m.name, context.Cause(m.parent)))
+	case over == nil:
+		errs = append(errs, m.job.gone())
+	case over.Flags&flagFailed != 0 && err != nil:
+		errs = append(errs, err) // which the root has repeated
+	case over.Flags&flagFailed != 0:
+		errs = append(errs, &RemoteError{Rank: 0, Text: over.Text})
+	}
+	if err := errors.Join(append(errs, m.teardowns...)...); err != nil {
+		return nil, err
+	}
+	m.e.addStats(m.stats(nil))
+	return fromWire(over.Tasks), nil
+}
+
+// showProgress tells the root how far this rank is, until it is stopped.
+func (m *member) showProgress() (stop func()) {
+	end := make(chan struct{})
+	var done sync.WaitGroup
+	tell := func() {
+		units, rows := m.units.Load(), m.rows.Load()
+		if units == m.shownUnits && rows == m.shownRows {
+			return
+		}
+		m.job.send(&control.Message{Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows})
+		m.shownUnits, m.shownRows = units, rows
+	}
+	done.Go(func() {
+		t := time.NewTicker(m.e.cfg.ProgressInterval)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				tell()
+			case <-end:
+				tell()
+				return
+			}
+		}
+	})
+	return func() { close(end); done.Wait() }
+}
