@@ -27,6 +27,8 @@ type Executor struct {
 	spill string
 	temp  bool // spill is a temporary folder of this executor
 
+	devices *devices
+
 	mu     sync.Mutex
 	used   map[string]bool // names of stages
 	stages []StageStats
@@ -42,9 +44,13 @@ func New(cfg Config) (*Executor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.checkHeadNode(); err != nil {
+		return nil, err
+	}
 	cfg.EnsureDefaults()
 	e := &Executor{
 		cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool),
+		devices: newDevices(&cfg),
 	}
 	if w := cfg.Work; w != nil {
 		e.fs, e.runID, e.epoch = w.fs, w.runID, w.epoch
@@ -193,6 +199,9 @@ func (e *Executor) prepare(ctx context.Context, st anyStage) error {
 		return fmt.Errorf("executor: a stage cannot be named %.150q: %w", name, err)
 	}
 	if _, _, err := ActorCount(name, st.Resources(), e.capacity(), 1, 0); err != nil {
+		if n := e.devices.lostDevices(); n > 0 && st.Resources().device() {
+			err = fmt.Errorf("%w; %d of %d devices were lost", err, n, len(e.devices.list))
+		}
 		return err
 	}
 	e.mu.Lock()
@@ -280,7 +289,10 @@ func (r *stageRun) actorCount(st anyStage, batches int, idle bool) (int, error) 
 
 // capacity is what there is for actors: every rank has at least one worker.
 func (e *Executor) capacity() Capacity {
-	return Capacity{CPUs: float64(max(e.cfg.Workers, e.cfg.Ranks)), Memory: e.cfg.Budget.Limit()}
+	return Capacity{
+		CPUs: float64(max(e.cfg.Workers, e.cfg.Ranks)), ReservedCPUs: e.cfg.ReservedCPUs, Memory: e.cfg.Budget.Limit(),
+		Devices: memories(e.devices.working()), ReservedGPUs: e.cfg.ReservedGPUs,
+	}
 }
 
 // envs returns the environments of n actors, dealt out to the ranks in turn.
