@@ -32,6 +32,7 @@ type Executor struct {
 	mu     sync.Mutex
 	used   map[string]bool // names of stages
 	stages []StageStats
+	shown  []shown
 	comms  []*shuffle.Communicator
 	nextOp shuffle.OpID
 	closed bool
@@ -48,6 +49,9 @@ func New(cfg Config) (*Executor, error) {
 		return nil, err
 	}
 	cfg.EnsureDefaults()
+	if l, ok := cfg.Progress.(EventLogger); ok && cfg.Events == nil {
+		cfg.Events = l.EventLog()
+	}
 	e := &Executor{
 		cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool),
 		devices: newDevices(&cfg),
@@ -85,6 +89,9 @@ func New(cfg Config) (*Executor, error) {
 	}
 	if err != nil {
 		return nil, ioError("making the folder for spilled data", err)
+	}
+	if o, ok := cfg.Progress.(Observer); ok {
+		o.Observe(e)
 	}
 	return e, nil
 }
@@ -343,13 +350,15 @@ func (e *Executor) report(call func(Reporter)) {
 	call(e.cfg.Progress)
 }
 
-func (e *Executor) addStats(st StageStats) {
+// addStats keeps what a stage has done that has ended.
+func (e *Executor) addStats(r *stageRun, st StageStats) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stages = append(e.stages, st)
+	e.settle(r, st.Error != "")
 }
 
-// Stats returns what was done so far; stages that still run are left out.
+// Stats returns what was done so far; stages that still run are left out. [Executor.Snapshot] has them.
 func (e *Executor) Stats() RunStats {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -57,6 +57,7 @@ func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageR
 
 // announce tells the reporter that the stage starts, and from then on how it goes. tasks < 0 means unknown.
 func (r *stageRun) announce(tasks int64) {
+	r.e.show(r)
 	r.event(slog.LevelInfo, "stage started", nil, slog.Int("actors", r.actors), slog.Int64("tasks", tasks),
 		slog.Int64("reused", r.reused.Load()))
 	if r.e.cfg.Progress == nil {
@@ -141,8 +142,8 @@ func (r *stageRun) addCounters(cs []counter) {
 // reuse counts a task that an earlier run has committed.
 func (r *stageRun) reuse(t Task, c *commit) {
 	r.addCounters(c.counters)
-	r.reused.Add(1)
 	r.tasksDone.Add(1)
+	r.reused.Add(1) // which is never more than are done
 	r.sizeDone.Add(t.Size)
 }
 
@@ -180,7 +181,7 @@ func (r *stageRun) end() error {
 		r.ticker.Wait()
 	}
 	st := r.stats(err)
-	r.e.addStats(st)
+	r.e.addStats(r, st)
 	if err != nil {
 		r.event(slog.LevelError, "stage failed", err)
 	} else {
