@@ -65,6 +65,14 @@ type Options struct {
 	Sys fs.FS
 }
 
+// Lookup reads a variable of the environment.
+func (o Options) Lookup(name string) (value string, set bool) {
+	if o.LookupEnv == nil {
+		return os.LookupEnv(name)
+	}
+	return o.LookupEnv(name)
+}
+
 // library is what answers for the devices of a machine.
 type library interface {
 	// list returns all devices by their index, and notes about those that do not answer.
@@ -89,9 +97,6 @@ func Open() (*System, error) {
 
 // Devices lists the devices that this process may use. A device that does not answer is left out with a note. None is no error.
 func (s *System) Devices(o Options) (Inventory, error) {
-	if o.LookupEnv == nil {
-		o.LookupEnv = os.LookupEnv
-	}
 	if o.Sys == nil {
 		o.Sys = os.DirFS("/sys")
 	}
@@ -102,7 +107,7 @@ func (s *System) Devices(o Options) (Inventory, error) {
 	for i := range inv.Devices {
 		inv.Devices[i].NUMANode = numaNode(o.Sys, inv.Devices[i].PCIBusID)
 	}
-	if list, set := o.LookupEnv(VisibleDevices); set {
+	if list, set := o.Lookup(VisibleDevices); set {
 		all := inv.Devices
 		var note string
 		inv.Devices, note = Visible(all, list)

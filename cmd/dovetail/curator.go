@@ -27,6 +27,7 @@ type execFlags struct {
 	exec        curator.Exec
 	memoryLimit string
 	progress    string
+	watch       watchFlags
 }
 
 func (f *execFlags) add(fl *pflag.FlagSet) {
@@ -39,6 +40,7 @@ func (f *execFlags) add(fl *pflag.FlagSet) {
 	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
 	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+	f.watch.add(fl)
 }
 
 // run calls work with what the flags say and prints what it returns.
@@ -54,12 +56,17 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	if err != nil {
 		return usageError{err}
 	}
+	stop, err := f.watch.start(rep)
+	if err != nil {
+		return err
+	}
 	limitHeap(f.exec.MemoryLimit)
 	e := f.exec
 	e.Version = version()
 	e.Progress = rep
 	e.Note = func(line string) { rep.Note("", line) }
 	lines, err := work(e)
+	stop()
 	rep.close()
 	if errors.Is(err, curator.ErrOptions) {
 		return usageError{err}
@@ -331,6 +338,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
+		"metrics-addr", "event-log",
 	}
 )
 
@@ -361,7 +369,7 @@ func (c *compatFlags) run(cmd *cobra.Command, f *dedupFlags) error {
 	if !cmd.Flags().Changed("bands-per-iteration") {
 		o.BandsPerIteration = max(1, min(o.BandsPerIteration, o.NumBands))
 	}
-	c.exec.memoryLimit, c.exec.progress = f.memoryLimit, f.progress
+	c.exec.memoryLimit, c.exec.progress, c.exec.watch = f.memoryLimit, f.progress, f.watch
 	e := &c.exec.exec
 	e.Work, e.KeepWork, e.Restart, e.Workers, e.Ranks = d.Work, d.KeepWork, d.Restart, d.Exec.Workers, d.Exec.Ranks
 	return c.exec.run(cmd, func(e curator.Exec) ([]string, error) {

@@ -25,6 +25,7 @@ type dedupFlags struct {
 	progress         string
 	sourceLimit      string
 	report           bool
+	watch            watchFlags
 	compat           compatFlags
 }
 
@@ -109,6 +110,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+	f.watch.add(fl)
 	f.compat.add(fl)
 }
 
@@ -127,6 +129,10 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	stop, err := f.watch.start(rep)
+	if err != nil {
+		return err
+	}
 	limitHeap(f.opts.Exec.MemoryLimit)
 	f.opts.Version = version()
 	f.opts.Exec.NoReport = !f.report
@@ -136,6 +142,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 		f.opts.Note(f.chance())
 	}
 	res, err := dedup.Run(cmd.Context(), f.opts)
+	stop()
 	rep.close()
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ type shuffleFlags struct {
 	memoryLimit  string
 	rowGroupSize string
 	progress     string
+	watch        watchFlags
 }
 
 func shuffleCommand() *cobra.Command {
@@ -71,6 +72,7 @@ func (f *shuffleFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
 	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+	f.watch.add(fl)
 }
 
 func (f *shuffleFlags) run(cmd *cobra.Command) error {
@@ -81,11 +83,16 @@ func (f *shuffleFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	stop, err := f.watch.start(rep)
+	if err != nil {
+		return err
+	}
 	limitHeap(f.opts.Exec.MemoryLimit)
 	f.opts.Version = version()
 	f.opts.Progress = rep
 	f.opts.Note = func(line string) { rep.Note("", line) }
 	res, err := table.Run(cmd.Context(), f.opts)
+	stop()
 	rep.close()
 	if err != nil || rep.machine {
 		return err

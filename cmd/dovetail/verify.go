@@ -20,6 +20,7 @@ var errNotVerified = errors.New("the result is not what run.json says it is")
 func verifyCommand() *cobra.Command {
 	var o dedup.VerifyOptions
 	var sample, memoryLimit, progress string
+	var watch watchFlags
 	cmd := &cobra.Command{
 		Use:   "verify DIR [flags]",
 		Short: "Check a result against its input: nothing lost, and the evidence of removals",
@@ -53,9 +54,14 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			if err != nil {
 				return usageError{err}
 			}
+			stop, err := watch.start(rep)
+			if err != nil {
+				return err
+			}
 			limitHeap(o.Exec.MemoryLimit)
 			o.Progress = rep
 			v, err := dedup.Verify(cmd.Context(), o)
+			stop()
 			rep.close()
 			if err != nil {
 				return err
@@ -78,6 +84,7 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 	fl.StringVar(&memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
 	fl.IntVar(&o.Exec.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
 	fl.StringVar(&progress, "progress", "auto", "auto, plain, json or none")
+	watch.add(fl)
 	return cmd
 }
 
