@@ -1,7 +1,6 @@
 package cuda
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -141,13 +140,4 @@ func numaNode(sys fs.FS, busID string) int {
 		return -1
 	}
 	return max(node, -1)
-}
-
-// byIndex orders devices as nvidia-smi does.
-func byIndex(a, b Device) int {
-	c := cmp.Compare(a.Index, b.Index)
-	if c == 0 && a.MIG != nil && b.MIG != nil {
-		c = cmp.Or(cmp.Compare(a.MIG.GPUInstance, b.MIG.GPUInstance), cmp.Compare(a.MIG.ComputeInstance, b.MIG.ComputeInstance))
-	}
-	return c
 }

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -160,4 +161,13 @@ func text[T ~int8 | ~uint8](c []T) string {
 		b = append(b, byte(x))
 	}
 	return string(b)
+}
+
+// byIndex orders devices as nvidia-smi does.
+func byIndex(a, b Device) int {
+	c := cmp.Compare(a.Index, b.Index)
+	if c == 0 && a.MIG != nil && b.MIG != nil {
+		c = cmp.Or(cmp.Compare(a.MIG.GPUInstance, b.MIG.GPUInstance), cmp.Compare(a.MIG.ComputeInstance, b.MIG.ComputeInstance))
+	}
+	return c
 }
