@@ -72,8 +72,9 @@ fuzz-smoke: ## every fuzz target for a moment
 bench-smoke: ## every benchmark once, so that none rots
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
 
-quality: build ## precision and recall of every mode on the Go distribution's tree, docs/quality.md
-	{ echo "# Latest result of \`make quality\`"; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
+quality: build ## precision and recall of every mode, dedup's and Curator's, on the Go distribution's tree, docs/quality.md
+	{ echo "# Latest result of \`make quality\`"; echo; \
+	  echo "Texts of $$($(GO) env GOVERSION)'s distribution."; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
 	mv $(OUT)-quality.md docs/quality.md
 
 bench-rivals: ## the Parquet and JSON libraries that were not chosen, on the same texts

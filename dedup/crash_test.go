@@ -2,22 +2,20 @@ package dedup
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/crashtest"
 )
 
 // TestMain runs one pipeline instead of the tests when a test started this binary for that.
 func TestMain(m *testing.M) {
-	if job := os.Getenv("DOVETAIL_TEST_RUN"); job != "" {
-		os.Exit(child(job))
-	}
-	os.Exit(m.Run())
+	os.Exit(crashtest.Main(m, func(j childJob) error {
+		_, err := Run(context.Background(), Options{Spec: j.Spec, Exec: j.Exec, Inputs: j.Inputs, Output: j.Output})
+		return err
+	}))
 }
 
 // childJob is what a child process runs.
@@ -26,19 +24,6 @@ type childJob struct {
 	Exec   Exec
 	Inputs []string
 	Output string
-}
-
-func child(job string) int {
-	var j childJob
-	if err := json.Unmarshal([]byte(job), &j); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
-	}
-	if _, err := Run(context.Background(), Options{Spec: j.Spec, Exec: j.Exec, Inputs: j.Inputs, Output: j.Output}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // TestKilledAndResumed kills runs with SIGKILL at random moments, starts them again, with other numbers of ranks and
@@ -54,45 +39,19 @@ func TestKilledAndResumed(t *testing.T) {
 	c.write(t, dir)
 	s := smallSpec()
 	s.OnBadFile, s.OnBadRecord = OnBadSkip, OnBadSkip
-	want, _ := c.expected(t, s)
+	want, verdicts := c.expected(t, s)
 
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	killed, finished, reused := 0, 0, int64(0)
-	var usual time.Duration // of a run that is not killed
-	for n := 0; killed < kills; n++ {
+	k := crashtest.Killer{Rng: rng, Kills: kills, Tries: 8}
+	finished, reused := 0, int64(0)
+	for n := 0; k.More(); n++ {
+		s.Write = []string{WriteAnnotate, WriteKept}[n%2]
 		out := filepath.Join(t.TempDir(), "out")
-		for try := 0; ; try++ {
-			j := childJob{
+		k.Finish(t, func() any {
+			return childJob{
 				Spec: s, Inputs: []string{dir}, Output: out,
 				Exec: Exec{Ranks: 1 + rng.IntN(3), Workers: 1 + rng.IntN(4), SplitBytes: 4000, BandsPerIteration: 1 + rng.IntN(s.NumBands)},
 			}
-			data, err := json.Marshal(j)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			cmd := exec.CommandContext(ctx, self)
-			cmd.Env = append(os.Environ(), "DOVETAIL_TEST_RUN="+string(data))
-			started := time.Now()
-			if usual > 0 && killed < kills && try < 8 {
-				time.AfterFunc(time.Duration(rng.Int64N(int64(usual))), cancel)
-			}
-			msg, err := cmd.CombinedOutput()
-			if ctx.Err() == nil && err != nil {
-				t.Fatalf("run %d, try %d: %v: %s", n, try, err, msg)
-			}
-			cancel()
-			if err == nil {
-				if usual == 0 {
-					usual = time.Since(started)
-				}
-				break
-			}
-			killed++
-		}
+		})
 		res, err := ReadResult(out)
 		if err != nil {
 			t.Fatal(err)
@@ -100,13 +59,16 @@ func TestKilledAndResumed(t *testing.T) {
 		if res.Digest != want {
 			t.Fatalf("run %d: digest %s, want %s", n, res.Digest, want)
 		}
-		if left, _ := filepath.Glob(out + ".*"); len(left) > 0 {
-			t.Errorf("run %d left %v", n, left)
+		if s.Write == WriteAnnotate {
+			c.checkAnnotated(t, out, nil, s, verdicts)
+		}
+		if left, err := os.ReadDir(filepath.Dir(out)); err != nil || len(left) != 1 {
+			t.Errorf("run %d left %v, %v", n, left, err)
 		}
 		finished++
 		reused += res.TasksReused
 	}
-	t.Logf("%d runs killed, %d finished, %d tasks reused", killed, finished, reused)
+	t.Logf("%d runs killed, %d finished, %d tasks reused", k.Killed, finished, reused)
 	if reused == 0 {
 		t.Error("no task was reused: nothing was resumed")
 	}

@@ -31,7 +31,7 @@
 //	spread      verdicts to the members of the classes
 //	clusters    sizes of clusters, ids of kept documents
 //	removals    back to the splits, sorted
-//	write       filter the files, write the tables, add up the digest
+//	write       filter or annotate the files, write the tables, add up the digest
 //	samples     reread the few documents that the report shows
 //
 // Each stage's results are work files, committed one by one, so a run that was killed goes on where it was.

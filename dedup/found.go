@@ -134,25 +134,40 @@ func newFound(first, files int) *found {
 
 // document adds what became of one document.
 func (f *found) document(d *outcome, file int) {
-	c := fileCounts{Documents: 1, Bytes: int64(d.bytes)}
-	if d.removed() {
-		c.Removed, c.RemovedBytes = 1, c.Bytes
-		m := &d.member
-		r := removal{Doc: d.ord, Kept: m.kept, Inter: m.inter, Union: m.union, Evidence: m.evidence}
-		switch m.evidence {
-		case evidenceExact:
+	if !d.clustered {
+		f.count(int64(d.bytes), file, nil)
+		return
+	}
+	m := &d.member
+	f.count(int64(d.bytes), file, m)
+	if !d.removed() {
+		return
+	}
+	r := removal{Doc: d.ord, Kept: m.kept, Inter: m.inter, Union: m.union, Evidence: m.evidence}
+	if m.evidence == evidenceExact {
+		f.Exact = keepLeast(f.Exact, r, maxExact, byHash)
+	} else {
+		f.Near = keepLeast(f.Near, r, maxNear, byHash)
+	}
+	f.cluster(m.size, m.kept, r)
+}
+
+// count adds to the counts a document of a file with that many bytes of text; m is nil if it is in no cluster.
+func (f *found) count(bytes int64, file int, m *member) {
+	c := fileCounts{Documents: 1, Bytes: bytes}
+	switch {
+	case m == nil:
+	case m.evidence == 0: // the kept one, of which there is one in each cluster
+		f.size(bits.Len64(m.size-1), sizeCount{1, int64(m.size)})
+	default:
+		c.Removed, c.RemovedBytes = 1, bytes
+		if m.evidence == evidenceExact {
 			c.Exact = 1
-			f.ExactBytes += c.Bytes
-			f.Exact = keepLeast(f.Exact, r, maxExact, byHash)
-		default:
-			f.Near = keepLeast(f.Near, r, maxNear, byHash)
+			f.ExactBytes += bytes
 		}
 		if m.evidence == evidenceJaccard {
 			f.Similar[similarityBin(m.inter, m.union)]++
 		}
-		f.cluster(m.size, m.kept, r)
-	} else if d.clustered {
-		f.size(bits.Len64(d.member.size-1), sizeCount{1, int64(d.member.size)})
 	}
 	f.Files[file-f.First].add(c)
 }

@@ -208,11 +208,18 @@ func (d docID) String() string {
 	return fmt.Sprint(d.num)
 }
 
-// where names the place of a document: its file and line or row.
-func (r *run) where(ord uint64) string {
+// where names the place of a document: its file and its line, counted from 1 as editors do, or its row, counted from 0 as
+// in ids.
+func (r *run) where(ord uint64) string { return whereIn(r.set, ord) }
+
+func whereIn(set *corpus.Set, ord uint64) string {
 	file, row := corpus.SplitOrdinal(ord)
-	if r.set.Format == corpus.JSONL {
-		return fmt.Sprintf("%s:%d", r.set.Files[file].Name, row+1)
+	name := set.Files[file].Name
+	switch set.Format {
+	case corpus.JSONL:
+		return fmt.Sprintf("%s:%d", name, row+1)
+	case corpus.Files:
+		return name
 	}
-	return fmt.Sprintf("%s row %d", r.set.Files[file].Name, row)
+	return fmt.Sprintf("%s: row %d (counted from 0)", name, row)
 }

@@ -110,7 +110,11 @@ type memberReader struct {
 // openMembers opens a file of members; an empty name is an empty file.
 func (r *run) openMembers(file string) (*memberReader, error) {
 	c, err := flow.OpenColumns(r.work, file)
-	return &memberReader{ColumnReader: c, kind: r.set.IDKind, words: make([]uint64, len(memberColumns))}, err
+	return newMemberReader(c, r.set.IDKind), err
+}
+
+func newMemberReader(c *flow.ColumnReader, kind corpus.IDKind) *memberReader {
+	return &memberReader{ColumnReader: c, kind: kind, words: make([]uint64, len(memberColumns))}
 }
 
 // pull returns the next member; ok is false at the end.

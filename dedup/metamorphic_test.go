@@ -47,7 +47,7 @@ func TestOneDigest(t *testing.T) {
 		s.Empty = rapid.SampledFrom([]string{EmptyKeep, EmptyDedup}).Draw(t, "empty")
 		s.Verify = rapid.SampledFrom([]string{VerifyExact, VerifyExact, VerifyNone}).Draw(t, "verify")
 		s.IDField = rapid.SampledFrom([]string{"", "id"}).Draw(t, "id")
-		s.Write = rapid.SampledFrom([]string{WriteKept, WriteKept, WriteIDs}).Draw(t, "write")
+		s.Write = rapid.SampledFrom([]string{WriteKept, WriteAnnotate, WriteIDs}).Draw(t, "write")
 		e := Exec{
 			Ranks:             rapid.SampledFrom([]int{1, 2, 3, 8}).Draw(t, "ranks"),
 			Workers:           rapid.SampledFrom([]int{1, 2, 4}).Draw(t, "workers"),
@@ -65,7 +65,7 @@ func TestOneDigest(t *testing.T) {
 			n = min(n, len(c)-1)
 			ref, c = c[:n], c[n:]
 		}
-		want, _ := c.expectedAgainst(t, ref, s)
+		want, verdicts := c.expectedAgainst(t, ref, s)
 
 		in := filepath.Join(base, "in")
 		c.write(t, in)
@@ -90,8 +90,13 @@ func TestOneDigest(t *testing.T) {
 		if res.Digest != want {
 			t.Errorf("digest %s, the reference has %s", res.Digest, want)
 		}
-		if _, err := os.Stat(filepath.Join(base, "out", "kept")); (err == nil) != (s.Write == WriteKept) {
-			t.Errorf("kept/ with --write %s: %v", s.Write, err)
+		for folder, write := range map[string]string{"kept": WriteKept, "annotated": WriteAnnotate} {
+			if _, err := os.Stat(filepath.Join(base, "out", folder)); (err == nil) != (s.Write == write) {
+				t.Errorf("%s/ with --write %s: %v", folder, s.Write, err)
+			}
+		}
+		if s.Write == WriteAnnotate {
+			c.checkAnnotated(t, filepath.Join(base, "out"), ref, s, verdicts)
 		}
 		v, err := Verify(t.Context(), VerifyOptions{Dir: filepath.Join(base, "out"), Inputs: inputs, Against: against, Sample: -1})
 		if err != nil || !v.OK() || v.Digest != want {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
-	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
@@ -22,6 +21,9 @@ var ErrOutput = runfolder.ErrOutput
 
 // ErrResume is wrapped when the work folder belongs to a run with other options or another input.
 var ErrResume = runfolder.ErrResume
+
+// ErrSaved is wrapped by errors of a run of which something was saved: the same call goes on from there.
+var ErrSaved = runfolder.ErrSaved
 
 // checkOutput returns the result of a complete run with the same Spec and input, if that is what Output holds,
 // and an error if it holds anything else.
@@ -63,11 +65,11 @@ func (r *run) missing(old *Result) string {
 	for part := range old.Parts {
 		paths = append(paths, tablePath("removed", part), tablePath("clusters", part))
 	}
-	if r.set.Format != corpus.Files && r.spec.Write == WriteKept { // of text files, removed ones leave none
+	if folder := r.spec.folder(); r.set.Format != corpus.Files && folder != "" { // of text files, removed ones leave none
 		bad := old.skippedFiles()
 		for i := r.set.References; i < len(r.set.Files); i++ {
 			if _, ok := bad[i]; !ok {
-				paths = append(paths, "kept/"+r.set.Files[i].Path)
+				paths = append(paths, folder+"/"+r.set.Files[i].Path)
 			}
 		}
 	}
@@ -79,70 +81,23 @@ func (r *run) missing(old *Result) string {
 	return ""
 }
 
-// job is what the work folder is for: it must be the same for a run to go on.
-type job struct {
-	Format string         `json:"format"`
-	Spec   Spec           `json:"spec"`
-	Inputs []InputFile    `json:"inputs"`
-	Splits []corpus.Split `json:"splits"`
-}
-
 // jobFormat changes when work files do.
 const jobFormat = "dovetail-work/3"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
-func (r *run) openWork(ctx context.Context) error {
-	dir := r.folders.Dir()
-	if r.Restart {
-		if err := r.folders.Discard(); err != nil {
-			return err
-		}
-	}
-	err := r.folders.CheckOtherWork(func(meta []byte) string {
-		var old job
-		if json.Unmarshal(meta, &old) != nil {
-			return "other options"
-		}
-		return strings.Join(old.Spec.Diff(r.spec), ", ")
+func (r *run) openWork(ctx context.Context) (err error) {
+	job := runfolder.Job[Spec]{Format: jobFormat, Spec: *r.spec, Inputs: r.inputFiles()}
+	r.work, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
+		Restart: r.Restart, Note: r.note,
+		Differs: func(old Spec) []string { return old.Diff(r.spec) },
+		Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
 	})
 	if err != nil {
 		return err
 	}
-	splits, err := r.set.Splits(ctx, r.splitTarget())
-	if err != nil {
-		return err
-	}
-	mine := job{Format: jobFormat, Spec: *r.spec, Inputs: r.inputFiles(), Splits: splits}
-	meta, err := json.Marshal(mine)
-	if err != nil {
-		return err
-	}
-	if r.work, err = executor.OpenWork(dir, meta); err != nil {
-		return err
-	}
-	for _, n := range r.work.Notes() {
-		r.note(n)
-	}
-	r.staging = r.folders.Staging(r.work)
-	for _, o := range r.folders.Others(r.staging) {
-		r.note(o + " belongs to another run; if that run is over, it can be removed")
-	}
-	if r.work.Resumed() {
-		var old job
-		if err = json.Unmarshal(r.work.Meta(), &old); err != nil || old.Format != jobFormat {
-			err = fmt.Errorf("%w: %s was made by another version; finish with that one, or start anew with --restart", ErrResume, dir)
-		} else if d := runfolder.DiffInputs(old.Inputs, mine.Inputs); d != "" {
-			err = fmt.Errorf("%w: the input is not the one it was started with (%s); start anew with --restart", ErrResume, d)
-		}
-		if err != nil {
-			return errors.Join(err, r.work.Close())
-		}
-		splits = old.Splits // another number of workers would have cut them otherwise
-		r.note(fmt.Sprintf("going on from %s", dir))
-	}
-	r.splits = splits
-	r.starts = make([]uint64, len(splits))
-	for i, sp := range splits {
+	r.splits = job.Splits
+	r.starts = make([]uint64, len(r.splits))
+	for i, sp := range r.splits {
 		r.starts[i] = corpus.Ordinal(sp.First, sp.Row)
 	}
 	r.steps.Files = len(r.set.Files)
@@ -216,8 +171,8 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 	}
 	// A run without documents still leaves the tables' folders, for whoever opens them by pattern.
 	dirs := []string{"removed", "clusters"}
-	if r.spec.Write == WriteKept {
-		dirs = append(dirs, "kept")
+	if folder := r.spec.folder(); folder != "" {
+		dirs = append(dirs, folder)
 	}
 	for _, dir := range dirs {
 		err = errors.Join(err, os.MkdirAll(filepath.Join(r.staging, dir), 0o777))

@@ -113,15 +113,36 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 	}
 	l := &res.Ledger
 	d.Ledger = []report.Row{
-		{Name: "documents", Value: fmt.Sprintf("%s read = %s written + %s removed", humanize.Comma(l.Read), humanize.Comma(l.Written), humanize.Comma(l.Removed))},
+		{Name: "documents", Value: documentsRow(l)},
 		{Name: "their hash", Value: fmt.Sprintf("%016x%016x, of all texts when they were read and again when they were written", l.Hash.A, l.Hash.B)},
 		{Name: "shuffled", Value: fmt.Sprintf("%s rows, %s; every shuffle closed with a ledger of its own", humanize.Comma(l.ShuffledRows), humanize.IBytes(uint64(l.ShuffledBytes)))},
 		{Name: "spilled to disk", Value: humanize.IBytes(uint64(l.SpilledBytes))},
 		{Name: "memory counted", Value: fmt.Sprintf("%s at most of %s", humanize.IBytes(uint64(res.Budget.Peak)), bytesOr(res.Budget.Limit, "no limit"))},
-		{Name: "written to kept/", Value: humanize.IBytes(uint64(s.OutputBytes))},
+		{Name: "written", Value: writtenRow(r.spec, s.OutputBytes)},
 		{Name: "tasks", Value: fmt.Sprintf("%s, of which %s were done by an earlier run", humanize.Comma(res.Stages.Tasks), humanize.Comma(res.TasksReused))},
 	}
 	return d
+}
+
+// documentsRow is the equation of the ledger.
+func documentsRow(l *Ledger) string {
+	row := fmt.Sprintf("%s read = %s kept + %s removed", humanize.Comma(l.Read), humanize.Comma(l.Written), humanize.Comma(l.Removed))
+	if l.References > 0 {
+		row += fmt.Sprintf(" + %s of the reference set", humanize.Comma(l.References))
+	}
+	return row
+}
+
+// writtenRow says what was written beside the tables.
+func writtenRow(s *Spec, n int64) string {
+	size := humanize.IBytes(uint64(n))
+	switch s.Write {
+	case WriteKept:
+		return size + " to kept/, the input without what was removed (--write kept)"
+	case WriteAnnotate:
+		return size + " to annotated/, the input with columns that say what became of each document (--write annotate)"
+	}
+	return "nothing but the tables (--write ids)"
 }
 
 func bytesOr(n int64, none string) string {

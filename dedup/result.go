@@ -91,7 +91,8 @@ type Steps struct {
 	read shuffle.Hash
 }
 
-// Ledger says that what was read is what was written.
+// Ledger says that what was read is what was written. Written are the documents that were kept; see Spec.Write for what
+// is done with them.
 type Ledger struct {
 	Read       int64        `json:"read"`
 	Written    int64        `json:"written"`

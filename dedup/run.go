@@ -50,6 +50,7 @@ type run struct {
 	paths      []string // Inputs, absolute if they are on the local disk
 	against    []string // the same of Against
 	spec       *Spec
+	advises    bool // errors about files say what options there are; verify has none
 	refs       flow.RefCodec
 	norm       lsh.Normalization
 	normalizes bool // norm changes something
@@ -86,8 +87,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.advises = true
 	if err := r.resolve(ctx); err != nil {
-		return nil, r.advise(err)
+		return nil, err
 	}
 	for _, w := range r.set.Warnings {
 		r.note("note: " + w)
@@ -102,28 +104,35 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 	}
 	if done != nil {
-		// A run that was killed in its last moment may have left its work folder.
+		// A run that was killed in its last moment may have left its lock and its work folder.
+		runfolder.ForgetLock(r.folders.Output)
 		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
 			return done, r.folders.Discard()
 		}
 		return done, nil
 	}
+	unlock, err := runfolder.LockOutput(r.folders.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := r.openWork(ctx); err != nil {
 		return nil, err
 	}
 	res, err := r.pipeline(ctx, started)
-	err = r.advise(err)
+	err = r.advise(ctx, slices.Concat(r.Inputs, r.Against), r.corpusOptions(), err)
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
 	}
-	nothing := r.work.Committed("sign") == 0 || errors.Is(err, errUseless)
+	// An input error that comes up later is a line with a field that was to be added.
+	nothing := r.work.Committed("sign") == 0 || errors.Is(err, errUseless) || errors.Is(err, corpus.ErrInput)
 	err = errors.Join(err, r.work.Close())
 	if err != nil {
 		if nothing {
 			// There is nothing to go on from, and the next try may well have other options.
-			err = errors.Join(err, r.folders.Discard())
+			return nil, errors.Join(err, r.folders.Discard())
 		}
-		return nil, err
+		return nil, runfolder.Saved(err)
 	}
 	if !o.KeepWork {
 		if err := r.folders.RemoveWork(); err != nil {
@@ -178,24 +187,31 @@ func prepare(o *Options) (_ *run, err error) {
 
 // resolve finds the files of the input and of the reference set.
 func (r *run) resolve(ctx context.Context) error {
-	in, err := corpus.Resolve(ctx, r.FS, r.Inputs, r.corpusOptions())
+	o := r.corpusOptions()
+	in, err := corpus.Resolve(ctx, r.FS, r.Inputs, o)
 	if err != nil || len(r.Against) == 0 {
 		r.set = in
-		return err
+		return r.advise(ctx, r.Inputs, o, err)
 	}
-	o := r.corpusOptions()
 	o.KeepField = "" // they come first whatever it says
+	o.Adds = nil     // they are not written
 	ref, err := corpus.Resolve(ctx, r.FS, r.Against, o)
 	if err != nil {
-		return fmt.Errorf("--against: %w", err)
+		return fmt.Errorf("--against: %w", r.advise(ctx, r.Against, o, err))
 	}
 	r.set, err = corpus.Join(ctx, ref, in)
-	return err
+	return r.advise(ctx, nil, o, err)
 }
 
 func (r *run) corpusOptions() corpus.Options {
+	var adds []string
+	if r.spec.Write == WriteAnnotate {
+		for _, c := range annotations(corpus.NoIDs) {
+			adds = append(adds, c.Name)
+		}
+	}
 	return corpus.Options{
-		Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
+		Adds: adds, Format: corpus.Format(r.spec.Format), TextField: r.spec.TextField, IDField: r.spec.IDField,
 		KeepField: r.spec.KeepField(), Workers: r.Exec.Workers,
 		SkipFiles: r.spec.OnBadFile == OnBadSkip, SkipRecords: r.spec.OnBadRecord == OnBadSkip,
 	}
@@ -231,9 +247,8 @@ func (r *run) splitOf(ord uint64) int {
 
 // changed reports that a document is not what it was when it was first read.
 func (r *run) changed(ord uint64) error {
-	file, row := corpus.SplitOrdinal(ord)
-	return fmt.Errorf("dedup: %s: row %d is not what it was when it was first read: the file changed during the run, "+
-		"or a disk, memory or a link is faulty; start again with --restart", r.set.Files[file].Name, row)
+	return fmt.Errorf("dedup: %s is not what it was when it was first read: the file changed during the run, "+
+		"or a disk, memory or a link is faulty; start again with --restart", r.where(ord))
 }
 
 // pipeline runs the stages.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/advice"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
@@ -41,8 +42,18 @@ type SkippedFile struct {
 // SkippedRecord is a record that was left out.
 type SkippedRecord struct {
 	Path   string `json:"path"`
-	Row    int64  `json:"row"` // or line, from 0
+	Row    int64  `json:"row"`            // counted from 0, as in ids; of JSON Lines the line less one
+	Line   int64  `json:"line,omitempty"` // counted from 1, of JSON Lines alone
 	Reason string `json:"reason"`
+}
+
+func skippedRecord(set *corpus.Set, b badRecord) SkippedRecord {
+	file, row := corpus.SplitOrdinal(b.Ord)
+	rec := SkippedRecord{Path: set.Files[file].Path, Row: row, Reason: b.Reason}
+	if set.Format == corpus.JSONL {
+		rec.Line = row + 1
+	}
+	return rec
 }
 
 // badFile and badRecord are what a sign task reports.
@@ -211,6 +222,7 @@ func (r *run) leaveOut(ctx context.Context) error {
 		}
 	}
 	var skipped Skipped
+	first := "" // where the first record is
 	for i := range r.set.Files {
 		if f := &r.set.Files[i]; f.Bad != "" {
 			skipped.Files = append(skipped.Files, SkippedFile{i, f.Path, f.Bad})
@@ -219,8 +231,10 @@ func (r *run) leaveOut(ctx context.Context) error {
 	for _, s := range r.signs {
 		skipped.Records += s.BadRecords
 		for _, b := range s.BadExamples[:min(len(s.BadExamples), badExamples-len(skipped.Examples))] {
-			file, row := corpus.SplitOrdinal(b.Ord)
-			skipped.Examples = append(skipped.Examples, SkippedRecord{r.set.Files[file].Path, row, b.Reason})
+			if first == "" {
+				first = r.where(b.Ord)
+			}
+			skipped.Examples = append(skipped.Examples, skippedRecord(r.set, b))
 		}
 	}
 	if len(skipped.Files) == 0 && skipped.Records == 0 {
@@ -238,8 +252,7 @@ func (r *run) leaveOut(ctx context.Context) error {
 		r.note(fmt.Sprintf("note: %s is left out: %s", r.set.Files[f.Index].Name, f.Reason))
 	}
 	if n := skipped.Records; n > 0 {
-		e := skipped.Examples[0]
-		r.note(fmt.Sprintf("note: %d records are left out, the first in row %d of %s: %s", n, e.Row, e.Path, e.Reason))
+		r.note(fmt.Sprintf("note: %d records are left out, the first is %s: %s", n, first, skipped.Examples[0].Reason))
 	}
 	return nil
 }
@@ -323,16 +336,25 @@ func (b *badReader) close() {
 	}
 }
 
-// advise adds to an error about the contents of a file what can be done about it.
-func (r *run) advise(err error) error {
-	if errors.Is(err, corpus.ErrColumn) && r.spec.OnBadFile != OnBadSkip {
-		return fmt.Errorf("%w; name a column that serves, or leave such files out with --on-bad-file skip (and --restart)", err)
+// advise adds to an error about the contents of a file of the inputs, which are read as o says, what can be done about it.
+func (r *run) advise(ctx context.Context, inputs []string, o corpus.Options, err error) error {
+	if !r.advises {
+		return err
 	}
-	if _, bad := corpus.BadFile(err); bad && r.spec.OnBadFile != OnBadSkip {
-		return fmt.Errorf("%w; repair the file, or leave it out with --on-bad-file skip (and --restart)", err)
+	_, badFile := corpus.BadFile(err)
+	_, badRecord := corpus.BadRecord(err)
+	if !(badFile && r.spec.OnBadFile != OnBadSkip) && !(badRecord && r.spec.OnBadRecord != OnBadSkip) {
+		return err
 	}
-	if _, bad := corpus.BadRecord(err); bad && r.spec.OnBadRecord != OnBadSkip {
+	column, record := errors.Is(err, corpus.ErrColumn), badRecord
+	err, everywhere := advice.Column(ctx, r.FS, inputs, o, err)
+	switch {
+	case everywhere: // there would be nothing left
+		return err
+	case column:
+		return fmt.Errorf("%w; name a column that all files have, or leave such files out with --on-bad-file skip (and --restart)", err)
+	case record:
 		return fmt.Errorf("%w; repair it, or leave such records out with --on-bad-record skip (and --restart)", err)
 	}
-	return err
+	return fmt.Errorf("%w; repair the file, or leave it out with --on-bad-file skip (and --restart)", err)
 }

@@ -158,7 +158,7 @@ func TestBadRecords(t *testing.T) {
 	s := smallSpec()
 	s.IDField, s.Keep, s.OnBadRecord = "id", "field:score", OnBadSkip
 	out, res := testRun(t, dir, s, Exec{SplitBytes: 40})
-	if res.Steps.Documents != 2 || res.Steps.SkippedRecords != 5 || len(res.Skipped.Examples) != 5 || res.Skipped.Examples[4].Row != 7 {
+	if res.Steps.Documents != 2 || res.Steps.SkippedRecords != 5 || len(res.Skipped.Examples) != 5 || res.Skipped.Examples[4].Row != 7 || res.Skipped.Examples[4].Line != 8 {
 		t.Errorf("%+v, %+v", res.Steps, res.Skipped)
 	}
 	got, err := os.ReadFile(filepath.Join(out, "kept", "a.jsonl"))

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -52,7 +53,8 @@ type Spec struct {
 	// whole. OnBadRecord says the same of a single line or row that cannot be used, which is then left out of kept/.
 	OnBadFile   string `json:"on_bad_file"`
 	OnBadRecord string `json:"on_bad_record"`
-	// Write is what is written beside the tables: "kept", the input files without what was removed, or "ids", nothing.
+	// Write is what is written beside the tables: "kept", the input files without what was removed; "annotate", the input
+	// files with columns that say what became of each document; or "ids", nothing.
 	Write string `json:"write"`
 	// Format is the input format, or "" to go by the file names.
 	Format string `json:"format,omitempty"`
@@ -87,8 +89,9 @@ const (
 	KeepLongest     = "longest"
 	KeepFieldPrefix = "field:"
 
-	WriteKept = "kept"
-	WriteIDs  = "ids"
+	WriteKept     = "kept"
+	WriteAnnotate = "annotate"
+	WriteIDs      = "ids"
 
 	EmptyKeep  = "keep"
 	EmptyDedup = "dedup"
@@ -117,6 +120,17 @@ func (s *Spec) KeepField() string {
 	return name
 }
 
+// folder is the folder of the output in which the files of the input are, "" if they are not written.
+func (s *Spec) folder() string {
+	switch s.Write {
+	case WriteKept:
+		return "kept"
+	case WriteAnnotate:
+		return "annotated"
+	}
+	return ""
+}
+
 // Validate reports every fault of the Spec at once.
 func (s *Spec) Validate() error {
 	var errs []error
@@ -133,7 +147,10 @@ func (s *Spec) Validate() error {
 		errs = append(errs, err)
 	}
 	oneOf("verify", s.Verify, VerifyExact, VerifyNone)
-	oneOf("write", s.Write, WriteKept, WriteIDs)
+	oneOf("write", s.Write, WriteKept, WriteAnnotate, WriteIDs)
+	if s.Write == WriteAnnotate && corpus.Format(s.Format) == corpus.Files {
+		errs = append(errs, errors.New("--write annotate has no meaning with --format files: a text has no columns to say it in; use kept or ids"))
+	}
 	oneOf("empty", s.Empty, EmptyKeep, EmptyDedup)
 	oneOf("on-bad-file", s.OnBadFile, OnBadError, OnBadSkip)
 	oneOf("on-bad-record", s.OnBadRecord, OnBadError, OnBadSkip)

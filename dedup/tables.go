@@ -159,17 +159,15 @@ func (t *tableWriter) removed(id, kept docID, m member) error {
 	t.id(0, id)
 	t.id(1, kept)
 	t.id(2, kept)
-	switch m.evidence {
-	case evidenceJaccard:
-		t.double(3, float64(m.inter)/float64(m.union))
+	if s, null := similarity(m.evidence, m.inter, m.union); null {
+		t.null(3)
+	} else {
+		t.double(3, s)
+	}
+	if m.evidence == evidenceJaccard {
 		t.int(4, m.inter)
 		t.int(5, m.union)
-	case evidenceExact:
-		t.double(3, 1)
-		t.null(4)
-		t.null(5)
-	default:
-		t.null(3)
+	} else {
 		t.null(4)
 		t.null(5)
 	}

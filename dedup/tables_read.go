@@ -129,6 +129,14 @@ func (c *column) readFrom(r file.ColumnChunkReader, rows int) error {
 		c.bytes = append(c.bytes[:0], make([]parquet.ByteArray, rows)...)
 		got, values, err = r.ReadBatch(int64(rows), c.bytes, c.def, nil)
 		spread(c.bytes, c.def, values, c.nullable)
+	case *file.FixedLenByteArrayColumnChunkReader:
+		fixed := make([]parquet.FixedLenByteArray, rows)
+		got, values, err = r.ReadBatch(int64(rows), fixed, c.def, nil)
+		c.bytes = c.bytes[:0]
+		for _, b := range fixed {
+			c.bytes = append(c.bytes, parquet.ByteArray(b))
+		}
+		spread(c.bytes, c.def, values, c.nullable)
 	default:
 		return fmt.Errorf("unexpected reader %T", r)
 	}
@@ -153,7 +161,7 @@ func spread[T any](v []T, def []int16, values int, nullable bool) {
 
 // id returns the value of an id column in the row in hand.
 func (t *tableReader) id(col int, kind corpus.IDKind) docID {
-	if c := &t.cols[col]; c.typ == parquet.Types.ByteArray {
+	if c := &t.cols[col]; c.typ != parquet.Types.Int64 {
 		return docID{kind: kind, str: string(c.bytes[t.row])}
 	}
 	return docID{kind: kind, num: uint64(t.cols[col].ints[t.row])}
@@ -209,7 +217,7 @@ func (t *tableReader) removedRow(kind corpus.IDKind) (r removedRow, err error) {
 		ok = false
 	}
 	if !ok {
-		err = fmt.Errorf("dedup: %s: row %d of row group %d: cluster, similarity, counts and evidence do not fit one another",
+		err = fmt.Errorf("dedup: %s: row %d of row group %d (both counted from 0): cluster, similarity, counts and evidence do not fit one another",
 			t.name, t.row, t.group-1)
 	}
 	return r, err

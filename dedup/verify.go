@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,7 +30,8 @@ type VerifyOptions struct {
 	Inputs []string
 	// Against are where the reference set is now, if there was one; nil means where it was.
 	Against []string
-	// Sample is the number of removals whose evidence is replayed, chosen by Seed alone; negative means all.
+	// Sample is the number of removals whose evidence is replayed, chosen by Seed alone; negative means all. Of Parquet
+	// it is also about how many rows have their other columns compared: those of as many files as it takes.
 	Sample int64
 	Seed   uint64
 	Exec   Exec
@@ -52,6 +54,10 @@ type Verification struct {
 	References int64 `json:"references,omitempty"`
 	// SkippedRecords are lines and rows that were left out when the result was made, and again.
 	SkippedRecords int64 `json:"skipped_records,omitempty"`
+	// Whole of the written rows were compared with the input in all their columns.
+	Whole int64 `json:"whole"`
+	// Annotated rows were compared with the tables in what they say became of the document.
+	Annotated int64 `json:"annotated,omitempty"`
 	// Replayed is the number of removals whose similarity was computed again from the texts, Wrong of
 	// which did not come out as recorded.
 	Replayed int64 `json:"replayed"`
@@ -75,9 +81,12 @@ const (
 )
 
 // Verify reads the input and the result of a run again and checks what the run promised: every document is either
-// in its place among the kept, with the text (and id) that was read; other columns are not compared; or in removed/ for a document that was kept; no two kept
-// documents have the same text; the tables agree with each other and with run.json; ledger and digest come out the
-// same. For a sample of the removals, or all, it computes the similarity again from the two texts.
+// in its place among the kept, with the text and id that was read, or in removed/ for a document that was kept; the other
+// columns are those of the input too, in every line of JSON Lines and in a sample of Parquet files, or all; files that
+// are annotated say what the tables say; no two kept documents have the same text; the tables agree with each other;
+// ledger, digest, counts, findings and what was skipped come out as run.json has them, but for what only the steps in
+// between knew: candidates, pairs, tests and what was rejected. For a sample of the removals, or all, it computes the
+// similarity again from the two texts.
 //
 // What it finds wrong is in [Verification.Problems]. An error means that it could not find out.
 func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
@@ -110,12 +119,15 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	if d := diffPaths(res.Inputs, r.inputFiles()); d != "" {
 		return nil, fmt.Errorf("dedup: the input is not the one that %s was made from (%s); name it with --input, and the reference set with --against", o.Dir, d)
 	}
+	v.unread = make([]bool, len(r.set.Files))
 	for i, reason := range res.skippedFiles() {
 		if i < 0 || i >= len(r.set.Files) {
 			return nil, fmt.Errorf("dedup: %s: file %d of %d was skipped", filepath.Join(o.Dir, resultName), i, len(r.set.Files))
 		}
+		v.unread[i] = r.set.Files[i].Bad == ""
 		r.set.Files[i].Bad = reason
 	}
+	v.chooseFiles()
 	if err := v.findKept(ctx); err != nil {
 		return nil, err
 	}
@@ -151,8 +163,11 @@ type verifier struct {
 	res *Result
 	out *Verification
 
-	kept   *corpus.Set // the files of kept/; nil if there are none
-	keptAt []int       // index in kept of each input file's, or -1
+	kept   *corpus.Set    // the files of kept/ or annotated/; nil if there are none
+	keptAt []int          // index in kept of each input file's, or -1
+	added  []corpus.Added // the columns that say what became of documents; nil in kept/
+	whole  []bool         // of which input files all columns are compared
+	unread []bool         // which input files were skipped for something that only reading them to the end tells
 
 	// The removals to replay and the documents they were removed for; nil means all.
 	picked, keptFor map[docID]struct{}
@@ -166,12 +181,42 @@ func (v *verifier) problem(format string, args ...any) {
 	v.out.Problems = append(v.out.Problems, fmt.Sprintf(format, args...))
 }
 
-// findKept finds the file of kept/ that belongs to each input file.
+// chooseFiles picks the files of which all columns are compared: of JSON Lines, where it costs next to nothing, all; of
+// Parquet those with the smallest hashes of their paths, until they have as many rows as the sample.
+func (v *verifier) chooseFiles() {
+	files := v.set.Files
+	v.whole = make([]bool, len(files))
+	if v.spec.folder() == "" || v.set.Format == corpus.Files { // which are nothing but text
+		return
+	}
+	var order []int
+	for i := v.set.References; i < len(files); i++ {
+		if files[i].Bad == "" {
+			order = append(order, i)
+		}
+	}
+	hash := func(i int) uint64 { return xxh3.HashStringSeed(files[i].Path, v.o.Seed) }
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(hash(a), hash(b)), cmp.Compare(a, b)) })
+	rows := int64(0)
+	for _, i := range order {
+		if v.set.Format == corpus.Parquet && v.o.Sample >= 0 && rows >= v.o.Sample {
+			break
+		}
+		v.whole[i] = true
+		rows += files[i].Rows
+	}
+}
+
+// findKept finds the file of kept/ or annotated/ that belongs to each input file.
 func (v *verifier) findKept(ctx context.Context) error {
-	if v.spec.Write == WriteIDs {
+	folder := v.spec.folder()
+	if folder == "" {
 		return nil
 	}
-	dir := filepath.Join(v.Output, "kept")
+	if v.spec.Write == WriteAnnotate {
+		v.added = annotations(v.set.IDKind)
+	}
+	dir := filepath.Join(v.Output, folder)
 	index := make(map[string]int, len(v.set.Files))
 	for i := v.set.References; i < len(v.set.Files); i++ {
 		index[v.set.Files[i].Path] = i
@@ -197,7 +242,7 @@ func (v *verifier) findKept(ctx context.Context) error {
 		return err
 	}
 	o := v.corpusOptions()
-	o.Format, o.KeepField = v.set.Format, ""
+	o.Format, o.KeepField, o.Adds = v.set.Format, "", nil
 	if v.kept, err = corpus.Resolve(ctx, corpus.Local(), names, o); err != nil {
 		return err
 	}
@@ -358,7 +403,7 @@ func (v *verifier) sumUp(t *verifySum) {
 	}
 	o := v.out
 	o.Documents, o.Kept, o.Removed, o.References = t.Docs, t.Kept, t.Removed, t.References
-	o.SkippedRecords = t.Skipped
+	o.SkippedRecords, o.Whole, o.Annotated = t.Skipped, t.Whole, t.Annotated
 	o.Replayed, o.Wrong, o.Unverifiable = t.Replayed, t.Wrong, t.Unverifiable
 	o.Digest = t.Digest.String()
 	if o.Replayed > 0 && (v.o.Sample >= 0 || o.Wrong > 0) {
@@ -383,6 +428,9 @@ func (v *verifier) sumUp(t *verifySum) {
 	}
 	if o.Digest != o.Recorded {
 		v.problem("the digest of what was found is %s, run.json says %s", o.Digest, o.Recorded)
+	}
+	if len(o.Problems) == 0 {
+		v.compareFindings(t)
 	}
 }
 

@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,6 +36,8 @@ type verifySum struct {
 	Rows                            shuffle.Hash
 	Docs, Kept, Removed, References int64
 	Skipped                         int64 // records
+	Whole                           int64 // rows of which all columns were compared
+	Annotated                       int64
 	Replayed, Wrong                 int64
 	Unverifiable                    int64
 	KeptOf, KeptSizes               shuffle.Hash // of the kept documents of removed ones; of kept ones, times their removals
@@ -45,6 +46,10 @@ type verifySum struct {
 	Abandoned                       bool         // a part was not read to its end
 	Problems                        []string
 	More                            int64
+
+	Steps    Steps       // those that can be counted again
+	Found    []*found    // of each part
+	Examples []badRecord // the first records that were left out
 }
 
 func (s *verifySum) add(o *verifySum) {
@@ -58,6 +63,9 @@ func (s *verifySum) add(o *verifySum) {
 	s.Replayed += o.Replayed
 	s.Wrong += o.Wrong
 	s.Unverifiable += o.Unverifiable
+	s.Whole += o.Whole
+	s.Annotated += o.Annotated
+	s.addFindings(o)
 	s.KeptOf, s.KeptSizes = s.KeptOf.Add(o.KeptOf), s.KeptSizes.Add(o.KeptSizes)
 	s.SizeOf, s.Sizes = s.SizeOf.Add(o.SizeOf), s.Sizes.Add(o.Sizes)
 	s.More += o.More
@@ -159,8 +167,9 @@ type partCheck struct {
 	sum verifySum
 
 	removed, clusters     *tableReader
-	isRemoved, isClusters bool // there is a row in hand
-	kept                  docCursor
+	isRemoved, isClusters bool      // there is a row in hand
+	kept                  docCursor // in kept/ or annotated/
+	found                 *found
 	hashes, texts         *flow.RecordWriter
 	line, buf             []byte
 }
@@ -223,9 +232,9 @@ func (r *run) idAt(b *corpus.Batch, i int) docID {
 	return r.docID(b.Ord[i], id)
 }
 
-func (p *partCheck) open(set *corpus.Set, first, last int) (docCursor, error) {
+func (p *partCheck) open(set *corpus.Set, first, last int, added []corpus.Added, whole func(int) bool) (docCursor, error) {
 	r, err := set.Open(corpus.Split{First: first, Last: last}, corpus.ReadOptions{
-		Alloc: p.env.Alloc, BatchBytes: p.plan.BatchBytes, BatchRows: p.plan.BatchRows, Columns: corpus.ColumnText | corpus.ColumnID,
+		Added: added, Hash: whole, Alloc: p.env.Alloc, BatchBytes: p.plan.BatchBytes, BatchRows: p.plan.BatchRows, Columns: corpus.ColumnText | corpus.ColumnID,
 	})
 	return docCursor{reader: r}, err
 }
@@ -239,26 +248,39 @@ func (p *partCheck) run() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.clusters.close()) }()
-	var files []int // in kept, ascending
+	p.found = newFound(p.in.First, p.in.Last-p.in.First+1)
+	p.sum.Found = []*found{p.found}
+	var files []int                 // in kept, ascending
+	whole := make(map[int]struct{}) // of them, those of which all columns are compared
 	for f := p.in.First; f <= p.in.Last; f++ {
-		if p.set.Files[f].Reference || p.set.Files[f].Bad != "" || p.spec.Write == WriteIDs {
+		if p.set.Files[f].Bad != "" && p.unread[f] {
+			if err := p.stillBad(f); err != nil {
+				return err
+			}
+		}
+		if p.set.Files[f].Reference || p.set.Files[f].Bad != "" || p.spec.folder() == "" {
 			continue
 		} else if k := p.keptAt[f]; k >= 0 {
-			files = append(files, k)
+			if files = append(files, k); p.whole[f] {
+				whole[k] = struct{}{}
+			}
 		} else if p.set.Format != corpus.Files {
-			return wrong("the file of %s in kept/ is missing", p.set.Files[f].Path)
+			return wrong("the file of %s in %s/ is missing", p.set.Files[f].Path, p.spec.folder())
 		}
 	}
 	if len(files) > 0 {
 		if !slices.IsSorted(files) || files[len(files)-1]-files[0] != len(files)-1 {
-			return wrong("the files in kept/ have another order than those of the input")
+			return wrong("the files in %s/ have another order than those of the input", p.spec.folder())
 		}
-		if p.kept, err = p.open(p.verifier.kept, files[0], files[len(files)-1]); err != nil {
+		if p.kept, err = p.open(p.verifier.kept, files[0], files[len(files)-1], p.added, func(k int) bool {
+			_, ok := whole[k]
+			return ok
+		}); err != nil {
 			return decoding(err)
 		}
 		defer func() { err = errors.Join(err, p.kept.close()) }()
 	}
-	docs, err := p.open(p.set, p.in.First, p.in.Last)
+	docs, err := p.open(p.set, p.in.First, p.in.Last, nil, func(f int) bool { return p.whole[f] })
 	if err != nil {
 		return decoding(err)
 	}
@@ -267,6 +289,9 @@ func (p *partCheck) run() (err error) {
 		for _, b := range bad {
 			p.sum.Skipped++
 			p.sum.Digest.skippedRecord(b.Ord)
+			if len(p.sum.Examples) < badExamples {
+				p.sum.Examples = append(p.sum.Examples, badRecord{b.Ord, b.Reason})
+			}
 		}
 	}
 	for _, move := range []func() error{p.nextRemoved, p.nextCluster} {
@@ -341,13 +366,21 @@ func (p *partCheck) document(b *corpus.Batch, i int) error {
 	p.sum.Docs++
 	p.sum.Rows = p.sum.Rows.Add(flow.RecordHash([]uint64{ord, hash.Hi, hash.Lo}, nil, false))
 	l := line{id: id, keptID: id, text: hash}
+	said := annotation{size: 1}
+	written := p.spec.folder() != "" && !p.set.IsReference(ord)
 	if p.isRemoved && p.removed.id(0, p.set.IDKind) == id {
 		r, err := p.removed.removedRow(p.set.IDKind)
 		if err != nil {
 			return mismatch{err}
 		}
 		l.verdict, l.keptID, l.inter, l.union = verdictRemoved, r.kept, r.inter, r.union
-		if err := p.removal(r, raw); err != nil {
+		if p.spec.Write == WriteAnnotate && written {
+			if err := p.inPlace(b, i, id, hash); err != nil {
+				return err
+			}
+		}
+		said = annotation{removed: true, kept: r.kept, evidence: r.evidence, inter: r.inter, union: r.union}
+		if said.size, err = p.removal(r, raw); err != nil {
 			return err
 		}
 		if err := p.nextRemoved(); err != nil {
@@ -357,78 +390,99 @@ func (p *partCheck) document(b *corpus.Batch, i int) error {
 		if p.set.IsReference(ord) {
 			l.verdict = verdictReference
 			p.sum.References++
-		} else if err := p.inPlace(b, i, id, hash); err != nil {
-			return err
+		} else {
+			p.sum.Kept++
 		}
-		if err := p.survivor(id, ord, hash, raw); err != nil {
+		if written {
+			if err := p.inPlace(b, i, id, hash); err != nil {
+				return err
+			}
+		}
+		var err error
+		if said.size, err = p.survivor(id, ord, hash, raw); err != nil {
 			return err
 		}
 	}
+	if p.added != nil && written {
+		p.annotated(ord, &said)
+	}
+	p.count(ord, raw, &said)
 	p.line = p.sum.Digest.add(l, p.line)
 	return nil
 }
 
-// removal checks a removed document, whose row is in hand.
-func (p *partCheck) removal(r removedRow, raw []byte) error {
+// removal checks a removed document, whose row is in hand, and returns the size of its cluster.
+func (p *partCheck) removal(r removedRow, raw []byte) (size uint64, err error) {
 	p.sum.Removed++
 	if !p.isClusters || p.clusters.id(0, p.set.IDKind) != r.id || p.clusters.id(1, p.set.IDKind) != r.kept {
-		return wrong("%s was removed for %s, and clusters/ does not say so", p.show(r.id), p.show(r.kept))
+		return 0, wrong("%s was removed for %s, and clusters/ does not say so", p.show(r.id), p.show(r.kept))
 	}
-	size, _ := p.clusters.int(2)
+	size, _ = p.clusters.int(2)
 	p.sum.KeptOf = p.sum.KeptOf.Add(p.idHash(r.kept, 0))
 	p.sum.SizeOf = p.sum.SizeOf.Add(p.idHash(r.kept, size))
 	if err := p.nextCluster(); err != nil {
-		return err
+		return 0, err
 	}
 	if r.evidence == evidenceJaccard && !p.threshold.Reached(lsh.Overlap{Intersection: r.inter, Union: r.union}) {
 		p.sum.problem(fmt.Sprintf("%s was removed at a similarity of %d/%d, which is below the threshold %s", p.show(r.id), r.inter, r.union, p.spec.Threshold))
 	}
 	if r.evidence == evidenceCandidate {
 		p.sum.Unverifiable++
-		return nil
+		return size, nil
 	}
 	if p.picked != nil {
 		if _, ok := p.picked[r.id]; !ok {
-			return nil
+			return size, nil
 		}
 	}
-	return p.send(&textRecord{group: p.group(r.kept), evidence: r.evidence, inter: r.inter, union: r.union, name: p.show(r.id)}, raw)
+	return size, p.send(&textRecord{group: p.group(r.kept), evidence: r.evidence, inter: r.inter, union: r.union, name: p.show(r.id)}, raw)
 }
 
-// inPlace checks that a document that was not removed is the next in kept/.
+// inPlace checks that a document is the next in kept/, if it was not removed, or in annotated/.
 func (p *partCheck) inPlace(b *corpus.Batch, i int, id docID, hash lsh.Hash128) error {
-	p.sum.Kept++
-	if p.spec.Write == WriteIDs {
-		return nil
-	}
 	more, err := p.kept.next(p.ctx)
 	if err != nil {
 		return err
 	}
 	file, _ := corpus.SplitOrdinal(b.Ord[i])
-	if !more {
+	annotated := p.spec.Write == WriteAnnotate
+	switch {
+	case !more && annotated:
+		return wrong("%s is missing in annotated/", p.show(id))
+	case !more:
 		return wrong("%s is neither removed nor kept", p.show(id))
 	}
 	k := p.kept.batch
 	keptFile, _ := corpus.SplitOrdinal(k.Ord[p.kept.at])
 	if p.keptAt[file] != keptFile || textHash(k.Text.At(p.kept.at), k.Text.IsNull(p.kept.at)) != hash ||
 		p.set.IDKind != corpus.NoIDs && p.idAt(k, p.kept.at) != id {
+		if annotated {
+			return wrong("%s should be the next document in %s, which has another text there", p.show(id), p.keptName())
+		}
 		return wrong("%s is not removed and should be the next document in %s, which has another text there", p.show(id), p.keptName())
+	}
+	if p.whole[file] {
+		if p.sum.Whole++; b.Hash[i] != k.Hash[p.kept.at] {
+			p.sum.problem(fmt.Sprintf("%s has the text of %s, but not what its other columns have, or not in columns of these types",
+				whereIn(p.verifier.kept, k.Ord[p.kept.at]), p.where(b.Ord[i])))
+		}
 	}
 	return nil
 }
 
-// survivor checks the cluster of a document that was not removed, and sends what others are compared with.
-func (p *partCheck) survivor(id docID, ord uint64, hash lsh.Hash128, raw []byte) error {
+// survivor checks the cluster of a document that was not removed, and sends what others are compared with. It returns the
+// size of the cluster.
+func (p *partCheck) survivor(id docID, ord uint64, hash lsh.Hash128, raw []byte) (size uint64, err error) {
+	size = 1
 	if p.isClusters && p.clusters.id(0, p.set.IDKind) == id {
-		size, _ := p.clusters.int(2)
+		size, _ = p.clusters.int(2)
 		if p.clusters.id(1, p.set.IDKind) != id || size < 2 {
-			return wrong("%s is kept, and clusters/ says otherwise", p.show(id))
+			return 0, wrong("%s is kept, and clusters/ says otherwise", p.show(id))
 		}
 		p.sum.KeptSizes = p.sum.KeptSizes.Add(times(p.idHash(id, 0), size-1))
 		p.sum.Sizes = p.sum.Sizes.Add(times(p.idHash(id, size), size-1))
 		if err := p.nextCluster(); err != nil {
-			return err
+			return 0, err
 		}
 		chosen := p.keptFor == nil
 		if !chosen {
@@ -436,7 +490,7 @@ func (p *partCheck) survivor(id docID, ord uint64, hash lsh.Hash128, raw []byte)
 		}
 		if chosen {
 			if err := p.send(&textRecord{group: p.group(id), name: p.show(id)}, raw); err != nil {
-				return err
+				return 0, err
 			}
 		}
 	}
@@ -447,11 +501,11 @@ func (p *partCheck) survivor(id docID, ord uint64, hash lsh.Hash128, raw []byte)
 	}
 	if len(text) == 0 {
 		if p.spec.Empty == EmptyKeep {
-			return nil
+			return size, nil
 		}
 		hash = lsh.Hash128{}
 	}
-	return p.hashes.Add(p.ctx, flow.PartOf(hash.Hi^hash.Lo, p.parts), hash.Hi, hash.Lo, ord)
+	return size, p.hashes.Add(p.ctx, flow.PartOf(hash.Hi^hash.Lo, p.parts), hash.Hi, hash.Lo, ord)
 }
 
 // idHash hashes an id and a number.
@@ -475,96 +529,4 @@ func (p *partCheck) send(t *textRecord, raw []byte) error {
 		text = p.norm.Apply(raw)
 	}
 	return p.texts.AddBlob(p.ctx, flow.PartOf(t.group.Hi, p.parts), append([]byte(t.name), text...), t.words()...)
-}
-
-// keptText is a kept document of the sample.
-type keptText struct {
-	name    string
-	text    []byte
-	windows []uint64 // once they were needed
-}
-
-func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *executor.Attempt) ([]executor.Task, error) {
-	var sum verifySum
-	all := []flow.Layout{verifySums, verifyHash, verifyTexts}
-	hashes := make(map[lsh.Hash128]uint64)
-	texts := make(map[lsh.Hash128]*keptText)
-	err := flow.EachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
-		switch which {
-		case 0:
-			s, err := decodeSum(blob)
-			sum.add(&s)
-			return err
-		case 1:
-			h := lsh.Hash128{Hi: w[0], Lo: w[1]}
-			if other, ok := hashes[h]; ok && !(a.set.IsReference(other) && a.set.IsReference(w[2])) {
-				sum.problem(fmt.Sprintf("%s and %s have the same text and are both kept", a.at(other), a.at(w[2])))
-				return nil
-			}
-			hashes[h] = w[2]
-		default:
-			if t, err := textRecordOf(w, blob); err != nil {
-				return err
-			} else if t.evidence == 0 {
-				texts[t.group] = &keptText{name: t.name, text: bytes.Clone(t.text)}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	hashes = nil
-	var set []uint64
-	err = flow.EachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
-		if which != 2 {
-			return nil
-		}
-		t, err := textRecordOf(w, blob)
-		if err != nil || t.evidence == 0 {
-			return err
-		}
-		if texts[t.group] == nil {
-			if len(sum.Missing) < maxProblems {
-				sum.Missing = append(sum.Missing, t.name+" was removed for a document that was not kept")
-			}
-			return nil
-		}
-		sum.Replayed++
-		if why := a.replay(&t, texts[t.group], &set); why != "" {
-			sum.Wrong++
-			sum.problem(t.name + why)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return []executor.Task{flow.PartTask(part.Index(), &sum)}, nil
-}
-
-// at names a document by its ordinal.
-func (a *verifyActor) at(ord uint64) string {
-	file, row := corpus.SplitOrdinal(ord)
-	return fmt.Sprintf("row %d of %s", row, a.set.Files[file].Path)
-}
-
-// replay computes a removal again and says what is wrong with it, or "".
-func (a *verifyActor) replay(t *textRecord, kept *keptText, set *[]uint64) string {
-	if t.evidence == evidenceExact {
-		if !bytes.Equal(t.text, kept.text) {
-			return " was removed as identical with " + kept.name + " and is not"
-		}
-		return ""
-	}
-	if kept.windows == nil {
-		kept.windows = a.windows.Distinct(nil, kept.text)
-	}
-	*set = a.windows.Distinct((*set)[:0], t.text)
-	inter := uint64(lsh.Intersection(*set, kept.windows))
-	union := uint64(len(*set)+len(kept.windows)) - inter
-	if inter != t.inter || union != t.union {
-		return fmt.Sprintf(" was removed for %s at a similarity of %d/%d; computed again it is %d/%d", kept.name, t.inter, t.union, inter, union)
-	}
-	return ""
 }

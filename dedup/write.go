@@ -15,7 +15,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
-// The write stage filters the input files into kept/ and writes the tables. A task covers some consecutive
+// The write stage filters the input files into kept/, or annotates them into annotated/, and writes the tables. A task covers some consecutive
 // files and all splits that lie in them, reads what became of their documents, and adds them to the digest.
 // What it writes goes to the staging folder beside the output, under its final relative path.
 type writeStage struct{ *run }
@@ -43,7 +43,7 @@ type writeResult struct {
 	References int64 `json:"references"`
 	Exact      int64 `json:"exact"` // of the removed
 	Clusters   int64 `json:"clusters"`
-	Bytes      int64 `json:"bytes"` // written to kept/
+	Bytes      int64 `json:"bytes"` // written to kept/ or annotated/
 	// KeptText and RemovedText are bytes of text.
 	KeptText    int64 `json:"kept_text"`
 	RemovedText int64 `json:"removed_text"`
@@ -113,6 +113,7 @@ type fileWriter struct {
 	found            *found
 	docs             *docReader // every document, asked before its row is written
 	written          *docReader // the same once more, for the rows that are written later
+	annotator        *annotator // nil unless files are annotated
 	bad              *badReader
 	removed, cluster *tableWriter
 	tables           []*executor.File
@@ -123,6 +124,11 @@ func (w *fileWriter) open() (err error) {
 	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
 	w.written = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
 	w.bad = &badReader{run: w.run, files: w.in.Bad}
+	if w.spec.Write == WriteAnnotate {
+		if w.annotator, err = newAnnotator(w.run, w.in.Removals); err != nil {
+			return err
+		}
+	}
 	w.found = newFound(w.in.First, w.in.Last-w.in.First+1)
 	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
 		return err
@@ -140,7 +146,7 @@ func (w *fileWriter) place(rel string) (*executor.File, error) {
 	return w.out.Place(path)
 }
 
-// file filters one input file.
+// file filters or annotates one input file.
 func (w *fileWriter) file(index int) error {
 	file := &w.set.Files[index]
 	if file.Bad != "" {
@@ -155,7 +161,7 @@ func (w *fileWriter) file(index int) error {
 	if w.set.Format == corpus.Files {
 		if d, err := w.docs.next(index); err != nil || d != nil && d.removed() {
 			if err == nil {
-				_, err = w.nextKept(index) // passes over it
+				_, err = w.nextWritten(index) // passes over it
 			}
 			if err == nil {
 				err = w.account(d)
@@ -165,17 +171,17 @@ func (w *fileWriter) file(index int) error {
 			w.docs.unread()
 		}
 	}
-	dst, err := w.place("kept/" + file.Path)
+	dst, err := w.place(w.spec.folder() + "/" + file.Path)
 	if err != nil {
 		return err
 	}
 	if w.set.Format == corpus.Files {
 		dst.Like(file.Mode, file.ModTime) // it is the same file
 	}
-	// Rewrite asks for the rows in ascending order and shows the kept ones in the same order but later: of a Parquet
+	// Rewrite asks for the rows in ascending order and shows those to be written in the same order but later: of a Parquet
 	// file a row group later. What became of them is not held in between but read again.
 	var wrong error
-	asked, kept, shown := int64(0), int64(0), int64(0)
+	asked, kept, shown := int64(0), int64(0), int64(0) // kept is how many are to be written
 	stats, err := w.set.Rewrite(w.ctx, index,
 		func(row int64) bool {
 			if wrong != nil {
@@ -198,19 +204,19 @@ func (w *fileWriter) file(index int) error {
 				return false
 			}
 			asked++
-			if d.removed() {
+			if w.annotator == nil && d.removed() {
 				return false
 			}
 			kept++
 			return true
 		},
 		corpus.Sink{
-			W: dst, Alloc: w.env.Alloc,
+			W: dst, Alloc: w.env.Alloc, Add: w.annotator.columns(index),
 			Kept: func(row int64, text []byte, null bool) error {
 				if wrong != nil {
 					return wrong
 				}
-				d, err := w.nextKept(index)
+				d, err := w.nextWritten(index)
 				if err != nil {
 					return err
 				}
@@ -218,7 +224,9 @@ func (w *fileWriter) file(index int) error {
 					return w.changed(corpus.Ordinal(index, row))
 				}
 				shown++
-				w.res.KeptText += int64(len(text))
+				if !d.removed() {
+					w.res.KeptText += int64(len(text))
+				}
 				return nil
 			},
 		})
@@ -235,7 +243,7 @@ func (w *fileWriter) file(index int) error {
 	if err != nil {
 		return err
 	}
-	unseen, err := w.nextKept(index)
+	unseen, err := w.nextWritten(index)
 	if err != nil {
 		return err
 	}
@@ -263,7 +271,7 @@ func (w *fileWriter) unwritten(index int) error {
 		}
 	}
 	for {
-		d, err := w.nextKept(index) // passes over them
+		d, err := w.nextWritten(index) // passes over them
 		if err != nil {
 			return err
 		}
@@ -295,11 +303,11 @@ func (w *fileWriter) leftOut(ord uint64) (bool, error) {
 	return bad, err
 }
 
-// nextKept returns the next document of the file that is kept and was not written yet, or nil.
-func (w *fileWriter) nextKept(file int) (*outcome, error) {
+// nextWritten returns the next document of the file that is to be written and was not yet, or nil.
+func (w *fileWriter) nextWritten(file int) (*outcome, error) {
 	for {
 		d, err := w.written.next(file)
-		if err != nil || d == nil || !d.removed() {
+		if err != nil || d == nil || w.annotator != nil || !d.removed() {
 			return d, err
 		}
 	}
@@ -396,6 +404,7 @@ func (w *fileWriter) close() {
 	if w.bad != nil {
 		w.bad.close()
 	}
+	w.annotator.close()
 }
 
 // rowOf returns the row of an ordinal in its file.

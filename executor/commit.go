@@ -65,6 +65,15 @@ func (c *committer) submit(p *pending) {
 	c.queue <- p
 }
 
+// drain waits until all that was submitted so far is committed or given up.
+func (c *committer) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.used > 0 {
+		c.room.Wait()
+	}
+}
+
 // close waits until all that was submitted is committed or given up.
 func (c *committer) close() {
 	close(c.queue)

@@ -86,6 +86,8 @@ func (c *crew[A]) start(env *Env, isUp func()) {
 			fit = !c.r.gone(env)
 			return
 		}
+		c.r.living.Add(1)
+		defer c.r.living.Add(-1)
 		defer tearDown(c.r, env, a)
 		if !c.sc.failed() {
 			fit = false

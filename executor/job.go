@@ -87,6 +87,7 @@ type Job struct {
 	host string
 
 	mu      sync.Mutex
+	leaves  sync.Cond            // a link is gone
 	links   map[int]*link        // on the root: the ranks that are there; elsewhere: 0
 	stages  map[string]*attached // running here
 	shared  map[string]*control.Message
@@ -218,6 +219,7 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
 		asked: make(map[string][]ask), entered: make(map[string][]ask), over: make(map[string]*control.Message),
 		calls: make(map[uint64]chan *control.Message), numbers: make(map[string]int),
 	}
+	j.leaves.L = &j.mu
 	j.host, _ = os.Hostname() // only for people
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
@@ -314,10 +316,15 @@ func (j *Job) ask(ctx context.Context, m *control.Message) (*control.Message, er
 	select {
 	case r := <-ch:
 		return r, nil
-	case <-j.ctx.Done():
-		return nil, j.gone()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case <-j.ctx.Done():
+	}
+	select {
+	case r := <-ch: // and then the root went
+		return r, nil
+	default:
+		return nil, j.gone()
 	}
 }
 
@@ -407,7 +414,8 @@ func (j *Job) list() []*link {
 	return list
 }
 
-// Close ends this rank's part. On the root, err tells the others why the job is not done; nil means that it is.
+// Close ends this rank's part. On the root, err tells the others why the job is not done; nil means that it is, and then the
+// root stays until the others have heard of it.
 func (j *Job) Close(err error) {
 	if j == nil {
 		return
@@ -416,6 +424,9 @@ func (j *Job) Close(err error) {
 	if j.closed {
 		j.mu.Unlock()
 		return
+	}
+	if j.cfg.Rank == 0 && err == nil {
+		j.waitForOthers()
 	}
 	j.closed = true
 	links := j.list()
@@ -437,6 +448,24 @@ func (j *Job) Close(err error) {
 	}
 	j.cancel(fmt.Errorf("executor: the job: %w", ErrClosed))
 	j.all.Wait()
+}
+
+// lastWords is how long the root waits at the end for ranks that are still reading results.
+const lastWords = 30 * time.Second
+
+// waitForOthers waits until the other ranks have left, or are lost. The lock is held.
+func (j *Job) waitForOthers() {
+	late := false
+	t := time.AfterFunc(lastWords, func() {
+		j.mu.Lock()
+		late = true
+		j.leaves.Broadcast()
+		j.mu.Unlock()
+	})
+	defer t.Stop()
+	for len(j.links) > 0 && !late && j.ctx.Err() == nil {
+		j.leaves.Wait()
+	}
 }
 
 func wireTasks(tasks []Task) []control.Task {

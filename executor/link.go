@@ -37,6 +37,11 @@ func (l *link) start() {
 		defer l.j.all.Done()
 		for {
 			m, err := l.conn.Receive()
+			if err == nil && m.Kind == kindReply {
+				// At once: what is handled in between may wait for one who waits for this.
+				l.j.answer(m.Call, m)
+				continue
+			}
 			l.mu.Lock()
 			if err != nil {
 				l.ended = err
@@ -108,8 +113,6 @@ func (j *Job) answer(call uint64, m *control.Message) {
 // handle does what a message says.
 func (j *Job) handle(l *link, m *control.Message) {
 	switch m.Kind {
-	case kindReply:
-		j.answer(m.Call, m)
 	case kindEnd:
 		if m.Text != "" {
 			j.down(&RemoteError{Rank: 0, Text: m.Text})
@@ -196,6 +199,7 @@ func (j *Job) drop(l *link) {
 	l.mu.Unlock()
 	if j.links[l.rank] == l && j.cfg.Rank == 0 {
 		delete(j.links, l.rank)
+		j.leaves.Broadcast()
 	}
 }
 
@@ -209,6 +213,7 @@ func (j *Job) lose(l *link, why error) {
 	l.mu.Unlock()
 	if j.links[l.rank] == l {
 		delete(j.links, l.rank)
+		j.leaves.Broadcast()
 	}
 	if known {
 		j.mu.Unlock()

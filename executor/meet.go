@@ -153,7 +153,11 @@ func (j *Job) greet(c net.Conn) error {
 	}
 	j.mu.Unlock()
 	if other != nil {
-		return refuse("rank %d is there already, on %s", l.rank, other.host)
+		// It may be the same rank, back before it was known to be lost.
+		err := fmt.Errorf("rank %d is there already, on %s", l.rank, other.host)
+		_ = conn.Send(&control.Message{Kind: kindRefuse, Flags: flagTransient, Text: err.Error()})
+		_ = conn.Close()
+		return err
 	}
 	// Welcome is the first that the rank hears: nothing is sent before, as it is not in a stage yet.
 	l.send(&control.Message{Kind: kindWelcome, Names: []string{j.host}})
@@ -215,6 +219,9 @@ func (j *Job) callRoot(ctx context.Context) error {
 	case err != nil:
 		conn.Break()
 		return err
+	case m.Kind == kindRefuse && m.Flags&flagTransient != 0:
+		conn.Break()
+		return errors.New(m.Text)
 	case m.Kind == kindRefuse:
 		conn.Break()
 		return fmt.Errorf("executor: rank %d was %w at %s: %s", j.cfg.Rank, ErrRefused, j.cfg.Root, m.Text)

@@ -118,6 +118,11 @@ func (m *member) end() ([]Task, error) {
 		select {
 		case over = <-m.over:
 		case <-m.job.ctx.Done():
+			// The root may have said how the stage ended, and then gone.
+			select {
+			case over = <-m.over:
+			default:
+			}
 		case <-m.parent.Done():
 		}
 	}

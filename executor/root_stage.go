@@ -17,7 +17,6 @@ type far struct {
 	mu     sync.Mutex
 	next   int               // number of the next actor
 	actors map[int]*farActor // by number
-	ranks  map[int]*link     // that are in the stage
 }
 
 // farActor is an actor on another rank.
@@ -32,7 +31,7 @@ type farActor struct {
 func newFar(r *stageRun, sc *scope, hand *dispatcher, first int) *far {
 	return &far{
 		r: r, sc: sc, hand: hand, next: first,
-		actors: make(map[int]*farActor), ranks: make(map[int]*link),
+		actors: make(map[int]*farActor),
 	}
 }
 
@@ -57,11 +56,19 @@ func (a *farActor) giveUp() {
 	a.l.send(&control.Message{Kind: kindGiveUp, Stage: a.stage, Epoch: uint32(a.round), Actor: int64(a.number)})
 }
 
+// actors returns how many actors of a stage a rank has. It has refused what it can never do itself.
+func (l *link) actors(r *stageRun) int {
+	n, _, err := ActorCount(r.name, r.stage.Resources(), Capacity{CPUs: float64(l.workers)}, -1, 0)
+	if err != nil {
+		return 1
+	}
+	return max(1, min(n, l.workers))
+}
+
 // hire makes actors of a rank known and returns the number of the first.
 func (f *far) hire(l *link, round, n int) (first int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ranks[l.rank] = l
 	first = f.next
 	for i := range n {
 		f.actors[first+i] = &farActor{
@@ -83,7 +90,6 @@ func (f *far) fire(l *link, why error) {
 			delete(f.actors, n)
 		}
 	}
-	delete(f.ranks, l.rank)
 	f.mu.Unlock()
 	for _, n := range gone {
 		f.hand.gone(n, why)
@@ -110,23 +116,27 @@ func remoteFailure(l *link, m *control.Message) error {
 	return err
 }
 
-// handle does what messages of all kinds of stages say, and reports whether it knew what to do.
-func (f *far) handle(l *link, m *control.Message) bool {
+// aside does what messages say that are about a stage and not about a task, and reports whether this is one.
+func (r *stageRun) aside(l *link, m *control.Message) bool {
 	switch m.Kind {
 	case kindNote:
-		f.r.note(m.Text)
-		return true
+		r.note(m.Text)
 	case kindProgress:
-		f.r.units.Add(m.N)
-		f.r.rows.Add(m.At)
-		return true
+		r.units.Add(m.N)
+		r.rows.Add(m.At)
 	case kindStageFailed:
-		f.sc.fail(remoteFailure(l, m))
-		return true
+		r.fail(remoteFailure(l, m))
+	default:
+		return false
 	}
+	return true
+}
+
+// handle does what messages about tasks say.
+func (f *far) handle(l *link, m *control.Message) {
 	a := f.actor(l, m)
 	if a == nil {
-		return false
+		return
 	}
 	switch m.Kind {
 	case kindIdle:
@@ -143,10 +153,7 @@ func (f *far) handle(l *link, m *control.Message) bool {
 			f.r.replaced.Add(1)
 			f.hand.died(g, remoteFailure(l, m))
 		}
-	default:
-		return false
 	}
-	return true
 }
 
 // rebuild makes the attempt that another rank describes into one that can be committed here. number is the attempt's.
@@ -192,17 +199,15 @@ func (f *farPool) enter(l *link, m *control.Message) {
 			"\" with other tasks than rank 0; all ranks must run the same program with the same options and input"})
 		return
 	}
-	n, _, err := ActorCount(f.r.name, f.p.stage.Resources(), Capacity{CPUs: float64(l.workers), Memory: m.N}, -1, 0)
-	if err != nil {
-		f.sc.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: err.Error()})
-		return
-	}
-	n = min(n, l.workers)
+	n := l.actors(f.r)
 	first := f.hire(l, 0, n)
 	l.send(&control.Message{Kind: kindBegin, Stage: f.r.key, N: int64(n), Actor: int64(first)})
 }
 
 func (f *farPool) handle(l *link, m *control.Message) {
+	if f.r.aside(l, m) {
+		return
+	}
 	if m.Kind != kindDone {
 		f.far.handle(l, m)
 		return

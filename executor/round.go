@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -29,6 +30,10 @@ type round struct {
 
 	committing tally // inserts that were accepted and are not yet committed in the shuffle
 	inserted   counters
+	// insertedTasks and insertedSize are what this round has added to the stage's.
+	insertedTasks, insertedSize atomic.Int64
+	// hired, if not nil, is told how an actor is given up, before any is set up.
+	hired func(giveUp func(actor int))
 
 	opening sync.Mutex
 	opened  map[int]*shuffle.Partition // those being extracted
@@ -52,7 +57,7 @@ type hand interface {
 // sink makes finished attempts permanent.
 type sink interface{ submit(p *pending) }
 
-// run does this process's part and returns when it is over, or failed: the scope says so. hand is called to hand out tasks, if
+// run does this process's part and returns when it is over, or failed: the scope says so. feed is called to hand out tasks, if
 // that is done here.
 func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 	// A rank that waits for others must hear of a failure of this one, and of the end of the scope.
@@ -64,10 +69,12 @@ func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 		}
 	})
 	c := &crew[ShuffleActor]{r: s.stageRun, sc: s.sc, call: "NewShuffleActor", setup: s.stage.NewShuffleActor, body: s.serve, perRank: true}
-	var local *dispatcher
-	if s.inserts == nil {
-		local = s.dispatcher(s.sc, 1, c.giveUp)
-		s.inserts, s.allIn = local, make(chan struct{})
+	local, _ := s.inserts.(*dispatcher)
+	if local != nil {
+		local.lose = c.giveUp
+	}
+	if s.hired != nil {
+		s.hired(c.giveUp)
 	}
 	for range s.shufflers {
 		s.extracts = append(s.extracts, s.dispatcher(s.sc, 1, c.giveUp))
@@ -176,6 +183,8 @@ type insertReporter interface {
 // insertDone counts inserts that are committed in the shuffle, whichever rank did them.
 func (s *round) insertDone(t Task, counts []counter) {
 	s.inserted.add(counts)
+	s.insertedTasks.Add(1)
+	s.insertedSize.Add(t.Size)
 	s.insertsDone.Add(1)
 	s.tasksDone.Add(1)
 	s.sizeDone.Add(t.Size)
@@ -193,7 +202,9 @@ func (s *round) settle(inserts *dispatcher) {
 		return
 	}
 	// No partition is complete before the ranks have finished, so this is in the log before any of them.
-	s.addCounters(s.inserted.list)
+	if s.number == 0 {
+		s.addCounters(s.inserted.list)
+	}
 	if s.work != nil {
 		err := s.work.commitAll([]*commit{{
 			stage: s.name, epoch: s.e.epoch, input: s.input, counters: s.inserted.list,

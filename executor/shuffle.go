@@ -14,9 +14,14 @@ import (
 // complete partitions are extracted. Results come in the order of partitions. Partitions that the work
 // folder knows as committed, for the same tasks and number of partitions, are not extracted again, and if
 // that is all of them nothing is inserted. A failure anywhere aborts the shuffle on all ranks.
-func (e *Executor) Shuffle(ctx context.Context, st ShuffleStage, tasks []Task) ([]Task, error) {
+func (e *Executor) Shuffle(ctx context.Context, st ShuffleStage, tasks []Task) (out []Task, err error) {
 	if err := e.prepare(ctx, st); err != nil {
 		return nil, err
+	}
+	if j := e.cfg.Job; !j.Root() {
+		return e.shuffleMember(ctx, st, tasks)
+	} else if j != nil {
+		defer func() { j.conclude(e.key+st.Name(), out, err) }()
 	}
 	if err := checkTasks(st, tasks); err != nil {
 		return nil, err
@@ -36,6 +41,8 @@ func (e *Executor) Shuffle(ctx context.Context, st ShuffleStage, tasks []Task) (
 		s.reuseInserts()
 		s.tasks.Store(int64(total))
 		s.announce(int64(total))
+	} else if e.cfg.Job != nil {
+		s.runRounds(tasks)
 	} else if err := s.run(tasks); err != nil {
 		s.fail(err)
 	}
@@ -98,7 +105,10 @@ func (s *shuffleRun) run(tasks []Task) error {
 		return fmt.Errorf("executor: stage %q: connecting the ranks: %w", s.name, err)
 	}
 	s.shuffle = &ShuffleStats{Op: op, TotalParts: s.parts.total}
-	rd := &round{stageRun: s.stageRun, sc: s.scope, stage: s.stage, input: s.input, parts: s.parts}
+	rd := &round{
+		stageRun: s.stageRun, sc: s.scope, stage: s.stage, input: s.input, parts: s.parts,
+		inserts: s.dispatcher(s.scope, 1, nil), allIn: make(chan struct{}),
+	}
 	if err := rd.connect(comms, op, s.e.epoch); err != nil {
 		rd.disconnect()
 		return err

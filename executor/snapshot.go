@@ -24,7 +24,7 @@ type StageSnapshot struct {
 	Kind    string // "pool" or "shuffle"
 	Running bool
 	Failed  bool // it has ended, with an error
-	Actors  int  // it was started with; 0 once it has ended
+	Actors  int  // that are set up in this process
 
 	// Tasks is the number of tasks known so far, with a shuffle stage tasks to insert plus partitions to extract. TasksDone of
 	// them are done, of which Reused were committed by an earlier run.
@@ -64,11 +64,13 @@ func (e *Executor) Snapshot() Snapshot {
 	return s
 }
 
-// show lists a stage that is about to run in the snapshots.
+// show lists a stage that is about to run in the snapshots, unless it is listed.
 func (e *Executor) show(r *stageRun) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.shown = append(e.shown, shown{r: r})
+	if !slices.ContainsFunc(e.shown, func(s shown) bool { return s.r == r }) {
+		e.shown = append(e.shown, shown{r: r})
+	}
 }
 
 // settle makes the state of a stage that has ended final. The lock is held.
@@ -87,7 +89,7 @@ func (e *Executor) settle(r *stageRun, failed bool) {
 func (r *stageRun) snapshot() StageSnapshot {
 	seconds := func(ns int64) float64 { return time.Duration(ns).Seconds() }
 	s := StageSnapshot{
-		Name: r.name, Kind: r.kind, Running: true, Actors: r.actors, Reused: r.reused.Load(), Retries: r.retries.Load(),
+		Name: r.name, Kind: r.kind, Running: true, Actors: int(r.living.Load()), Reused: r.reused.Load(), Retries: r.retries.Load(),
 	}
 	s.TasksDone = r.tasksDone.Load()
 	s.Tasks = r.tasks.Load()

@@ -32,7 +32,7 @@ type stageRun struct {
 	files, bytes               atomic.Int64
 	setupNS, computeNS, waitNS atomic.Int64
 	commitNS                   atomic.Int64
-	replaced, retries          atomic.Int64
+	replaced, retries, living  atomic.Int64
 	spilled                    func() int64 // set before the stage is announced
 
 	mu        sync.Mutex

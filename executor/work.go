@@ -15,8 +15,8 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/executor/internal/framelog"
-	"github.com/dovetail-dedup/dovetail/executor/internal/lockfile"
 	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
+	"github.com/dovetail-dedup/dovetail/internal/lockfile"
 )
 
 // Work is an open work folder: the committed results of the tasks of one job, kept from run to run. It is

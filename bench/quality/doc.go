@@ -1,5 +1,5 @@
-// Package quality measures how many near-duplicates each mode of dedup finds, and how many of the documents it
-// removes are near-duplicates, on real text with known pairs.
+// Package quality measures how many near-duplicates each mode of dedup and NeMo Curator's workflow find, and how many of
+// the documents they remove are near-duplicates, on real text with known pairs.
 //
 // The pairs are documents and perturbed copies of them: words replaced, deleted, inserted, moved, or changed in case,
 // more in some than in others, so that the exact similarities of the pairs cover the range in question. Each

@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
-
-	"github.com/apache/arrow-go/v18/parquet/file"
 
 	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -19,17 +16,26 @@ import (
 type Mode struct {
 	Name string     `json:"name"`
 	Spec dedup.Spec `json:"spec"`
+	// Curator runs the workflow of package curator instead, with the bands, width, seed and hashes of Spec; nothing
+	// else of it has a meaning there.
+	Curator bool `json:"curator,omitempty"`
 }
 
-// Modes returns every sketch with and without verification, all with the bands of spec.
+// Modes returns every sketch with and without verification, and Curator's workflow with both widths of its hashes, all
+// with the bands of spec.
 func Modes(spec dedup.Spec) []Mode {
 	var out []Mode
 	for _, verify := range []string{dedup.VerifyExact, dedup.VerifyNone} {
 		for _, sketch := range lsh.Sketches() {
 			s := spec
 			s.Sketch, s.Verify, s.IDField = string(sketch), verify, "id"
-			out = append(out, Mode{fmt.Sprintf("%s, verify %s", sketch, verify), s})
+			out = append(out, Mode{Name: fmt.Sprintf("%s, verify %s", sketch, verify), Spec: s})
 		}
+	}
+	for _, sketch := range []lsh.Sketch{lsh.Curator32, lsh.Curator64} {
+		s := spec
+		s.Sketch, s.IDField = string(sketch), "id"
+		out = append(out, Mode{Name: fmt.Sprintf("--compat curator, %s", sketch), Spec: s, Curator: true})
 	}
 	return out
 }
@@ -53,7 +59,9 @@ type Result struct {
 	Removed   int
 	Precision float64 // share of the removed whose kept document is at the threshold or above
 	Seconds   float64
-	Digest    string
+	Digest    string // empty of Curator's workflow, which has none
+
+	keptFor map[int64]int64 // the kept document of every removed one
 }
 
 // edges of the bins, from the default threshold on.
@@ -67,27 +75,30 @@ func Measure(ctx context.Context, c *Corpus, path, temp string, m Mode) (*Result
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, "out")
+	r := &Result{Mode: m}
+	run := r.dedup
+	if m.Curator {
+		run = r.curator
+	}
 	start := time.Now()
-	run, err := dedup.Run(ctx, dedup.Options{Spec: m.Spec, Inputs: []string{path}, Output: out})
+	removed, err := run(ctx, path, dir)
 	if err != nil {
 		return nil, fmt.Errorf("quality: %s: %w", m.Name, err)
 	}
-	r := &Result{Mode: m, Seconds: time.Since(start).Seconds(), Digest: run.Digest}
-	keptFor, err := removals(filepath.Join(out, "removed"))
-	if err != nil {
-		return nil, err
+	r.Seconds = time.Since(start).Seconds()
+	if r.keptFor, err = removed(); err != nil {
+		return nil, fmt.Errorf("quality: %s: %w", m.Name, err)
 	}
 	t, err := lsh.ParseThreshold(m.Spec.Threshold)
 	if err != nil {
 		return nil, err
 	}
-	r.recall(c, t.Float(), keptFor)
-	return r, r.precision(c, t, keptFor)
+	r.recall(c, t.Float())
+	return r, r.precision(c, t)
 }
 
 // recall counts the pairs of which at most one document was kept.
-func (r *Result) recall(c *Corpus, threshold float64, keptFor map[int64]int64) {
+func (r *Result) recall(c *Corpus, threshold float64) {
 	for i := range len(edges) - 1 {
 		if edges[i] >= threshold {
 			r.Bins = append(r.Bins, Bin{From: edges[i], To: edges[i+1]})
@@ -102,8 +113,8 @@ func (r *Result) recall(c *Corpus, threshold float64, keptFor map[int64]int64) {
 				bin = &r.Bins[i]
 			}
 		}
-		_, a := keptFor[p.Original]
-		_, b := keptFor[p.Copy]
+		_, a := r.keptFor[p.Original]
+		_, b := r.keptFor[p.Copy]
 		bin.Pairs++
 		if a || b {
 			bin.Found++
@@ -121,63 +132,24 @@ func (r *Result) recall(c *Corpus, threshold float64, keptFor map[int64]int64) {
 }
 
 // precision computes the similarity of every removed document with the one it was removed for.
-func (r *Result) precision(c *Corpus, t lsh.Threshold, keptFor map[int64]int64) error {
+func (r *Result) precision(c *Corpus, t lsh.Threshold) error {
 	windows, err := lsh.NewWindows(c.Ngram)
 	if err != nil {
 		return err
 	}
 	right := 0
 	var a, b []uint64
-	for removed, kept := range keptFor {
+	for removed, kept := range r.keptFor {
 		a, b = windows.Distinct(a[:0], []byte(c.Texts[removed])), windows.Distinct(b[:0], []byte(c.Texts[kept]))
 		if _, ok := t.AtLeast(a, b); ok {
 			right++
 		}
 	}
-	r.Removed, r.Precision = len(keptFor), 1
+	r.Removed, r.Precision = len(r.keptFor), 1
 	if r.Removed > 0 {
 		r.Precision = float64(right) / float64(r.Removed)
 	}
 	return nil
-}
-
-// removals reads id and kept_id of every removed document.
-func removals(dir string) (map[int64]int64, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "part-*.parquet"))
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[int64]int64)
-	for _, name := range names {
-		r, err := file.OpenParquetFile(name, false)
-		if err != nil {
-			return nil, err
-		}
-		for g := range r.NumRowGroups() {
-			n := r.RowGroup(g).NumRows()
-			ids, kept := make([]int64, n), make([]int64, n)
-			for col, values := range [][]int64{ids, kept} {
-				c, err := r.RowGroup(g).Column(col)
-				if err != nil {
-					return nil, err
-				}
-				ints, ok := c.(*file.Int64ColumnChunkReader)
-				if !ok {
-					return nil, fmt.Errorf("quality: %s: column %d is not of integers", name, col)
-				}
-				if got, _, err := ints.ReadBatch(n, values, nil, nil); err != nil || got != n {
-					return nil, fmt.Errorf("quality: %s: %d of %d ids: %w", name, got, n, err)
-				}
-			}
-			for i, id := range ids {
-				out[id] = kept[i]
-			}
-		}
-		if err := r.Close(); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
 }
 
 // Markdown writes the results, of one corpus and with the same bands, as a table: recall in all and by similarity,

@@ -146,6 +146,9 @@ func TestStopped(t *testing.T) {
 		if !errors.As(err, &exit) || exit.ExitCode() != want || !strings.Contains(last, "stopped by "+sig.String()) {
 			t.Errorf("%v: %v, %q", sig, err, last)
 		}
+		if !strings.Contains(last, "goes on from here") {
+			t.Errorf("%v: %q does not say that the run goes on", sig, last)
+		}
 		if _, err := os.Stat(out); err == nil {
 			t.Errorf("%v: an output was left", sig)
 		}
@@ -153,6 +156,42 @@ func TestStopped(t *testing.T) {
 		if code != 0 || !strings.Contains(said, "going on from") {
 			t.Errorf("%v: the same again: %d %q", sig, code, said)
 		}
+	}
+}
+
+// TestStoppedAtOnce interrupts a run before anything is finished: nothing is promised, and nothing left.
+func TestStoppedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	writeDocs(t, filepath.Join(dir, "in", "a.jsonl"), 20_000) // one task
+	cmd := child(t, "dedup", "--progress", "json", "--input", filepath.Join(dir, "in"), "--output", filepath.Join(dir, "out"), "--memory-limit", "1GiB")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	last, signalled := "", false
+	for ; lines.Scan(); last = lines.Text() {
+		if !signalled {
+			signalled = true
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 130 {
+		t.Fatalf("%v, %q", err, last)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if saved := len(left) > 1; saved == strings.Contains(last, "before anything") || saved != strings.Contains(last, "goes on") {
+		t.Errorf("%q, and there is %v", last, left)
 	}
 }
 
@@ -176,15 +215,25 @@ func TestTwoRuns(t *testing.T) {
 	if _, err := lines.ReadString('\n'); err != nil { // it has begun
 		t.Fatal(err)
 	}
-	code, _, said := dovetail("dedup", "--progress", "none", "--input", filepath.Join(dir, "in"), "--output", out)
-	if code != 1 || !strings.Contains(said, "in use") || !strings.Contains(said, fmt.Sprint(first.Process.Pid)) || strings.Count(said, "\n") != 1 {
-		t.Errorf("the second: %d %q", code, said)
+	for _, work := range []string{out + ".work", filepath.Join(dir, "other")} {
+		code, _, said := dovetail("dedup", "--progress", "none", "--input", filepath.Join(dir, "in"), "--output", out, "--work", work)
+		if code != 1 || !strings.Contains(said, "in use") || !strings.Contains(said, fmt.Sprint(first.Process.Pid)) || strings.Count(said, "\n") != 1 {
+			t.Errorf("the second, in %s: %d %q", work, code, said)
+		}
+	}
+	// Another output, but one work folder.
+	code, _, said := dovetail("dedup", "--progress", "none", "--input", filepath.Join(dir, "in"), "--output", out+"2", "--work", out+".work")
+	if code != 1 || !strings.Contains(said, "in use") {
+		t.Errorf("in one work folder: %d %q", code, said)
 	}
 	if _, err := io.Copy(io.Discard, lines); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Wait(); err != nil {
 		t.Errorf("the first: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("beside the input and the output: %v, %v", left, err)
 	}
 	if code, stdout, said := dovetail("verify", out, "--progress", "none"); code != 0 {
 		t.Errorf("verify: %d %q %q", code, stdout, said)

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -34,7 +35,7 @@ func benchQualityCommand() *cobra.Command {
 		Long: `Precision and recall of every mode on real text with known near-duplicates.
 
 Takes files of DIR as documents, makes a perturbed copy of each, and runs every sketch with and without
-verification. Recall is the share of the pairs at the threshold or above of which at most one document is kept; beside
+verification, and NeMo Curator's workflow (--compat curator). Recall is the share of the pairs at the threshold or above of which at most one document is kept; beside
 it stands what the S-curve of the bands predicts. Precision is the share of the removed documents whose exact
 similarity to the one they were removed for is at the threshold or above.`,
 		Args: cobra.NoArgs,
@@ -72,7 +73,11 @@ similarity to the one they were removed for is at the threshold or above.`,
 			w := cmd.OutOrStdout()
 			fmt.Fprintf(w, "%d documents and a perturbed copy of each, %d bands of %d rows, windows of %d characters, threshold %s, seed %d\n\n",
 				docs, spec.NumBands, spec.MinhashesPerBand, spec.CharNgrams, spec.Threshold, seed)
-			return quality.Markdown(w, results)
+			if err := quality.Markdown(w, results); err != nil {
+				return err
+			}
+			_, err = io.WriteString(w, qualityNotes)
+			return err
 		},
 	}
 	fl := cmd.Flags()
@@ -86,3 +91,13 @@ similarity to the one they were removed for is at the threshold or above.`,
 	fl.StringVar(&spec.Threshold, "threshold", spec.Threshold, "least Jaccard similarity of a near-duplicate")
 	return cmd
 }
+
+// qualityNotes says how far the figures hold, and why two modes that decide alike differ.
+const qualityNotes = `
+All figures are a function of the texts and the options: another machine gives the same.
+
+"--verify none" and "--compat curator" find the same clusters with the same signatures, and remove what is connected
+through others. They differ in which document of a cluster stays: the first in the input, or the one with the smallest id.
+So they differ in the pairs that lie in two clusters, found if either was removed for a third, and in the precision.
+And to Curator all empty texts are duplicates, where dedup keeps them.
+`

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -24,34 +23,24 @@ func curatorCommands() []*cobra.Command {
 
 // execFlags are flags of all these commands; none changes a result.
 type execFlags struct {
-	exec        curator.Exec
-	memoryLimit string
-	progress    string
-	watch       watchFlags
+	exec curator.Exec
+	machineFlags
 }
 
 func (f *execFlags) add(fl *pflag.FlagSet) {
 	e := &f.exec
-	fl.StringVar(&e.Work, "work", "", "folder for intermediate files (default: the folder that is written with .work behind it)")
-	fl.BoolVar(&e.KeepWork, "keep-work", false, "leave the work folder when the run is complete")
-	fl.BoolVar(&e.Restart, "restart", false, "throw away what an unfinished run left in the work folder")
+	addWork(fl, "the folder that is written", &e.Work, &e.KeepWork, &e.Restart)
 	fl.BoolVar(&e.Overwrite, "overwrite", false, "replace folders that hold the result of other options or another input, as Curator does")
-	fl.StringVar(&f.memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
-	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
-	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
-	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
-	f.watch.add(fl)
+	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
 }
 
 // run calls work with what the flags say and prints what it returns.
 func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []string, err error)) error {
-	if f.memoryLimit != "" {
-		n, err := humanize.ParseBytes(f.memoryLimit)
-		if err != nil || n == 0 || n > math.MaxInt64 {
-			return usageError{fmt.Errorf("--memory-limit %q: give a size such as 512MiB or 8GiB", f.memoryLimit)}
-		}
-		f.exec.MemoryLimit = int64(n)
+	n, err := f.limit()
+	if err != nil {
+		return usageError{err}
 	}
+	f.exec.MemoryLimit = n
 	rep, err := newReporter(f.progress, cmd.ErrOrStderr())
 	if err != nil {
 		return usageError{err}
@@ -95,7 +84,7 @@ func already(lines []string, done bool, where string) []string {
 func addInputs(fl *pflag.FlagSet, o *curator.InputOptions) {
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "file, folder or glob with the documents; may be repeated, and several may follow")
 	fl.StringVar(&o.InputFiletype, "input-filetype", "", "parquet or jsonl (default: by the file names)")
-	fl.StringVar(&o.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
+	fl.StringVar(&o.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row, both counted from 0)")
 }
 
 func addText(fl *pflag.FlagSet, o *curator.InputOptions) {
@@ -369,7 +358,7 @@ func (c *compatFlags) run(cmd *cobra.Command, f *dedupFlags) error {
 	if !cmd.Flags().Changed("bands-per-iteration") {
 		o.BandsPerIteration = max(1, min(o.BandsPerIteration, o.NumBands))
 	}
-	c.exec.memoryLimit, c.exec.progress, c.exec.watch = f.memoryLimit, f.progress, f.watch
+	c.exec.machineFlags = f.machineFlags
 	e := &c.exec.exec
 	e.Work, e.KeepWork, e.Restart, e.Workers, e.Ranks = d.Work, d.KeepWork, d.Restart, d.Exec.Workers, d.Exec.Ranks
 	return c.exec.run(cmd, func(e curator.Exec) ([]string, error) {

@@ -18,14 +18,12 @@ import (
 
 // dedupFlags are the flags of the dedup command that are not fields of a Spec or an Exec as they stand.
 type dedupFlags struct {
-	opts             dedup.Options
-	memoryLimit      string
+	opts dedup.Options
+	machineFlags
 	jaccardThreshold string
 	recall           float64
-	progress         string
 	sourceLimit      string
 	report           bool
-	watch            watchFlags
 	compat           compatFlags
 }
 
@@ -38,7 +36,9 @@ func dedupCommand() *cobra.Command {
 
 Input is Parquet, JSON Lines (plain, .gz, .zst) or text files: files, folders and globs. Other columns
 go to the output unchanged. The output folder appears when the run is complete and holds
-  kept/        one file for each input file, of the same name and format
+  kept/        one file for each input file, of the same name and format, without what was removed
+  annotated/   with --write annotate instead of kept/: the same files with all documents, and the columns
+               dovetail_removed, _kept_id, _cluster_size, _similarity and _evidence at their end
   removed/     what was removed, for which kept document, and on what evidence
   clusters/    which documents belong together
   report.html  a page that shows what was found; open it in a browser
@@ -53,6 +53,7 @@ permission fails the run stops.`,
 		Example: `  dovetail dedup --input data --output clean
   dovetail dedup --input 'crawl/**/*.jsonl.gz' --output clean --text-field content --memory-limit 8GiB
   dovetail dedup --input src --format files --output clean --threshold 0.9
+  dovetail dedup --input crawl --output marked --write annotate
   dovetail dedup --input november --against october/kept --output november-new
   dovetail dedup --input a.parquet b.parquet --output clean --jaccard-threshold 0.7 --keep longest`,
 		Args: cobra.ArbitraryArgs,
@@ -74,13 +75,11 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "file, folder or glob to read; may be repeated, and several may follow")
 	fl.StringArrayVar(&o.Against, "against", nil, "reference set, such as benchmarks or a corpus deduplicated before: what is in it is removed from the input, and it is never written; may be repeated")
 	fl.StringVarP(&o.Output, "output", "o", "", "folder for the result, which must not exist or be empty")
-	fl.StringVar(&o.Work, "work", "", "folder for intermediate files (default: the output folder with .work behind it)")
-	fl.BoolVar(&o.KeepWork, "keep-work", false, "leave the work folder when the run is complete")
-	fl.BoolVar(&o.Restart, "restart", false, "throw away what an unfinished run left in the work folder")
+	addWork(fl, "the output folder", &o.Work, &o.KeepWork, &o.Restart)
 
 	fl.StringVar(&s.Format, "format", "", "parquet, jsonl, or files: one document per file (default: by the file names)")
 	fl.StringVar(&s.TextField, "text-field", s.TextField, "column that holds the text")
-	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row)")
+	fl.StringVar(&s.IDField, "id-field", "", "column that holds the documents' ids (default: generated, file << 32 | row, both counted from 0)")
 
 	fl.StringVar(&e.OnDuplicateID, "on-duplicate-id", dedup.OnDuplicateError, "two documents with one id: error, or warn and go on")
 
@@ -98,19 +97,15 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.Empty, "empty", s.Empty, "null and empty texts: keep all, or dedup to one")
 	fl.StringVar(&s.Normalize, "normalize", s.Normalize, "before comparing: none, or some of nfc, nfkc, lower, punct, whitespace, with commas")
 
-	fl.StringVar(&s.Write, "write", s.Write, "kept: the input without what was removed; ids: only the tables of what was removed and for what")
+	fl.StringVar(&s.Write, "write", s.Write, "kept: the input without what was removed; annotate: all of it, with columns that say what became of each document; ids: only the tables of what was removed and for what")
 	fl.StringVar(&f.sourceLimit, "limit-removed-per-source", "", "share of its documents that a folder (or file) may lose: more is a warning that names it, and with =error behind the share a stop, as 0.5=error")
 
 	fl.StringVar(&s.OnBadFile, "on-bad-file", s.OnBadFile, "a file that is damaged or lacks a column: error, or skip to leave it out as a whole")
 	fl.StringVar(&s.OnBadRecord, "on-bad-record", s.OnBadRecord, "a line or row that cannot be used: error, or skip to leave it out")
 
-	fl.StringVar(&f.memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
-	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
-	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
+	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
-	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
-	f.watch.add(fl)
 	f.compat.add(fl)
 }
 
@@ -186,7 +181,7 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 	check(!(s.Format == "files" && s.KeepField() != ""), "--keep %s has no meaning with --format files: a file has no columns", s.Keep)
 	check(!(s.Verify == dedup.VerifyNone && set("threshold")), "--threshold has no meaning with --verify none: nothing is compared; "+
 		"--jaccard-threshold chooses the bands")
-	n, err := parseMemoryLimit(f.memoryLimit)
+	n, err := f.limit()
 	if err != nil {
 		errs = append(errs, err)
 	}

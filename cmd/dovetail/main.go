@@ -6,7 +6,7 @@
 //
 // Exit codes: 0 the work is done; 1 it is not, and one line on standard error says why; 2 the command line
 // is wrong; 3 the work is done, but bad files or records were left out, as the options allow; 130 and 143
-// interrupted by SIGINT or SIGTERM, and the same command goes on from there.
+// interrupted by SIGINT or SIGTERM; if anything was finished, the same command goes on from there.
 package main
 
 import (
@@ -24,6 +24,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
 )
 
@@ -47,14 +48,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	go func() {
 		select {
 		case caught = <-signals:
-			stop(interrupted{caught})
+			stop(interrupted{sig: caught})
 		case <-done:
 			return
 		}
 		select {
 		case <-signals: // asked twice: do not wait for anything
 			fmt.Fprintln(stderr, "dovetail: stopped at once")
-			os.Exit(exitCode(interrupted{caught}))
+			os.Exit(exitCode(interrupted{sig: caught}))
 		case <-done:
 		}
 	}()
@@ -69,6 +70,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	var in interrupted
 	if cause := context.Cause(ctx); errors.As(cause, &in) {
+		in.saved = errors.Is(err, dedup.ErrSaved) // which is that of all commands
 		if errors.Is(err, context.Canceled) || errors.As(err, new(interrupted)) {
 			err = in
 		} else { // what went wrong meanwhile is no less wrong
@@ -84,10 +86,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // interrupted says that a signal ended the run.
-type interrupted struct{ sig os.Signal }
+type interrupted struct {
+	sig   os.Signal
+	saved bool // there is something to go on from
+}
 
 func (i interrupted) Error() string {
-	return fmt.Sprintf("stopped by %v; the same command goes on from here", i.sig)
+	if i.saved {
+		return fmt.Sprintf("stopped by %v; the same command goes on from here", i.sig)
+	}
+	return fmt.Sprintf("stopped by %v before anything new was saved", i.sig)
 }
 
 func exitCode(err error) int {
@@ -111,12 +119,18 @@ func exitCode(err error) int {
 // inside is what errors say about the inside of the program: packages, and which task of which stage it was.
 var inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem|cuda): |stage "[^"]*", task "[^"]*": )+`)
 
-// oneLine puts an error that may consist of several on one line, in the words of whoever started the program.
+// oneLine puts an error that may consist of several on one line, in the words of whoever started the program. What several
+// of them say, such as what to do, stands there once, after all of them.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.Lines(err.Error()) {
-		if line = inside.ReplaceAllString(strings.TrimSpace(line), "$1"); line != "" && !slices.Contains(parts, line) {
-			parts = append(parts, line)
+		line = inside.ReplaceAllString(strings.TrimSpace(line), "$1")
+		for part := range strings.SplitSeq(line, "; ") {
+			if part == "" {
+				continue
+			}
+			parts = slices.DeleteFunc(parts, func(p string) bool { return p == part })
+			parts = append(parts, part)
 		}
 	}
 	return strings.Join(parts, "; ")

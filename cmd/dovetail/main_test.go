@@ -53,7 +53,8 @@ func TestMistakes(t *testing.T) {
 		{dedup("--threshold", "0.7", "--jaccard-threshold", "0.7"), 2, []string{"--threshold and --jaccard-threshold"}},
 		{dedup("--num-bands", "5", "--jaccard-threshold", "0.7"), 2, []string{"--num-bands and --jaccard-threshold"}},
 		{dedup("--limit-removed-per-source", "2"), 2, []string{"--limit-removed-per-source \"2\"", "0.5=error"}},
-		{dedup("--write", "all"), 2, []string{"--write \"all\"", "ids"}},
+		{dedup("--write", "all"), 2, []string{"--write \"all\"", "annotate", "ids"}},
+		{dedup("--write", "annotate", "--format", "files"), 2, []string{"--write annotate", "--format files"}},
 		{dedup("--recall", "0.5"), 2, []string{"--recall"}},
 		{dedup("--verify", "none", "--threshold", "0.7"), 2, []string{"--verify none"}},
 		{dedup("--format", "files", "--text-field", "t"), 2, []string{"--text-field", "--format files"}},
@@ -216,5 +217,33 @@ func TestInfoAndHelp(t *testing.T) {
 		if code != 0 || !strings.Contains(stdout, c.say) {
 			t.Errorf("%s: %d %q %q", c.args, code, stdout, stderr)
 		}
+	}
+}
+
+// Annotated files have all documents and say what became of each, and verify compares them with the tables.
+func TestAnnotate(t *testing.T) {
+	dir := t.TempDir()
+	in := writeFile(t, filepath.Join(dir, "in", "a.jsonl"), "{\"text\":\"one\",\"id\":\"a\"}\n{\"id\":\"b\",\"text\":\"one\"} \n{\"text\":\"two\",\"id\":\"c\"}")
+	out := filepath.Join(dir, "out")
+	if code, _, stderr := dovetail("dedup", "--progress", "none", "--input", in, "--output", out, "--id-field", "id", "--write", "annotate"); code != 0 {
+		t.Fatalf("%d %q", code, stderr)
+	}
+	name := filepath.Join(out, "annotated", "a.jsonl")
+	want := `{"text":"one","id":"a","dovetail_removed":false,"dovetail_kept_id":null,"dovetail_cluster_size":2,"dovetail_similarity":null,"dovetail_evidence":null}
+{"id":"b","text":"one","dovetail_removed":true,"dovetail_kept_id":"a","dovetail_cluster_size":2,"dovetail_similarity":1.0,"dovetail_evidence":"exact"} 
+{"text":"two","id":"c","dovetail_removed":false,"dovetail_kept_id":null,"dovetail_cluster_size":1,"dovetail_similarity":null,"dovetail_evidence":null}`
+	if got, err := os.ReadFile(name); err != nil || string(got) != want {
+		t.Errorf("got\n%s\nwant\n%s\n(%v)", got, want, err)
+	}
+	if code, stdout, stderr := dovetail("verify", out, "--progress", "none"); code != 0 || !strings.Contains(stdout, "annotated  3 rows") || !strings.Contains(stdout, "columns    3 rows") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	writeFile(t, name, strings.Replace(want, "exact", "jaccard", 1))
+	if code, stdout, _ := dovetail("verify", out, "--progress", "none"); code != 1 || !strings.Contains(stdout, name+":2 says {") {
+		t.Errorf("%d %q", code, stdout)
+	}
+	if code, _, stderr := dovetail("dedup", "--progress", "none", "--input", name, "--output", out+"2", "--write", "annotate"); code != 1 ||
+		!strings.Contains(stderr, name+":1: it has a field \"dovetail_removed\" already") || strings.Count(stderr, "\n") != 1 {
+		t.Errorf("%d %q", code, stderr)
 	}
 }

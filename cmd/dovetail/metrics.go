@@ -54,7 +54,7 @@ var stageMetrics = []stageMetric{
 	ofStage("tasks_reused_total", "Tasks that an earlier run had done.", func(s *executor.StageSnapshot) float64 { return float64(s.Reused) }),
 	ofStage("attempts_total", "Tries of tasks.", func(s *executor.StageSnapshot) float64 { return float64(s.Attempts) }),
 	ofStage("retries_total", "Tries that failed and were followed by another.", func(s *executor.StageSnapshot) float64 { return float64(s.Retries) }),
-	ofStage("actors", "Actors the stage was started with, 0 once it has ended.", func(s *executor.StageSnapshot) float64 { return float64(s.Actors) }),
+	ofStage("actors", "Actors that are set up in this process.", func(s *executor.StageSnapshot) float64 { return float64(s.Actors) }),
 	ofStage("actors_replaced_total", "Actors that were set up in the place of others that died.", func(s *executor.StageSnapshot) float64 { return float64(s.Replaced) }),
 	ofStage("rows_total", "Rows worked on, in tries that failed too.", func(s *executor.StageSnapshot) float64 { return float64(s.Rows) }),
 	ofStage("bytes", "Bytes worked on, those of tries that failed taken back.", func(s *executor.StageSnapshot) float64 { return float64(s.Units) }),

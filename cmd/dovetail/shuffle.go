@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strings"
 	"time"
 
@@ -16,11 +15,9 @@ import (
 
 // shuffleFlags are the flags of the shuffle command that are not fields of a Spec or an Exec as they stand.
 type shuffleFlags struct {
-	opts         table.Options
-	memoryLimit  string
+	opts table.Options
+	machineFlags
 	rowGroupSize string
-	progress     string
-	watch        watchFlags
 }
 
 func shuffleCommand() *cobra.Command {
@@ -65,14 +62,8 @@ func (f *shuffleFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&s.Sort, "sort", false, "sort the rows of each partition by the key; otherwise they keep the order of the input")
 	fl.StringVar(&s.Compression, "compression", s.Compression, "of the files written: snappy, zstd or none")
 	fl.StringVar(&f.rowGroupSize, "row-group-size", "", "bytes of rows in a row group (default: 8MiB); larger ones need more memory")
-	fl.StringVar(&o.Work, "work", "", "folder for intermediate files (default: the output folder with .work behind it)")
-	fl.BoolVar(&o.KeepWork, "keep-work", false, "leave the work folder when the run is complete")
-	fl.BoolVar(&o.Restart, "restart", false, "throw away what an unfinished run left in the work folder")
-	fl.StringVar(&f.memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
-	fl.IntVar(&e.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
-	fl.IntVar(&e.Ranks, "ranks", 1, "ranks, all in this process")
-	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
-	f.watch.add(fl)
+	addWork(fl, "the output folder", &o.Work, &o.KeepWork, &o.Restart)
+	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
 }
 
 func (f *shuffleFlags) run(cmd *cobra.Command) error {
@@ -110,15 +101,15 @@ func (f *shuffleFlags) resolve() error {
 	}
 	check(len(f.opts.Inputs) > 0, "--input: name a file, folder or glob to read")
 	check(f.opts.Output != "", "--output: name the folder for the result")
-	size := func(flag, text string, into *int64) {
-		if text != "" {
-			n, err := humanize.ParseBytes(text)
-			check(err == nil && n > 0 && n <= math.MaxInt64, "--%s %q: give a size such as 512MiB or 8GiB", flag, text)
-			*into = int64(n)
+	var err error
+	if f.opts.Exec.MemoryLimit, err = f.limit(); err != nil {
+		errs = append(errs, err)
+	}
+	if f.rowGroupSize != "" {
+		if f.opts.Spec.RowGroupBytes, err = parseSizeFlag("row-group-size", f.rowGroupSize); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	size("memory-limit", f.memoryLimit, &f.opts.Exec.MemoryLimit)
-	size("row-group-size", f.rowGroupSize, &f.opts.Spec.RowGroupBytes)
 	if err := f.opts.Spec.Validate(); err != nil {
 		errs = append(errs, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 
@@ -19,17 +18,20 @@ var errNotVerified = errors.New("the result is not what run.json says it is")
 
 func verifyCommand() *cobra.Command {
 	var o dedup.VerifyOptions
-	var sample, memoryLimit, progress string
-	var watch watchFlags
+	var sample string
+	var m machineFlags
 	cmd := &cobra.Command{
 		Use:   "verify DIR [flags]",
 		Short: "Check a result against its input: nothing lost, and the evidence of removals",
 		Long: `Check a result against its input. DIR is the output folder of dovetail dedup.
 
 Every document of the input is read again and its text must be in its place in kept/, unchanged, or in removed/
-for a document that was kept (other columns are not compared); no two kept documents may have the same text; the tables must agree with each
-other; ledger and digest must come out as run.json has them. The similarity of a sample of the removals is
-computed again from both texts.
+for a document that was kept; no two kept documents may have the same text; the tables must agree with each
+other; ledger, digest, counts and findings must come out as run.json has them. The similarity of a sample of
+the removals is computed again from both texts. What --write annotate left must say what the tables say.
+
+Other columns must be what they are in the input, too: in every line of JSON Lines, and in as many Parquet
+files as it takes for a sample of rows, or in all with --sample all.
 
 Exit code 0 says that all of it holds; 1 that something does not, with a line for each.`,
 		Example: `  dovetail verify clean
@@ -47,14 +49,14 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			if o.Sample, err = parseSample(sample); err != nil {
 				return usageError{err}
 			}
-			if o.Exec.MemoryLimit, err = parseMemoryLimit(memoryLimit); err != nil {
+			if o.Exec.MemoryLimit, err = m.limit(); err != nil {
 				return usageError{err}
 			}
-			rep, err := newReporter(progress, cmd.ErrOrStderr())
+			rep, err := newReporter(m.progress, cmd.ErrOrStderr())
 			if err != nil {
 				return usageError{err}
 			}
-			stop, err := watch.start(rep)
+			stop, err := m.watch.start(rep)
 			if err != nil {
 				return err
 			}
@@ -77,14 +79,11 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&sample, "sample", "1000", "removals whose similarity is computed again: a number, or all")
+	fl.StringVar(&sample, "sample", "1000", "removals whose similarity is computed again, and Parquet rows whose other columns are compared: a number, or all")
 	fl.Uint64Var(&o.Seed, "seed", 0, "chooses the sample")
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "where the input is now (default: where it was)")
 	fl.StringArrayVar(&o.Against, "against", nil, "where the reference set is now, if there was one (default: where it was)")
-	fl.StringVar(&memoryLimit, "memory-limit", "", "bound on resident memory, such as 8GiB (default: none)")
-	fl.IntVar(&o.Exec.Workers, "workers", 0, "tasks worked on at a time (default: one per CPU)")
-	fl.StringVar(&progress, "progress", "auto", "auto, plain, json or none")
-	watch.add(fl)
+	m.add(fl, &o.Exec.Workers, nil)
 	return cmd
 }
 
@@ -97,18 +96,6 @@ func parseSample(s string) (int64, error) {
 		return 0, fmt.Errorf("--sample %q: give a number, or all", s)
 	}
 	return n, nil
-}
-
-// parseMemoryLimit reads a size; an empty one is no limit.
-func parseMemoryLimit(s string) (int64, error) {
-	if s == "" {
-		return 0, nil
-	}
-	n, err := humanize.ParseBytes(s)
-	if err != nil || n == 0 || n > math.MaxInt64 {
-		return 0, fmt.Errorf("--memory-limit %q: give a size such as 512MiB or 8GiB", s)
-	}
-	return int64(n), nil
 }
 
 func printVerification(w io.Writer, v *dedup.Verification) error {
@@ -129,6 +116,12 @@ func printVerification(w io.Writer, v *dedup.Verification) error {
 	row("documents", "%s read again: %s kept, %s removed%s", humanize.Comma(v.Documents), humanize.Comma(v.Kept), humanize.Comma(v.Removed), of)
 	if v.OK() {
 		row("kept", "every text that was not removed is in its place, unchanged; no two are identical")
+		if v.Whole > 0 {
+			row("columns", "%s rows are as in the input in all other columns", humanize.Comma(v.Whole))
+		}
+		if v.Annotated > 0 {
+			row("annotated", "%s rows say what the tables say", humanize.Comma(v.Annotated))
+		}
 		row("removed", "every one is for a document that was kept")
 	}
 	evidence := fmt.Sprintf("%s of %s removals computed again, %s wrong", humanize.Comma(v.Replayed), humanize.Comma(v.Removed), humanize.Comma(v.Wrong))

@@ -13,6 +13,13 @@ type Batch struct {
 	Keep []uint64
 	// IDs holds the user's ids; nil if not wanted.
 	IDs *IDs
+	// Hash holds a hash over all columns of each row; nil if not wanted. It has a meaning within one format: of JSON
+	// Lines it is over the bytes of the line, of Parquet over values, levels, and the types and names of the columns,
+	// however they are encoded; 0 where ReadOptions.Hash does not want it, and for [Files]. Added columns are left out.
+	Hash []uint64
+	// Added holds what the columns ReadOptions.Added have in each row, as [AppendAdded] puts it, or, of JSON Lines, as
+	// the line does. It has no rows if nothing is wanted.
+	Added mem.Strings
 	// Bad are the records that were left out because of Options.SkipRecords, by ordinal; they have no row in the
 	// columns. A batch may have nothing else.
 	Bad []Bad
@@ -37,6 +44,7 @@ func (b *Batch) Release() {
 		return
 	}
 	b.Text.Release()
+	b.Added.Release()
 	if b.IDs != nil {
 		b.IDs.String.Release()
 	}
@@ -55,6 +63,10 @@ type batchMaker struct {
 	ints []int64
 	strs stringBuilder
 	bad  []Bad
+
+	wantHash, wantAdded bool
+	hash                []uint64
+	added               stringBuilder
 }
 
 // room reports whether a document with n bytes of text may join the batch. The first one always may.
@@ -77,13 +89,31 @@ func (m *batchMaker) addText(text []byte, null bool) error {
 	return m.text.add(text)
 }
 
+// addRow appends the hash of a row and what its added columns have.
+func (m *batchMaker) addRow(hash uint64, added []byte) error {
+	if m.wantHash {
+		m.hash = append(m.hash, hash)
+	}
+	if m.wantAdded {
+		return m.added.add(added)
+	}
+	return nil
+}
+
 // finish returns the batch and starts the next.
 func (m *batchMaker) finish() (*Batch, error) {
 	b := &Batch{Ord: m.ord, Bad: m.bad}
-	m.ord, m.bad = nil, nil
+	b.Hash = m.hash
+	m.ord, m.bad, m.hash = nil, nil, nil
 	var err error
+	if m.wantAdded {
+		if b.Added, err = m.added.finish(); err != nil {
+			return nil, err
+		}
+	}
 	if m.columns&ColumnText != 0 {
 		if b.Text, err = m.text.finish(); err != nil {
+			b.Release()
 			return nil, err
 		}
 	}
@@ -105,5 +135,6 @@ func (m *batchMaker) finish() (*Batch, error) {
 func (m *batchMaker) release() {
 	m.text.release()
 	m.strs.release()
-	m.ord, m.keep, m.ints, m.bad = nil, nil, nil, nil
+	m.added.release()
+	m.ord, m.keep, m.ints, m.bad, m.hash = nil, nil, nil, nil, nil
 }

@@ -94,6 +94,9 @@ func (s *Set) inspectFile(ctx context.Context, i int) (c parquetColumns, err err
 		if err != nil {
 			return c, err
 		}
+		if name := hasAdded(p.meta.Schema.Root(), s.Options.Adds); name != "" {
+			return c, addsTwice(f.Name, "column", name)
+		}
 		f.Rows, f.Work, c = p.meta.GetNumRows(), 0, p.columns
 		for g := range p.meta.NumRowGroups() {
 			f.Work += p.groupWork(g)
@@ -160,7 +163,7 @@ func (s *Set) sniffFile(ctx context.Context, i int) (done bool, err error) {
 		return false, err
 	}
 	defer func() { err = firstError(err, l.close()) }()
-	doc := newJSONDoc(s.Options, AllColumns, NoIDs)
+	doc := newJSONDoc(s.Options, AllColumns, NoIDs, nil)
 	docs, names := 0, []string(nil)
 	for docs < sniffDocs {
 		line, row, err := l.next(ctx)
@@ -171,6 +174,11 @@ func (s *Set) sniffFile(ctx context.Context, i int) (done bool, err error) {
 			return false, err
 		}
 		ok, err := doc.parse(line, row)
+		if ok && err == nil {
+			if err := doc.twice(l.src.name, row); err != nil {
+				return false, err
+			}
+		}
 		if ok && err == nil && doc.id != nil && s.IDKind == NoIDs {
 			if s.IDKind = idKindOf(doc.id.value); s.IDKind == NoIDs {
 				err = fmt.Errorf("field %q is %s, an id must be an integer or a string", doc.id.name, doc.id.value.kind)

@@ -91,6 +91,7 @@ type jsonField struct {
 	value jsonValue
 
 	name  string       // as the user wrote it
+	start int          // where in the line the field begins, with its name
 	head  string       // the part before the first dot, or ""
 	outer jsonValue    // the value of field head
 	inner []*jsonField // the one field that is the rest of the name, to be looked up in outer
@@ -119,6 +120,7 @@ type jsonLine struct {
 	b       []byte
 	i       int
 	fields  []*jsonField
+	keyAt   int // where the last key begins
 	keyBuf  []byte
 	scratch []byte // for strings that nobody wants
 }
@@ -170,13 +172,14 @@ func (p *jsonLine) object(b []byte, fields []*jsonField) error {
 				buf = &f.buf
 			}
 		}
+		start := p.keyAt
 		v, err := p.value(buf, 1)
 		if err != nil {
 			return err
 		}
 		for _, f := range fields {
 			if string(key.raw) == f.name {
-				f.value = v
+				f.value, f.start = v, start
 			} else if f.inner != nil && string(key.raw) == f.head {
 				f.outer = v
 			}
@@ -234,6 +237,7 @@ func (p *jsonLine) key(first bool, buf *[]byte) (key jsonValue, end bool, err er
 	if p.b[p.i] != '"' {
 		return key, false, p.unexpected("instead of the name of a field")
 	}
+	p.keyAt = p.i
 	if key, err = p.str(buf); err != nil {
 		return key, false, err
 	}

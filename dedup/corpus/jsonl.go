@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/xxh3"
 )
 
 // maxWindow is the largest window of a zstd frame that is accepted: what zstd --long makes, and what its
@@ -177,12 +178,15 @@ type jsonDoc struct {
 	line           jsonLine
 	text, keep, id *jsonField // nil if not wanted
 	idKind         IDKind
+	adds           []*jsonField // none of which there should be
+	added          *jsonField   // the first of those that were added; nil if not wanted
 
 	key uint64 // see values
 	num int64
 }
 
-func newJSONDoc(o Options, columns Columns, kind IDKind) *jsonDoc {
+// newJSONDoc makes one. added are columns that lines have at their end.
+func newJSONDoc(o Options, columns Columns, kind IDKind, added []Added) *jsonDoc {
 	d := &jsonDoc{idKind: kind}
 	for _, c := range []struct {
 		column Columns
@@ -194,7 +198,38 @@ func newJSONDoc(o Options, columns Columns, kind IDKind) *jsonDoc {
 			d.line.fields = append(d.line.fields, *c.field)
 		}
 	}
+	for _, name := range o.Adds {
+		d.adds = append(d.adds, &jsonField{name: name})
+	}
+	d.line.fields = append(d.line.fields, d.adds...)
+	if len(added) > 0 {
+		d.added = &jsonField{name: added[0].Name}
+		d.line.fields = append(d.line.fields, d.added)
+	}
 	return d
+}
+
+// twice returns an error if the last line has a field that is to be added.
+func (d *jsonDoc) twice(name string, row int64) error {
+	for _, f := range d.adds {
+		if f.value.kind != jsonMissing {
+			return addsTwice(fmt.Sprintf("%s:%d", name, row+1), "field", f.name)
+		}
+	}
+	return nil
+}
+
+// parts returns the last line without what was added to it, in two parts, and what was added.
+func (d *jsonDoc) parts(line []byte, row int64) (before, added, behind []byte, err error) {
+	if d.added == nil {
+		return line, nil, nil, nil
+	}
+	if d.added.value.kind == jsonMissing {
+		return nil, nil, nil, fmt.Errorf("it has no field %q", d.added.name)
+	}
+	start := d.added.start + len(line) - len(trimBOM(line, row))
+	before, added, behind = takeFromLine(line, start)
+	return before, added, behind, nil
 }
 
 var bom = []byte("\xef\xbb\xbf")
@@ -323,6 +358,10 @@ type jsonReader struct {
 	limit   int64
 	skip    bool // bad records are left out
 	pending bool // doc holds a document that had no room yet
+	hash    bool // rows are hashed
+	hasher  xxh3.Hasher
+	sum     uint64
+	added   []byte
 	at      int64
 	peak    int64
 }
@@ -334,10 +373,15 @@ func (s *Set) openJSONL(
 	if err != nil {
 		return nil, err
 	}
+	opts := s.Options
+	if s.Files[file].Reference {
+		opts.Adds = nil // it is not written
+	}
 	return &jsonReader{
 		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, skip: s.Options.SkipRecords,
 		peak: l.window,
-		doc:  newJSONDoc(s.Options, o.Columns, s.IDKind),
+		hash: o.Hash != nil && o.Hash(file),
+		doc:  newJSONDoc(opts, o.Columns, s.IDKind, o.Added),
 	}, nil
 }
 
@@ -389,7 +433,13 @@ func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool
 		}
 		ok, err := r.doc.parse(line, row)
 		if ok && err == nil {
+			if err := r.doc.twice(r.src.name, row); err != nil {
+				return false, false, err
+			}
 			err = r.doc.values()
+		}
+		if ok && err == nil {
+			err = r.wholeLine(line, row)
 		}
 		switch {
 		case err != nil && !r.skip:
@@ -404,6 +454,22 @@ func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool
 			return true, false, nil
 		}
 	}
+}
+
+// wholeLine takes what is wanted of the line beside its fields.
+func (r *jsonReader) wholeLine(line []byte, row int64) error {
+	before, added, behind, err := r.doc.parts(line, row)
+	if err != nil {
+		return err
+	}
+	r.added = added
+	if r.hash {
+		r.hasher.Reset()
+		_, _ = r.hasher.Write(before) // a hash takes every byte
+		_, _ = r.hasher.Write(behind)
+		r.sum = r.hasher.Sum64()
+	}
+	return nil
 }
 
 // check accounts for the memory that a line takes.
@@ -437,6 +503,9 @@ func (r *jsonReader) add(m *batchMaker, text []byte, null bool) error {
 		if err := m.strs.add(r.doc.id.value.raw); err != nil {
 			return err
 		}
+	}
+	if err := m.addRow(r.sum, r.added); err != nil {
+		return err
 	}
 	m.ord = append(m.ord, Ordinal(r.file, r.at))
 	return nil

@@ -229,7 +229,7 @@ func (r *parquetReader) openGroup(m *batchMaker) error {
 	if n == 0 || rows.none(from) {
 		return nil
 	}
-	cur := &groupReader{parquetReader: r, index: g, row: from, end: from + n, rows: rows}
+	cur := &groupReader{parquetReader: r, index: g, first: from, row: from, end: from + n, rows: rows}
 	cur.arena = arena{inner: r.o.Alloc, limit: r.o.MaxBytes, name: r.src.name, row: from}
 	r.cur = cur
 	if err := guarded(func() error { return cur.open(m) }); err != nil {

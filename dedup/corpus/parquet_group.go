@@ -6,12 +6,15 @@ import (
 
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
+
+	"github.com/dovetail-dedup/dovetail/mem"
 )
 
 // groupReader reads the wanted columns of one row group side by side.
 type groupReader struct {
 	*parquetReader
 	index int
+	first int64 // row of the group, counted in the file
 	row   int64 // the next row, counted in the file
 	end   int64 // the row behind the group
 	rows  rowSelector
@@ -24,6 +27,11 @@ type groupReader struct {
 	strs   func() ([]byte, bool, error)
 
 	nullIDs bool // the column of ids has no value
+
+	sums   *mem.Buffer                  // a hash of each row, nil if not wanted
+	added  []func() (AddedValue, error) // the added columns
+	values []AddedValue
+	fields []byte
 }
 
 func (g *groupReader) open(m *batchMaker) error {
@@ -47,6 +55,9 @@ func (g *groupReader) open(m *batchMaker) error {
 				return err
 			}
 		}
+	}
+	if err := g.openWhole(); err != nil {
+		return err
 	}
 	if m.columns&ColumnID == 0 {
 		return nil
@@ -115,6 +126,9 @@ func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 		}
 		ok, err := g.others(m, wanted)
 		if err != nil {
+			return false, err
+		}
+		if err := g.whole(m, ok); err != nil {
 			return false, err
 		}
 		if ok && m.columns&ColumnText != 0 {
@@ -244,6 +258,8 @@ func (g *groupReader) close() error {
 		errs = append(errs, c.Close())
 	}
 	g.chunks = nil
+	g.sums.Release()
+	g.sums = nil
 	g.arena.close()
 	return firstError(errs...)
 }

@@ -47,6 +47,12 @@ type ReadOptions struct {
 	// Verify decodes all columns of Parquet files, also those that are not wanted, so that whatever is read later
 	// can be read.
 	Verify bool
+	// Hash, if not nil, says of which files the rows are hashed, see Batch.Hash. Of Parquet all columns are decoded for
+	// it, and eight bytes taken for every row of a row group.
+	Hash func(file int) bool
+	// Added are columns that files have at their end, put there by [Set.Rewrite], see Batch.Added. A Parquet file that
+	// lacks them is a [FileError] that wraps [ErrColumn], a line an [ErrRecord].
+	Added []Added
 }
 
 const (
@@ -104,8 +110,10 @@ func (s *Set) Open(sp Split, o ReadOptions) (*Reader, error) {
 	first := int(min(o.BatchBytes, max(4<<10, sp.Size+sp.Size/8)))
 	r := &Reader{set: s, split: sp, o: o, next: sp.First, batch: batchMaker{
 		bytes: int(o.BatchBytes), rows: o.BatchRows, columns: o.Columns, idKind: s.IDKind,
-		text: stringBuilder{alloc: o.Alloc, first: first, most: int(o.BatchBytes)},
-		strs: stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},
+		text:     stringBuilder{alloc: o.Alloc, first: first, most: int(o.BatchBytes)},
+		strs:     stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},
+		wantHash: o.Hash != nil, wantAdded: len(o.Added) > 0,
+		added: stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},
 	}}
 	if o.Select != nil {
 		r.chosen = &selection{pull: o.Select}

@@ -19,6 +19,9 @@ type Sink struct {
 	// Kept, if not nil, is called for every kept row in row order with its text, which is borrowed until it
 	// returns; null is true for a document without a text. An error stops the rewriting and is returned.
 	Kept func(row int64, text []byte, null bool) error
+	// Add are columns that the new file has beside those of the input. A file without rows has them, too, if it is
+	// Parquet. Format [Files] has no place for them.
+	Add []Added
 	// Alloc makes the buffers for what is being decoded; nil means mem.Host().
 	Alloc mem.Allocator
 }
@@ -34,11 +37,12 @@ type Rewritten struct {
 // once for every document, in row order.
 //
 // JSON Lines: the kept lines byte for byte, with the compression of the input at a level like it. Lines that
-// are no documents are left out. Files: the bytes, or nothing; a caller that writes no file for a document
+// are no documents are left out, but where columns are added blank ones stay. Files: the bytes, or nothing; a caller that writes no file for a document
 // that is not kept asks keep itself. Parquet: the schema, the key-value metadata, the codec of each column, the
 // row groups (those without a kept row are left out) and all other columns are those of the input; values are
 // copied with their definition and repetition levels and never converted. A file without any kept row is a
-// valid file of its format.
+// valid file of its format. Columns that are added have the codec of the text; the Arrow schema in the metadata of
+// a Parquet file is extended by them.
 //
 // If Rewrite fails, what was written to the sink is of no use.
 func (s *Set) Rewrite(ctx context.Context, file int, keep func(row int64) bool, sink Sink) (Rewritten, error) {
@@ -47,6 +51,9 @@ func (s *Set) Rewrite(ctx context.Context, file int, keep func(row int64) bool, 
 	}
 	if sink.Alloc == nil {
 		sink.Alloc = mem.Host()
+	}
+	if len(sink.Add) > 0 && s.Files[file].Format == Files {
+		return Rewritten{}, fmt.Errorf("corpus: %s is a text, to which no columns can be added", s.Files[file].Name)
 	}
 	out := &countingWriter{w: sink.W}
 	sink.W = out
@@ -117,7 +124,9 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	doc := newJSONDoc(w.set.Options, ColumnText, NoIDs)
+	doc := newJSONDoc(w.set.Options, ColumnText, NoIDs, nil)
+	var values []AddedValue
+	var fields []byte
 	for {
 		line, row, err := lines.next(ctx)
 		if err == io.EOF {
@@ -126,17 +135,30 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if isBlank(trimBOM(line, row)) || !w.want(row) {
+		blank := isBlank(trimBOM(line, row))
+		if !blank && !w.want(row) || blank && len(w.sink.Add) == 0 {
 			continue
 		}
-		if w.sink.Kept != nil {
+		if !blank && (w.sink.Kept != nil || len(w.sink.Add) > 0) {
 			if _, err := doc.parse(line, row); err != nil {
 				return lines.src.fault(ErrRecord, place{line: row + 1}, err)
 			}
+		}
+		if !blank && w.sink.Kept != nil {
 			text, null := doc.textValue()
 			if err := w.sink.Kept(row, text, null); err != nil {
 				return err
 			}
+		}
+		if !blank && len(w.sink.Add) > 0 {
+			if values, err = valuesOf(w.sink.Add, row, values); err != nil {
+				return err
+			}
+			fields = AppendAdded(fields[:0], w.sink.Add, values...)
+			if err := addToLine(out, line, fields); err != nil {
+				return err
+			}
+			continue
 		}
 		if _, err := out.Write(line); err != nil {
 			return err

@@ -14,23 +14,30 @@ import (
 func copyColumn(
 	from *chunk, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error,
 ) error {
+	return walkColumn(from, to, nil, kept, each)
+}
+
+// walkColumn is copyColumn, but that with sums the values are hashed instead of written.
+func walkColumn(
+	from *chunk, to file.ColumnChunkWriter, sums *rowSums, kept *rowSet, each func(int64, []byte, bool) error,
+) error {
 	switch r := from.ColumnChunkReader.(type) {
 	case *file.BooleanColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, sums, kept, r.ReadBatch, nil)
 	case *file.Int32ColumnChunkReader: // a text column of the null type is one of these
-		return copyValues(from, to, kept, r.ReadBatch, each)
+		return copyValues(from, to, sums, kept, r.ReadBatch, each)
 	case *file.Int64ColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, sums, kept, r.ReadBatch, nil)
 	case *file.Int96ColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, sums, kept, r.ReadBatch, nil)
 	case *file.Float32ColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, sums, kept, r.ReadBatch, nil)
 	case *file.Float64ColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatch, nil)
+		return copyValues(from, to, sums, kept, r.ReadBatch, nil)
 	case *file.FixedLenByteArrayColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatchInPage, nil)
+		return copyValues(from, to, sums, kept, r.ReadBatchInPage, nil)
 	case *file.ByteArrayColumnChunkReader:
-		return copyValues(from, to, kept, r.ReadBatchInPage, each)
+		return copyValues(from, to, sums, kept, r.ReadBatchInPage, each)
 	}
 	return fmt.Errorf("unknown physical type %s", from.Type())
 }
@@ -56,7 +63,7 @@ type columnCopy[T any] struct {
 	bytes      int
 }
 
-func copyValues[T any](from *chunk, to file.ColumnChunkWriter, kept *rowSet,
+func copyValues[T any](from *chunk, to file.ColumnChunkWriter, sums *rowSums, kept *rowSet,
 	read func(int64, []T, []int16, []int16) (int64, int, error), each func(int64, []byte, bool) error,
 ) error {
 	var write func([]T, []int16, []int16) (int64, error)
@@ -68,6 +75,9 @@ func copyValues[T any](from *chunk, to file.ColumnChunkWriter, kept *rowSet,
 			return fmt.Errorf("the schema says %s, the column is %s", to.Type(), from.Type())
 		}
 		write = w.WriteBatch
+	}
+	if sums != nil {
+		write = func(values []T, defs, reps []int16) (int64, error) { return addToSums(sums, values, defs, reps), nil }
 	}
 	c := &columnCopy[T]{
 		write: write, kept: kept, each: each,

@@ -33,8 +33,15 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	defer arena.close()
 	var out *file.Writer
 	err = guarded(func() (err error) {
-		out, err = file.NewParquetWriterWithError(w.sink.W, in.meta.Schema.Root(),
-			file.WithWriterProps(writerProps(in.meta, arena)), file.WithWriteMetadata(in.meta.KeyValueMetadata()))
+		root, kv := in.meta.Schema.Root(), in.meta.KeyValueMetadata()
+		if len(w.sink.Add) > 0 {
+			if root, err = withAdded(root, w.sink.Add); err != nil {
+				return err
+			}
+			kv = addToMetadata(kv, w.sink.Add)
+		}
+		out, err = file.NewParquetWriterWithError(w.sink.W, root,
+			file.WithWriterProps(writerProps(in, w.sink.Add, arena)), file.WithWriteMetadata(kv))
 		return err
 	})
 	if err != nil {
@@ -96,6 +103,15 @@ func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group i
 				return err
 			}
 		}
+		for i := range w.sink.Add {
+			to, err := rg.NextColumn()
+			if err != nil {
+				return err
+			}
+			if err := writeAdded(to, &w.sink.Add[i], row, kept); err != nil {
+				return err
+			}
+		}
 		return rg.Close()
 	})
 	return w.fault(in.src, a, group+1, err)
@@ -140,8 +156,9 @@ func (w *rewriter) column(
 	return to.Close()
 }
 
-// writerProps returns properties that make files like the one with this metadata.
-func writerProps(meta *metadata.FileMetaData, a *arena) *parquet.WriterProperties {
+// writerProps returns properties that make files like this one, with added columns.
+func writerProps(in *parquetFile, added []Added, a *arena) *parquet.WriterProperties {
+	meta := in.meta
 	props := []parquet.WriterProperty{
 		parquet.WithAllocator(a), parquet.WithVersion(parquet.V2_LATEST), parquet.WithDictionaryDefault(false),
 		// One call of WriteBatch is one batch, so that pages end where copyColumn wants them to.
@@ -171,6 +188,19 @@ func writerProps(meta *metadata.FileMetaData, a *arena) *parquet.WriterPropertie
 			props = append(props, parquet.WithDictionaryFor(path, true),
 				parquet.WithDictionaryCostFallbackFor(path, false))
 		}
+		for i := range added {
+			if c == in.columns.text {
+				props = append(props, parquet.WithCompressionFor(added[i].Name, chunk.Compression()))
+				if chunk.Compression() == compress.Codecs.Zstd {
+					props = append(props, parquet.WithCompressionLevelFor(added[i].Name, 1))
+				}
+			}
+		}
+	}
+	for i := range added {
+		if added[i].Type == AddedType(StringIDs) { // words that repeat, or ids, of which the library makes none for long
+			props = append(props, parquet.WithDictionaryFor(added[i].Name, true))
+		}
 	}
 	return parquet.NewWriterProperties(props...)
 }
@@ -196,6 +226,7 @@ type rowSet struct {
 	bits  *mem.Buffer
 	rows  int64
 	count int64
+	all   bool // whatever bits says
 }
 
 func newRowSet(a mem.Allocator, n int64) (*rowSet, error) {
@@ -203,5 +234,7 @@ func newRowSet(a mem.Allocator, n int64) (*rowSet, error) {
 	return &rowSet{bits: bits, rows: n}, err
 }
 
-func (s *rowSet) add(i int64)      { s.bits.Bytes()[i>>3] |= 1 << (i & 7); s.count++ }
-func (s *rowSet) has(i int64) bool { return s.count > 0 && s.bits.Bytes()[i>>3]&(1<<(i&7)) != 0 }
+func (s *rowSet) add(i int64) { s.bits.Bytes()[i>>3] |= 1 << (i & 7); s.count++ }
+func (s *rowSet) has(i int64) bool {
+	return s.all || s.count > 0 && s.bits.Bytes()[i>>3]&(1<<(i&7)) != 0
+}

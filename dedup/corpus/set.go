@@ -62,6 +62,10 @@ type Options struct {
 	// cannot be used, instead of failing. See File.Bad and Batch.Bad.
 	SkipFiles   bool `json:"skip_files,omitempty"`
 	SkipRecords bool `json:"skip_records,omitempty"`
+	// Adds are the names of fields that are going to be added to the files, see [Added]: a file that has one of them at
+	// its top level is an error that wraps [ErrInput], which nothing skips. Parquet files are looked at by Resolve, lines
+	// when they are read.
+	Adds []string `json:"adds,omitempty"`
 	// Workers bounds how many files are looked at or counted at a time; 0 means GOMAXPROCS. It never
 	// changes a result.
 	Workers int `json:"-"`

@@ -33,6 +33,9 @@ func (w *wholeFile) fill(ctx context.Context, m *batchMaker) (end bool, err erro
 			return false, err
 		}
 	}
+	if err := m.addRow(0, nil); err != nil {
+		return false, err
+	}
 	m.ord = append(m.ord, Ordinal(w.file, 0))
 	return true, nil
 }

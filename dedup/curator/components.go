@@ -270,7 +270,7 @@ func (a edgesActor) Process(ctx context.Context, task executor.Task, out *execut
 	}
 	edges, members := int64(0), int64(0)
 	err = from.guarded(func() error {
-		column, err := from.list(a.o.IDField)
+		column, err := from.list("--id-field", a.o.IDField)
 		if err != nil {
 			return err
 		}

@@ -97,7 +97,7 @@ func Exact(ctx context.Context, o ExactOptions) (*ExactResult, error) {
 			return res, e.run(ctx, res)
 		})
 		if err != nil {
-			return nil, err
+			return nil, o.explain(ctx, err)
 		}
 	}
 	if o.IDField != "" {
@@ -193,48 +193,35 @@ func (a *hashActor) Process(ctx context.Context, task executor.Task, out *execut
 		return nil, err
 	}
 	var res hashResult
-	var file *executor.File
-	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
-		if file != nil { // a second try, with more memory
-			if err := out.Remove(file); err != nil {
-				return err
-			}
-		}
-		if file, err = out.Create("hashes"); err != nil {
-			return err
-		}
-		res = hashResult{File: file.Name()}
-		w := colfile.NewWriter(file, a.columns())
-		err = a.readUnit(ctx, a.env, out, a.set, u, maxBytes, func(b *corpus.Batch) error {
-			rows := b.Text.Rows
-			hi, lo := make([]uint64, rows), make([]uint64, rows)
-			var id colfile.Data
-			for i := range rows {
-				sum := md5.Sum(b.Text.At(i)) // nothing for a null
-				hi[i], lo[i] = binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])
-				switch {
-				case a.strings:
-					id.Bytes = append(id.Bytes, b.IDs.String.At(i))
-				case b.IDs != nil:
-					id.Uint64 = append(id.Uint64, uint64(b.IDs.Int[i])^signBit)
-				default:
-					id.Uint64 = append(id.Uint64, b.Ord[i]^signBit)
-				}
-			}
-			res.Docs += int64(rows)
-			res.Ends = lastOf(res.Ends, b.Ord)
-			return w.Block([]colfile.Data{{Uint64: hi}, {Uint64: lo}, id})
-		})
-		if err != nil {
-			return err
-		}
-		return errors.Join(w.Finish(), file.Close())
-	})
+	err = a.unitFile(ctx, a.env, out, a.set, u, "hashes", a.columns(), func(name string) { res = hashResult{File: name} },
+		func(b *corpus.Batch, w *colfile.Writer) error { return a.batch(b, w, &res) })
 	if err != nil {
 		return nil, err
 	}
 	out.Count("documents", res.Docs)
 	return flow.OneResult(task, res)
+}
+
+// batch hashes a batch of documents.
+func (a *hashActor) batch(b *corpus.Batch, w *colfile.Writer, res *hashResult) error {
+	rows := b.Text.Rows
+	hi, lo := make([]uint64, rows), make([]uint64, rows)
+	var id colfile.Data
+	for i := range rows {
+		sum := md5.Sum(b.Text.At(i)) // nothing for a null
+		hi[i], lo[i] = binary.BigEndian.Uint64(sum[:]), binary.BigEndian.Uint64(sum[8:])
+		switch {
+		case a.strings:
+			id.Bytes = append(id.Bytes, b.IDs.String.At(i))
+		case b.IDs != nil:
+			id.Uint64 = append(id.Uint64, uint64(b.IDs.Int[i])^signBit)
+		default:
+			id.Uint64 = append(id.Uint64, b.Ord[i]^signBit)
+		}
+	}
+	res.Docs += int64(rows)
+	res.Ends = lastOf(res.Ends, b.Ord)
+	return w.Block([]colfile.Data{{Uint64: hi}, {Uint64: lo}, id})
 }
 
 // The identical stage gathers documents by the MD5 of their text, in the partition of the hash of its hexadecimal digits,

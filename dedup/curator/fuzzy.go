@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 )
 
 // FuzzyOptions are the parameters of FuzzyDeduplicationWorkflow, with Curator's names. Start from
@@ -94,7 +96,7 @@ func Fuzzy(ctx context.Context, o FuzzyOptions) (*FuzzyResult, error) {
 		return res, nil
 	}
 	if res.LSH, err = LSH(ctx, lo); err != nil {
-		return nil, err
+		return nil, runfolder.Saved(err) // MinHash is
 	}
 	lap(&res.LSHTime)
 	if res.LSH.Buckets == 0 {
@@ -105,7 +107,7 @@ func Fuzzy(ctx context.Context, o FuzzyOptions) (*FuzzyResult, error) {
 	co.Exec, co.Inputs, co.Cache, co.Output = o.stage("components"), []string{filepath.Join(o.Cache, LSHDir)}, o.Cache, o.Output
 	co.Files = o.ComponentsFiles
 	if res.Components, err = Components(ctx, co); err != nil {
-		return nil, err
+		return nil, runfolder.Saved(err) // LSH is
 	}
 	lap(&res.ComponentsTime)
 	res.NumDuplicates = res.Components.NumDuplicates

@@ -25,6 +25,8 @@ var (
 	ErrOutput = runfolder.ErrOutput
 	// ErrResume is wrapped when the work folder belongs to a run with other options or another input.
 	ErrResume = runfolder.ErrResume
+	// ErrSaved is wrapped by errors of a call of which something was saved: the same call goes on from there.
+	ErrSaved = runfolder.ErrSaved
 )
 
 // manifestName is the file in an output folder that says what it is. Curator and Parquet readers pass over it.
@@ -54,6 +56,7 @@ type job struct {
 	folders []*folder
 	made    []string // folders that were made for them
 	dir     string   // the work folder
+	unlock  []func() // the output folders
 	work    *executor.Work
 	ex      *executor.Executor
 	large   *flow.Large
@@ -108,6 +111,7 @@ func (j *job) finished(result any) (bool, error) {
 		}
 		f.done = true
 		done++
+		runfolder.ForgetLock(f.final)
 		if err := json.Unmarshal(m.Result, result); err != nil {
 			return false, fmt.Errorf("%w: %s: its manifest cannot be read: %w", ErrOutput, f.final, err)
 		}
@@ -226,6 +230,9 @@ func (j *job) open() (err error) {
 			return err
 		}
 	}
+	if err := j.lock(); err != nil {
+		return err
+	}
 	meta := []byte(j.hash)
 	if j.work, err = executor.OpenWork(j.dir, meta); err != nil {
 		return err
@@ -264,6 +271,26 @@ func (j *job) open() (err error) {
 	return nil
 }
 
+// lock makes sure that no other run makes one of the output folders.
+func (j *job) lock() error {
+	for _, f := range j.folders {
+		unlock, err := runfolder.LockOutput(f.final)
+		if err != nil {
+			return err
+		}
+		j.unlock = append(j.unlock, unlock)
+	}
+	return nil
+}
+
+// release unlocks the output folders.
+func (j *job) release() {
+	for _, unlock := range j.unlock {
+		unlock()
+	}
+	j.unlock = nil
+}
+
 // discard removes the work folder and what it left beside the outputs. It has the lock, and gives it up.
 func (j *job) discard() error {
 	var errs []error
@@ -278,6 +305,7 @@ func (j *job) discard() error {
 // run opens the job, calls f, which writes into the staging folders and returns the result, and puts the folders in
 // place. After an error what was finished stays in the work folder for the next call.
 func (j *job) run(ctx context.Context, f func(ctx context.Context) (result any, err error)) error {
+	defer j.release()
 	if err := j.open(); err != nil {
 		return err
 	}
@@ -293,12 +321,13 @@ func (j *job) run(ctx context.Context, f func(ctx context.Context) (result any, 
 		}
 		if nothing { // there is nothing to go on from, and the next try may have other options
 			err = errors.Join(err, j.discard())
+			j.release()
 			for _, dir := range j.made {
 				_ = os.Remove(dir) // if it is empty
 			}
 			return err
 		}
-		return errors.Join(err, j.work.Close())
+		return runfolder.Saved(errors.Join(err, j.work.Close()))
 	}
 	if j.KeepWork {
 		return j.work.Close()

@@ -356,11 +356,11 @@ type bucketWriter struct {
 
 // group reads a row group.
 func (w *bucketWriter) group(t *tableFile, g int) error {
-	idColumn, err := t.column(w.o.IDField, parquet.Types.Int64)
+	idColumn, err := t.column("--id-field", w.o.IDField, parquet.Types.Int64)
 	if err != nil {
 		return err
 	}
-	sigColumn, err := t.list(w.o.MinhashField)
+	sigColumn, err := t.list("--minhash-field", w.o.MinhashField)
 	if err != nil {
 		return err
 	}
@@ -396,7 +396,7 @@ func (w *bucketWriter) group(t *tableFile, g int) error {
 			return err
 		}
 		if !null && n < need {
-			return t.bad("row %d of row group %d has a signature of %d hashes, and %d bands of %d need %d", row, g, n,
+			return t.bad("row %d of row group %d (both counted from 0) has a signature of %d hashes, and %d bands of %d need %d", row, g, n,
 				w.o.NumBands, w.o.MinhashesPerBand, need)
 		}
 		if err := w.add(uint64(id) ^ signBit); err != nil {

@@ -117,7 +117,7 @@ func MinHash(ctx context.Context, o MinHashOptions) (*MinHashResult, error) {
 			return res, nil
 		})
 		if err != nil {
-			return nil, err
+			return nil, o.explain(ctx, err)
 		}
 	}
 	if o.IDGenerator == "" || o.IDField != "" {
@@ -214,24 +214,9 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 		return nil, err
 	}
 	var res signResult
-	var file *executor.File
-	err = a.large.Reading(ctx, out.Meter, a.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
-		if file != nil { // a second try, with more memory
-			if err := out.Remove(file); err != nil {
-				return err
-			}
-		}
-		if file, err = out.Create("sign"); err != nil {
-			return err
-		}
-		res = signResult{File: file.Name()}
-		w := colfile.NewWriter(file, []colfile.Column{{Name: "id", Kind: colfile.Uint64}, {Name: "sig", Kind: colfile.Bytes}})
-		err = a.readUnit(ctx, a.env, out, a.set, u, maxBytes, func(b *corpus.Batch) error { return a.batch(ctx, b, w, &res) })
-		if err != nil {
-			return err
-		}
-		return errors.Join(w.Finish(), file.Close())
-	})
+	columns := []colfile.Column{{Name: "id", Kind: colfile.Uint64}, {Name: "sig", Kind: colfile.Bytes}}
+	err = a.unitFile(ctx, a.env, out, a.set, u, "sign", columns, func(name string) { res = signResult{File: name} },
+		func(b *corpus.Batch, w *colfile.Writer) error { return a.batch(ctx, b, w, &res) })
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ func TestMistakes(t *testing.T) {
 		{lsh(func(o *LSHOptions) { o.BandsPerIteration = -1 }), "--bands-per-iteration -1"},
 		{lsh(func(o *LSHOptions) { o.NumBands, o.BandsPerIteration = 3, 3 }), "2 hashes, and 3 bands of 1 need 3"},
 		{lsh(func(o *LSHOptions) { o.MinhashField = "sig" }), `no column "sig"`},
-		{lsh(func(o *LSHOptions) { o.IDField = MinhashColumn }), "no column"},
+		{lsh(func(o *LSHOptions) { o.IDField = MinhashColumn }), "is not a column of plain 64-bit integers"},
 		{lsh(func(o *LSHOptions) { o.Inputs = []string{broken} }), broken},
 		{lsh(func(o *LSHOptions) { o.Inputs = []string{in} }), "no Parquet files"},
 	} {
@@ -157,11 +157,11 @@ func readAll(path string) error {
 	}
 	defer f.close()
 	return f.guarded(func() error {
-		id, err := f.column(IDColumn, 2) // parquet.Types.Int64
+		id, err := f.column("--id-field", IDColumn, 2) // parquet.Types.Int64
 		if err != nil {
 			return err
 		}
-		sig, err := f.list(MinhashColumn)
+		sig, err := f.list("--minhash-field", MinhashColumn)
 		if err != nil {
 			return err
 		}

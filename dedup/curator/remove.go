@@ -88,10 +88,11 @@ func Remove(ctx context.Context, o RemoveOptions) (*RemoveResult, error) {
 		return res, nil
 	}
 	r := &remover{job: j, input: in, o: &o}
-	return res, j.run(ctx, func(ctx context.Context) (any, error) {
+	err = j.run(ctx, func(ctx context.Context) (any, error) {
 		*res = RemoveResult{}
 		return res, r.run(ctx, removals, res)
 	})
+	return res, o.explain(ctx, err)
 }
 
 type remover struct {
@@ -198,7 +199,7 @@ func (r *remover) eachRemoval(ctx context.Context, in *tableRange, f func(id int
 		typ = parquet.Types.ByteArray
 	}
 	return t.guarded(func() error {
-		column, err := t.column(r.o.DuplicateIDField, typ)
+		column, err := t.column("--duplicate-id-field", r.o.DuplicateIDField, typ)
 		if err != nil {
 			return err
 		}
@@ -576,7 +577,7 @@ func (a *removeActor) Process(ctx context.Context, task executor.Task, out *exec
 	}
 	if m := ords.missed; m != nil {
 		file, row := corpus.SplitOrdinal(*m)
-		return nil, fmt.Errorf("curator: %s: row %d is to be removed, and there is no such document: it is not the input that the ids were made from",
+		return nil, fmt.Errorf("curator: %s: row %d (counted from 0) is to be removed, and there is no such document: it is not the input that the ids were made from",
 			a.set.Files[file].Name, row)
 	}
 	out.Count("kept", total.Kept)

@@ -148,7 +148,7 @@ func TestRemoveStrangers(t *testing.T) {
 	dir := t.TempDir()
 	s := "text"
 	writeJSONL(t, filepath.Join(dir, "in", "a.jsonl"), []*string{&s, &s})
-	for id, says := range map[int64]string{1 << 32: "no such document", 5: "row 5 is to be removed", -1: "no such document"} {
+	for id, says := range map[int64]string{1 << 32: "no such document", 5: "row 5 (counted from 0) is to be removed", -1: "no such document"} {
 		ids := filepath.Join(dir, fmt.Sprint(id))
 		writeTable(t, filepath.Join(ids, "part.0.parquet"), 1, func(tb *table, _ int) { tb.int(0, id) }, field{IDColumn, kindInt64})
 		o := RemoveOptions{InputOptions: InputOptions{Inputs: []string{filepath.Join(dir, "in")}}, Output: filepath.Join(dir, "out"), IDsToRemove: []string{ids}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
@@ -113,36 +114,43 @@ func (t *tableFile) rows() int64                 { return t.r.NumRows() }
 func (t *tableFile) schema() *schema.Schema      { return t.r.MetaData().Schema }
 func (t *tableFile) physical(c int) parquet.Type { return t.schema().Column(c).PhysicalType() }
 
-// column finds a column of plain values.
-func (t *tableFile) column(name string, types ...parquet.Type) (int, error) {
-	s := t.schema()
-	for i := range s.NumColumns() {
-		if c := s.Column(i); len(c.ColumnPath()) == 1 && c.Name() == name {
-			for _, typ := range types {
-				if c.PhysicalType() == typ && c.MaxRepetitionLevel() == 0 {
-					return i, nil
-				}
-			}
-			return 0, t.bad("column %q is of type %v, which is not %v", name, c.PhysicalType(), types)
-		}
-	}
-	return 0, t.bad("it has no column %q; it has %v", name, t.names())
+// column finds a column of plain values, which the option flag names.
+func (t *tableFile) column(flag, name string, typ parquet.Type) (int, error) {
+	return t.find(flag, name, "a column of plain "+plainWords[typ], func(c *schema.Column) bool {
+		return len(c.ColumnPath()) == 1 && c.PhysicalType() == typ && c.MaxRepetitionLevel() == 0
+	})
 }
 
-// list finds a column of lists of integers.
-func (t *tableFile) list(name string) (int, error) {
+var plainWords = map[parquet.Type]string{parquet.Types.Int64: "64-bit integers", parquet.Types.ByteArray: "strings"}
+
+// list finds a column of lists of integers, which the option flag names.
+func (t *tableFile) list(flag, name string) (int, error) {
+	return t.find(flag, name, "a list of integers", func(c *schema.Column) bool {
+		p := c.PhysicalType()
+		return c.MaxRepetitionLevel() == 1 && (p == parquet.Types.Int32 || p == parquet.Types.Int64)
+	})
+}
+
+// find returns the leaf of the column called name. The error names the columns that suit.
+func (t *tableFile) find(flag, name, what string, suits func(*schema.Column) bool) (int, error) {
 	s := t.schema()
+	fault := "it has no column %q, which should be "
+	var would []string
 	for i := range s.NumColumns() {
 		c := s.Column(i)
-		if c.ColumnPath()[0] != name {
-			continue
+		switch ok := suits(c); {
+		case ok && c.ColumnPath()[0] == name:
+			return i, nil
+		case ok:
+			would = append(would, c.ColumnPath()[0])
+		case c.ColumnPath()[0] == name:
+			fault = "its column %q is not "
 		}
-		if p := c.PhysicalType(); c.MaxRepetitionLevel() != 1 || p != parquet.Types.Int32 && p != parquet.Types.Int64 {
-			return 0, t.bad("column %q is not a list of integers", name)
-		}
-		return i, nil
 	}
-	return 0, t.bad("it has no column %q; it has %v", name, t.names())
+	if len(would) == 0 {
+		return 0, t.bad("%s: "+fault+"%s; none of its columns is: %v", flag, name, what, t.names())
+	}
+	return 0, t.bad("%s: "+fault+"%s; of its columns could serve: %s", flag, name, what, strings.Join(would[:min(len(would), 30)], ", "))
 }
 
 func (t *tableFile) names() []string {

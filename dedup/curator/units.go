@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/advice"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/internal/colfile"
 )
 
 // unit is what one task reads: documents of one group, in the order of Curator's, as a list of whole files or of one
@@ -75,11 +78,9 @@ type inputFile struct {
 
 // resolve finds the documents and groups their files.
 func (o *InputOptions) resolve(ctx context.Context, workers int) (*input, error) {
-	set, err := corpus.Resolve(ctx, corpus.Local(), o.Inputs, corpus.Options{
-		Format: corpus.Format(o.InputFiletype), TextField: o.TextField, IDField: o.IDField, Workers: workers,
-	})
+	set, err := corpus.Resolve(ctx, corpus.Local(), o.Inputs, o.corpus(workers))
 	if err != nil {
-		return nil, err
+		return nil, o.explain(ctx, err)
 	}
 	in := &input{set: set}
 	if in.paths, err = pathsOf(set); err != nil {
@@ -88,6 +89,35 @@ func (o *InputOptions) resolve(ctx context.Context, workers int) (*input, error)
 	in.groups = partition(in.paths, o.blocksize())
 	return in, checkGroupIDs(in.groups)
 }
+
+func (o *InputOptions) corpus(workers int) corpus.Options {
+	return corpus.Options{Format: corpus.Format(o.InputFiletype), TextField: o.TextField, IDField: o.IDField, Workers: workers}
+}
+
+// explain adds to an error about the documents which option is the matter, and takes out what only dedup has.
+func (o *InputOptions) explain(ctx context.Context, err error) error {
+	if errors.Is(err, corpus.ErrInput) {
+		return reworded{err, inputWords.Replace(err.Error())}
+	}
+	err, _ = advice.Column(ctx, corpus.Local(), o.Inputs, o.corpus(0), err)
+	return err
+}
+
+// inputWords are the options of the stages for those that package corpus speaks of: no stage takes whole files for
+// documents, and the option for the format is another.
+var inputWords = strings.NewReplacer(
+	"; --format files takes each file as a document", "; documents are rows of Parquet or lines of JSON Lines",
+	"give --format", "give --input-filetype",
+)
+
+// reworded is an error in other words.
+type reworded struct {
+	error
+	words string
+}
+
+func (r reworded) Error() string { return r.words }
+func (r reworded) Unwrap() error { return r.error }
 
 func (in *input) fingerprints() []inputFile {
 	out := make([]inputFile, len(in.set.Files))
@@ -200,6 +230,30 @@ func (j *job) readUnit(ctx context.Context, env *executor.Env, out *executor.Att
 		}
 	}
 	return nil
+}
+
+// unitFile makes a work file of a unit, whose documents it gives to batch. If one of them proves too large for the memory at
+// hand it starts over with more: begin is told the name of the file each time.
+func (j *job) unitFile(ctx context.Context, env *executor.Env, out *executor.Attempt, set *corpus.Set, u unit, name string,
+	columns []colfile.Column, begin func(name string), batch func(b *corpus.Batch, w *colfile.Writer) error) error {
+	var file *executor.File
+	return j.large.Reading(ctx, out.Meter, j.plan.MaxDoc, nil, func(maxBytes int64) (err error) {
+		if file != nil {
+			if err := out.Remove(file); err != nil {
+				return err
+			}
+		}
+		if file, err = out.Create(name); err != nil {
+			return err
+		}
+		begin(file.Name())
+		w := colfile.NewWriter(file, columns)
+		err = j.readUnit(ctx, env, out, set, u, maxBytes, func(b *corpus.Batch) error { return batch(b, w) })
+		if err != nil {
+			return err
+		}
+		return errors.Join(w.Finish(), file.Close())
+	})
 }
 
 // unchanged refuses input files that are not what they were when the run began.

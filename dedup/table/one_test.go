@@ -3,26 +3,25 @@ package table
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/crashtest"
 )
 
 // TestMain runs one shuffle instead of the tests when a test started this binary for that.
 func TestMain(m *testing.M) {
-	if job := os.Getenv("DOVETAIL_TEST_RUN"); job != "" {
-		os.Exit(child(job))
-	}
-	os.Exit(m.Run())
+	os.Exit(crashtest.Main(m, func(j childJob) error {
+		_, err := Run(context.Background(), Options{Spec: j.Spec, Exec: j.Exec, Inputs: j.Inputs, Output: j.Output})
+		return err
+	}))
 }
 
 // childJob is what a child process runs.
@@ -31,19 +30,6 @@ type childJob struct {
 	Exec   Exec
 	Inputs []string
 	Output string
-}
-
-func child(job string) int {
-	var j childJob
-	if err := json.Unmarshal([]byte(job), &j); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 2
-	}
-	if _, err := Run(context.Background(), Options{Spec: j.Spec, Exec: j.Exec, Inputs: j.Inputs, Output: j.Output}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 // hashFiles hashes all part files of a result.
@@ -124,33 +110,11 @@ func TestKilledAndResumed(t *testing.T) {
 	s.Partition, s.Sort, s.TotalParts = Range, true, 40
 	_, out := runTable(t, Options{Spec: s, Inputs: []string{dir}})
 	want := hashFiles(t, out, s.TotalParts)
-	self := must(os.Executable())
-	killed, reused := 0, int64(0)
-	usual := time.Duration(0)
-	for killed < kills {
+	k := crashtest.Killer{Rng: rng, Kills: kills, Tries: 6}
+	reused := int64(0)
+	for k.More() {
 		out := filepath.Join(t.TempDir(), "out")
-		for try := 0; ; try++ {
-			job := must(json.Marshal(childJob{Spec: s, Inputs: []string{dir}, Output: out,
-				Exec: Exec{Ranks: 1 + rng.IntN(3), Workers: 1 + rng.IntN(3), SplitBytes: 30 << 10, SortBytes: 4 << 10}}))
-			ctx, cancel := context.WithCancel(t.Context())
-			cmd := exec.CommandContext(ctx, self)
-			cmd.Env = append(os.Environ(), "DOVETAIL_TEST_RUN="+string(job))
-			started := time.Now()
-			if usual > 0 && killed < kills && try < 6 {
-				time.AfterFunc(time.Duration(rng.Int64N(int64(usual))), cancel)
-			}
-			msg, err := cmd.CombinedOutput()
-			if ctx.Err() == nil && err != nil {
-				t.Fatalf("%v: %s", err, msg)
-			}
-			cancel()
-			if err == nil {
-				if usual == 0 {
-					usual = time.Since(started)
-				}
-				break
-			}
-			killed++
+		k.After = func() {
 			// A run may be killed after its result is in place; what is there is then complete.
 			if _, err := os.Stat(out); err == nil {
 				if got := hashFiles(t, out, s.TotalParts); got != want {
@@ -158,10 +122,14 @@ func TestKilledAndResumed(t *testing.T) {
 				}
 			}
 		}
+		k.Finish(t, func() any {
+			return childJob{Spec: s, Inputs: []string{dir}, Output: out,
+				Exec: Exec{Ranks: 1 + rng.IntN(3), Workers: 1 + rng.IntN(3), SplitBytes: 30 << 10, SortBytes: 4 << 10}}
+		})
 		if got := hashFiles(t, out, s.TotalParts); got != want {
 			t.Fatal("other files after kills")
 		}
-		if left, _ := filepath.Glob(out + ".*"); len(left) > 0 {
+		if left := must(os.ReadDir(filepath.Dir(out))); len(left) != 1 {
 			t.Errorf("left: %v", left)
 		}
 		reused += must(ReadResult(out)).TasksReused

@@ -23,6 +23,9 @@ var ErrOutput = runfolder.ErrOutput
 // ErrResume is wrapped when the work folder belongs to a run with other options or another input.
 var ErrResume = runfolder.ErrResume
 
+// ErrSaved is wrapped by errors of a run of which something was saved: the same call goes on from there.
+var ErrSaved = runfolder.ErrSaved
+
 // Options are everything a run needs to know.
 type Options struct {
 	Spec Spec
@@ -92,7 +95,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	if done != nil {
-		// A run that was killed in its last moment may have left its work folder.
+		// A run that was killed in its last moment may have left its lock and its work folder.
+		runfolder.ForgetLock(r.folders.Output)
 		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
 			return done, r.folders.Discard()
 		}
@@ -101,6 +105,11 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.layout, err = readLayout(ctx, r.set, o.Spec.On); err != nil {
 		return nil, err
 	}
+	unlock, err := runfolder.LockOutput(r.folders.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := r.openWork(ctx); err != nil {
 		return nil, err
 	}
@@ -113,9 +122,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err != nil {
 		if nothing {
 			// There is nothing to go on from, and the next try may well have other options.
-			err = errors.Join(err, r.folders.Discard())
+			return nil, errors.Join(err, r.folders.Discard())
 		}
-		return nil, err
+		return nil, runfolder.Saved(err)
 	}
 	if !o.KeepWork {
 		if err := r.folders.RemoveWork(); err != nil {
@@ -178,68 +187,19 @@ func (r *run) checkOutput() (*Result, error) {
 	return old, nil
 }
 
-// job is what the work folder is for: it must be the same for a run to go on.
-type job struct {
-	Format string         `json:"format"`
-	Spec   Spec           `json:"spec"`
-	Inputs []InputFile    `json:"inputs"`
-	Splits []corpus.Split `json:"splits"`
-}
-
 // jobFormat changes when work files do.
 const jobFormat = "dovetail-table-work/1"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
-func (r *run) openWork(ctx context.Context) error {
-	if r.Restart {
-		if err := r.folders.Discard(); err != nil {
-			return err
-		}
-	}
-	err := r.folders.CheckOtherWork(func(meta []byte) string {
-		var old job
-		if json.Unmarshal(meta, &old) == nil && old.Format == jobFormat {
-			return strings.Join(old.Spec.Diff(&r.Spec), ", ")
-		}
-		return "or of another command"
+func (r *run) openWork(ctx context.Context) (err error) {
+	job := runfolder.Job[Spec]{Format: jobFormat, Spec: r.Spec, Inputs: r.inputFiles()}
+	r.work, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
+		Restart: r.Restart, Note: r.note,
+		Differs: func(old Spec) []string { return old.Diff(&r.Spec) },
+		Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
 	})
-	if err != nil {
-		return err
-	}
-	splits, err := r.set.Splits(ctx, r.splitTarget())
-	if err != nil {
-		return err
-	}
-	mine := job{Format: jobFormat, Spec: r.Spec, Inputs: r.inputFiles(), Splits: splits}
-	meta, err := json.Marshal(mine)
-	if err != nil {
-		return err
-	}
-	if r.work, err = executor.OpenWork(r.folders.Dir(), meta); err != nil {
-		return err
-	}
-	for _, n := range r.work.Notes() {
-		r.note(n)
-	}
-	r.staging = r.folders.Staging(r.work)
-	for _, o := range r.folders.Others(r.staging) {
-		r.note(o + " belongs to another run; if that run is over, it can be removed")
-	}
-	if r.work.Resumed() {
-		var old job
-		if err = json.Unmarshal(r.work.Meta(), &old); err != nil || old.Format != jobFormat {
-			err = fmt.Errorf("%w: %s was made by another version; finish with that one, or start anew with --restart", ErrResume, r.folders.Dir())
-		} else if d := runfolder.DiffInputs(old.Inputs, mine.Inputs); d != "" {
-			err = fmt.Errorf("%w: the input is not the one it was started with (%s); start anew with --restart", ErrResume, d)
-		}
-		if err != nil {
-			return errors.Join(err, r.work.Close())
-		}
-		splits = old.Splits // another number of workers would have cut them otherwise
-		r.note("going on from " + r.folders.Dir())
-	}
-	r.splits = splits
-	return nil
+	r.splits = job.Splits
+	return err
 }
 
 // splitTarget is the size of splits: a few for every worker, but neither tiny nor too many.

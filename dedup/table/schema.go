@@ -21,8 +21,8 @@ type layout struct {
 	schema *arrow.Schema
 	codec  *columns.Codec
 	keys   []int
-	// dict says which leaf columns are worth a dictionary when they are written: those that are in one, throughout, in
-	// the first file that has rows. Elsewhere it would be made in vain.
+	// dict says which leaf columns are worth a dictionary when they are written: those that are in one, throughout and to
+	// some effect, in the first file that has rows. Elsewhere it would be made in vain.
 	dict map[string]bool
 	// written is the schema with the metadata of the first file. Among it is Arrow's note of the types that the columns
 	// have beyond what Parquet knows: dictionaries, durations, lists of fixed size, time zones, extensions. They are read and
@@ -169,6 +169,10 @@ func inDictionaries(meta *metadata.FileMetaData) map[string]bool {
 			if data && s.Encoding != parquet.Encodings.PlainDict && s.Encoding != parquet.Encodings.RLEDict {
 				all = false
 			}
+		}
+		// A dictionary of values that hardly repeat costs more than it saves: it is most of what it stands for.
+		if size := chunk.DataPageOffset() - chunk.DictionaryPageOffset(); 2*size > chunk.TotalCompressedSize() {
+			all = false
 		}
 		dict[meta.Schema.Column(c).Path()] = all
 	}

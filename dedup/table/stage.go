@@ -111,7 +111,7 @@ func (a *shuffleActor) tooLarge(at place, b arrow.RecordBatch) error {
 		}
 	}
 	// A row may take a quarter of the shuffle's budget, which is half of what the limit leaves.
-	return fmt.Errorf("%s: row %d takes about %d MiB, more than fits under this --memory-limit; at least %d MiB are needed: %w",
+	return fmt.Errorf("%s: row %d (counted from 0) takes about %d MiB, more than fits under this --memory-limit; at least %d MiB are needed: %w",
 		a.set.Files[at.file].Name, at.row+int64(row), sizes[row]>>20+1, (8*sizes[row]+baseMemory)>>20+2, mem.ErrNoMemory)
 }
 

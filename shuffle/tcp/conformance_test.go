@@ -14,10 +14,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) { transporttest.Run(t, makeRanks(nil)) }
 
 func TestConformanceTLS(t *testing.T) {
-	transporttest.RunTransport(t, makeRanks(func(o *Options) { o.ForceTLS, o.Secret = true, testSecret }))
+	transporttest.RunTransport(t, makeRanks(func(o *Options) { o.ForceTLS, o.Secret = true, testSecret }), 2, 5)
 }
 
 // With the smallest budget a single largest header fills the window.
 func TestConformanceSmallestBudget(t *testing.T) {
-	transporttest.RunTransport(t, makeRanks(func(o *Options) { o.ReceiveBudget = o.leastBudget() }))
+	transporttest.RunTransport(t, makeRanks(func(o *Options) { o.ReceiveBudget = o.leastBudget() }), 2, 3)
 }

@@ -23,6 +23,9 @@ const (
 // started with something else (the error wraps [shuffle.ErrMismatch]), or when ctx ends: then the error wraps
 // that of ctx, and names the ranks that are missing and the last that was heard of each. It closes
 // Options.Listener in any case, so that nobody can connect later.
+//
+// A rank that dies after it was connected and before all have met is reported by EventPeerDown when they have; a
+// process that replaces it is turned away.
 func Connect(ctx context.Context, o Options) (*Transport, error) {
 	o.EnsureDefaults()
 	if o.Listener != nil {
@@ -130,14 +133,17 @@ func (m *meeting) fail(err error) {
 }
 
 func (m *meeting) hear(r int, err error) {
-	// The system's errors repeat the address that is named beside them.
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.heard[r] = err.Error()
+	m.heard[r] = plain(err).Error()
+}
+
+// plain takes the addresses out of an error of package net, where they stand beside it already.
+func plain(err error) error {
+	if op, ok := err.(*net.OpError); ok {
+		return op.Err
+	}
+	return err
 }
 
 // arrived enters a link.

@@ -36,12 +36,13 @@ func startRanks(t testing.TB, ctx context.Context, size int, change func(o *Opti
 		})
 	}
 	wg.Wait()
-	t.Cleanup(func() {
+	t.Cleanup(func() { // at once: one would wait for what another does not take
 		for _, tr := range ts {
 			if tr != nil {
-				_ = tr.Close()
+				wg.Go(func() { _ = tr.Close() })
 			}
 		}
+		wg.Wait()
 	})
 	return ts, errs
 }

@@ -199,7 +199,10 @@ func TestReceiveBudget(t *testing.T) {
 		say(t, c, frame{kind: kindMessage, number: number, length: shuffle.MaxHeader}, make([]byte, shuffle.MaxHeader))
 	}
 	for !tr.gone(1) {
-		<-tr.Ready()
+		select {
+		case <-tr.Ready():
+		case <-time.After(time.Millisecond): // it may be about to be
+		}
 		check()
 	}
 	waitEvent(t, tr, shuffle.EventMessage)

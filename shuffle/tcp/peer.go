@@ -24,16 +24,15 @@ type peer struct {
 	work chan struct{} // the writer has something to do
 	stop chan struct{} // the reader has ended
 
-	gone bool  // EventPeerDown is in the inbox, or was
+	gone bool  // EventPeerDown is in the inbox, or was, or is about to be
 	err  error // why
 
-	// Sending: announced <= posted, acked <= flushed <= announced, reported <= acked.
+	// Sending: reported <= acked <= paying <= announced <= posted.
 	ring      [shuffle.MaxInFlight]outgoing
 	posted    uint64        // by the caller
 	batch     uint64        // of those, in the call of Post that runs
 	announced uint64        // whose header was written, or is being
 	paying    uint64        // up to which no payload is left to be written
-	flushed   uint64        // of which nothing is left to be written
 	seen      uint64        // that the peer says its caller took
 	acked     uint64        // for which EventSent is in the inbox, or was
 	reported  uint64        // for which EventSent was polled
@@ -42,7 +41,6 @@ type peer struct {
 	leaving   bool          // the peer takes no more messages
 	left      bool          // the peer knows that this rank takes no more
 	paid      []*mem.Buffer // to be released when the writer has written what it collected
-	spare     []*mem.Buffer // memory for paid; the writer's
 
 	// Receiving: taken <= delivered <= received.
 	rx        [shuffle.MaxInFlight]incoming
@@ -120,7 +118,7 @@ func (p *peer) run() {
 	if werr != nil && !errors.Is(werr, net.ErrClosed) && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errEOF)) {
 		err = werr // it came first and says more
 	}
-	p.end(err)
+	p.end(plain(err))
 }
 
 // cut ends the connection, and with it what either goroutine waits for. Closing what is underneath takes no
@@ -143,12 +141,14 @@ func (p *peer) end(cause error) {
 		drop = append(drop, p.in(n).payload...)
 	}
 	p.gone, p.offering, p.answers = true, 0, nil
+	t.mu.Unlock()
+	releaseAll(drop) // before the event that says so
+	t.mu.Lock()
 	p.err = fmt.Errorf("tcp: rank %d lost rank %d at %s: %w", t.rank, p.rank, p.addr, cause)
 	if !t.closed {
 		t.inbox.push(note{kind: shuffle.EventPeerDown, peer: p.rank})
 	}
 	t.mu.Unlock()
-	releaseAll(drop)
 	t.signal()
 }
 

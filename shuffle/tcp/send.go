@@ -211,16 +211,20 @@ func (p *peer) abandon() {
 	p.paying = p.posted
 }
 
-// flush notes that what was collected has been written, if anything was.
+// flush notes that what was collected has been written, if anything was. Buffers are released before the events
+// that say so.
 func (p *peer) flush() {
 	p.t.mu.Lock()
+	if done := p.paid; len(done) > 0 {
+		p.paid = nil
+		p.t.mu.Unlock()
+		releaseAll(done)
+		p.t.mu.Lock()
+		p.paid = done[:0] // only the writer adds to it
+	}
 	p.writing = false
 	sent := p.settle()
-	done := p.paid
-	p.paid = p.spare[:0]
 	p.t.mu.Unlock()
-	releaseAll(done)
-	p.spare = done // only the writer uses it
 	if sent {
 		p.t.signal()
 	}
@@ -232,8 +236,7 @@ func (p *peer) settle() (any bool) {
 	if p.writing {
 		return false // flush will
 	}
-	p.flushed = p.paying
-	for p.acked < min(p.seen, p.flushed) {
+	for p.acked < min(p.seen, p.paying) {
 		p.acked++
 		p.credit += p.out(p.acked).cost
 		if !p.t.closed {

@@ -62,7 +62,9 @@ func testHarmful(t *testing.T, c *cluster, want error, text string) {
 	d := &table{rows: 20_000, parts: parts, ranks: size, tasks: 2, chunk: 50}
 	errs := make([]error, size)
 	c.each(func(r int) {
-		s, err := c.tryOpen(r, shuffle.Options{TotalParts: parts})
+		// Small messages, so that each rank needs more of them than the numbers of the faults, however well they
+		// are put together.
+		s, err := c.tryOpen(r, shuffle.Options{TotalParts: parts, Coalesce: 4 << 10})
 		if err != nil { // the endpoint may be dead already
 			errs[r] = err
 			return

@@ -28,14 +28,16 @@ var Sizes = []int{1, 2, 3, 5, 8}
 
 // Run runs the suite. With -short it leaves out the larger cases.
 func Run(t *testing.T, makeTransports Make) {
-	t.Run("transport", func(t *testing.T) { runTransport(t, makeTransports) })
+	t.Run("transport", func(t *testing.T) { runTransport(t, makeTransports, Sizes[1:]) })
 	t.Run("shuffle", func(t *testing.T) { runShuffle(t, makeTransports) })
 	t.Run("faulty", func(t *testing.T) { runFaulty(t, makeTransports) })
 }
 
-// RunTransport runs the part of the suite that needs nothing but the transport: enough for a second
-// configuration of a transport that has passed the whole.
-func RunTransport(t *testing.T, makeTransports Make) { runTransport(t, makeTransports) }
+// RunTransport runs the part of the suite that needs nothing but the transport, with these numbers of ranks: enough
+// for a second configuration of a transport that has passed the whole.
+func RunTransport(t *testing.T, makeTransports Make, sizes ...int) {
+	runTransport(t, makeTransports, sizes)
+}
 
 // RunRank runs the part of the suite that a rank can run in a process of its own, on its endpoint, which it closes.
 // Every rank must call it.

@@ -85,7 +85,7 @@ func (l *Large) Reading(ctx context.Context, m executor.Meter, limit int64, cost
 			beside, all = cost(t)
 		}
 		limit = min(Larger(t.Need), max(t.Need, l.budget-beside))
-		if err := turn.Take(ctx, m, limit+beside, all, fmt.Sprintf("%s: the document in row %d", t.Name, t.Row)); err != nil {
+		if err := turn.Take(ctx, m, limit+beside, all, fmt.Sprintf("%s: the document in row %d (counted from 0)", t.Name, t.Row)); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 func mkdir(t *testing.T, path string) string {
@@ -88,4 +90,34 @@ func TestPutInPlace(t *testing.T) {
 	if data, err := os.ReadFile(file); err != nil || string(data) != "precious" {
 		t.Errorf("the file is %q, %v", data, err)
 	}
+}
+
+// One run at a time has an output, and what locks it is gone afterwards, or when the output cannot be locked at all.
+func TestLockOutput(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out")
+	unlock, err := LockOutput(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LockOutput(out); !errors.Is(err, executor.ErrLocked) || !errors.Is(err, ErrOutput) || !strings.Contains(err.Error(), out+": ") {
+		t.Errorf("a second one: %v", err)
+	}
+	other, err := LockOutput(out + "2")
+	if err != nil {
+		t.Error(err)
+	}
+	other()
+	unlock()
+	if unlock, err = LockOutput(out); err != nil {
+		t.Fatalf("after the first: %v", err)
+	}
+	unlock()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if unlock, err = LockOutput(filepath.Join(dir, "no", "out")); err != nil {
+		t.Errorf("where there is no folder: %v", err)
+	}
+	unlock()
 }

@@ -30,6 +30,8 @@ const (
 	EvEntered Kind = iota + 1
 	// EvExpected says that Rank is alive and on its way to the stage: the first round waits for it.
 	EvExpected
+	// EvOpen says that all ranks that are expected have been named: the first round may begin.
+	EvOpen
 	// EvLost says that Rank is gone for good.
 	EvLost
 	// EvReady says that Rank can be reached by the other members of Round.
@@ -98,9 +100,11 @@ type Machine struct {
 	members  []int
 	pending  map[int]bool // members that have not answered what was asked of all
 	alive    map[int]bool // ranks that have entered; false if they are only expected
-	lost     bool         // a member of this round was lost
-	broken   int          // rounds that broke without a loss
-	from, to int          // the link that broke this round
+	gone     map[int]bool // ranks that were lost and have not come back
+	open     bool
+	lost     bool // a member of this round was lost
+	broken   int  // rounds that broke without a loss
+	from, to int  // the link that broke this round
 	since    time.Duration
 	acts     []Action
 }
@@ -108,7 +112,7 @@ type Machine struct {
 // New returns a machine without ranks.
 func New(cfg Config) *Machine {
 	cfg.MaxBroken = max(1, cfg.MaxBroken)
-	return &Machine{cfg: cfg, alive: make(map[int]bool)}
+	return &Machine{cfg: cfg, alive: make(map[int]bool), gone: make(map[int]bool)}
 }
 
 // Step takes one event and returns what is to be done, in memory that the next call uses again.
@@ -121,10 +125,13 @@ func (m *Machine) Step(ev Event) []Action {
 	switch ev.Kind {
 	case EvEntered:
 		m.alive[ev.Rank] = true
+		delete(m.gone, ev.Rank)
 	case EvExpected:
-		if !m.alive[ev.Rank] {
+		if !m.alive[ev.Rank] && !m.gone[ev.Rank] {
 			m.alive[ev.Rank] = false
 		}
+	case EvOpen:
+		m.open = true
 	case EvLost:
 		m.leave(ev)
 	case EvReady:
@@ -159,6 +166,7 @@ func (m *Machine) Round() (int, []int) { return m.round, m.members }
 
 // leave takes out a rank that was lost.
 func (m *Machine) leave(ev Event) {
+	m.gone[ev.Rank] = true
 	if _, ok := m.alive[ev.Rank]; !ok {
 		return
 	}
@@ -206,6 +214,9 @@ func (m *Machine) ask(ranks []int) {
 // advance does what is due once nothing is pending.
 func (m *Machine) advance(now time.Duration) {
 	if m.state == idle {
+		if !m.open {
+			return
+		}
 		for _, entered := range m.alive {
 			if !entered {
 				return

@@ -35,7 +35,9 @@ type step struct {
 
 func TestTable(t *testing.T) {
 	both := []step{
+		{Event{Kind: EvEntered, Rank: 0}, nil}, // and is not alone
 		{Event{Kind: EvExpected, Rank: 1}, nil},
+		{Event{Kind: EvOpen}, nil},
 		{Event{Kind: EvEntered, Rank: 0}, nil},
 		{Event{Kind: EvEntered, Rank: 1}, []string{"prepare 1 [0 1]"}},
 		{Event{Kind: EvReady, Rank: 0, Round: 1}, nil},
@@ -79,11 +81,11 @@ func TestTable(t *testing.T) {
 			{Event{Kind: EvStopped, Rank: 0, Round: 2, Now: 12 * s}, nil},
 			{Event{Kind: EvStopped, Rank: 1, Round: 2, Now: 30 * s}, []string{"link 1-0"}},
 		}...)},
-		"a loss while others get ready": {Config{}, append(slices.Clone(both[:4]), []step{
+		"a loss while others get ready": {Config{}, append(slices.Clone(both[:6]), []step{
 			{Event{Kind: EvLost, Rank: 1}, []string{"abort 1 [0]"}},
 			{Event{Kind: EvStopped, Rank: 0, Round: 1}, []string{"prepare 2 [0]"}},
 		}...)},
-		"a loss on the way": {Config{}, append(slices.Clone(both[:2]), []step{
+		"a loss on the way": {Config{}, append(slices.Clone(both[:4]), []step{
 			{Event{Kind: EvLost, Rank: 1}, []string{"prepare 1 [0]"}},
 		}...)},
 		"stop at a loss": {Config{Stop: true}, append(slices.Clone(both), []step{
@@ -129,6 +131,7 @@ func random(seed uint64) error {
 	for r := range ranks {
 		mail = append(mail, Event{Kind: EvEntered, Rank: r})
 	}
+	m.Step(Event{Kind: EvOpen})
 	for steps := 0; ; steps++ {
 		if steps > 10000 {
 			return fmt.Errorf("it does not end")

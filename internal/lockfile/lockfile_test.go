@@ -6,7 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -83,6 +86,45 @@ func TestKilledHolder(t *testing.T) {
 		t.Fatalf("after the holder was killed: %v", err)
 	}
 	l.Release()
+}
+
+// Many take a temporary lock in turn: never two at a time, and nothing is left.
+func TestTemporary(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	var inside, taken atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for n := 0; n < 50; {
+				l, err := AcquireTemporary(path)
+				if held := (*HeldError)(nil); errors.As(err, &held) {
+					runtime.Gosched()
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if inside.Add(1) != 1 {
+					t.Error("two have the lock")
+				}
+				runtime.Gosched()
+				inside.Add(-1)
+				if err := l.Remove(); err != nil {
+					t.Error(err)
+				}
+				n++
+				taken.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() != 400 {
+		t.Errorf("taken %d times", taken.Load())
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file was left: %v", err)
+	}
 }
 
 func TestNoFolder(t *testing.T) {

@@ -73,5 +73,36 @@ func holder(f *os.File) string {
 	}, string(buf[:n]))
 }
 
+// AcquireTemporary is [Acquire] for a file that is there only while it is locked: give the lock back with [Lock.Remove]. A
+// holder that was killed leaves the file, which the next one takes over.
+func AcquireTemporary(path string) (*Lock, error) {
+	for {
+		l, err := Acquire(path)
+		if err != nil {
+			return nil, err
+		}
+		// Between opening and locking, the holder before may have removed the file; then this lock is of no use.
+		mine, err := l.f.Stat()
+		if err == nil {
+			var there os.FileInfo
+			if there, err = os.Stat(path); err == nil && os.SameFile(mine, there) {
+				return l, nil
+			}
+		}
+		if cerr := l.f.Close(); err == nil || errors.Is(err, os.ErrNotExist) {
+			err = cerr
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Remove removes the file of [AcquireTemporary] and unlocks, in this order, so that whoever has the file open by then finds
+// out that it is gone.
+func (l *Lock) Remove() error {
+	return errors.Join(os.Remove(l.f.Name()), l.f.Close())
+}
+
 // Release unlocks. The file stays: removing it would let two processes lock two files of one name.
 func (l *Lock) Release() error { return l.f.Close() }

@@ -1,0 +1,184 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/control"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// shuffleMember is a shuffle stage being run on a rank that is not the root.
+type shuffleMember struct {
+	*member
+	st    ShuffleStage
+	total int
+
+	rmu sync.Mutex
+	cur *memberRound
+	all sync.WaitGroup
+}
+
+// memberRound is this rank's part of a round.
+type memberRound struct {
+	*round
+	mesh  *mesh
+	size  int
+	hand  *farHand
+	began bool
+}
+
+// shuffleMember does this rank's part of a shuffle stage.
+func (e *Executor) shuffleMember(ctx context.Context, st ShuffleStage, tasks []Task) ([]Task, error) {
+	total := st.TotalParts()
+	if total < 1 {
+		return nil, fmt.Errorf("executor: stage %q: TotalParts is %d, want at least 1", st.Name(), total)
+	}
+	r := e.newRun(ctx, st, "shuffle")
+	m := &shuffleMember{member: e.newMember(r), st: st, total: total}
+	defer m.detach(e.cfg.Job.attach(r.key, m))
+	h := hashTasks(tasks, total)
+	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
+	stop := m.showProgress()
+	select {
+	case <-m.ctx.Done():
+	case <-m.job.ctx.Done():
+	}
+	m.stopRound(errStageOver)
+	m.all.Wait()
+	stop()
+	return m.member.end()
+}
+
+func (m *shuffleMember) handle(l *link, msg *control.Message) {
+	switch msg.Kind {
+	case kindPrepare:
+		m.prepare(msg)
+	case kindConnect:
+		m.connect(msg)
+	case kindAllIn:
+		m.rmu.Lock()
+		if rd := m.cur; rd != nil && rd.number == int(msg.Epoch) && rd.began {
+			close(rd.allIn)
+			close(rd.hand.none)
+		}
+		m.rmu.Unlock()
+	case kindAbort:
+		m.rmu.Lock()
+		rd := m.cur
+		m.rmu.Unlock()
+		if rd != nil && rd.number == int(msg.Epoch) {
+			m.stopRound(errRoundOver)
+		}
+	default:
+		m.member.handle(l, msg)
+	}
+}
+
+// prepare gets ready for a round: others can reach this rank from now on.
+func (m *shuffleMember) prepare(msg *control.Message) {
+	parts := &partSet{total: m.total, done: make([]bool, m.total)}
+	for p := range parts.done {
+		parts.done[p] = p/8 < len(msg.Data) && msg.Data[p/8]&(1<<(p%8)) != 0
+	}
+	mesh, addr, err := m.job.openMesh()
+	if err != nil {
+		m.fail(fmt.Errorf("executor: stage %q: %w", m.name, err))
+		return
+	}
+	number := int(msg.Epoch)
+	rd := &memberRound{
+		round: &round{
+			stageRun: m.stageRun, sc: newScope(m.ctx), stage: m.st, number: number, parts: parts, first: int(msg.Rank),
+			allIn: make(chan struct{}),
+		},
+		mesh: mesh, size: int(msg.N),
+	}
+	m.rmu.Lock()
+	m.cur = rd
+	m.rmu.Unlock()
+	m.job.send(&control.Message{Kind: kindReady, Stage: m.key, Epoch: msg.Epoch, Text: addr})
+}
+
+// connect begins the round.
+func (m *shuffleMember) connect(msg *control.Message) {
+	m.rmu.Lock()
+	defer m.rmu.Unlock()
+	rd := m.cur
+	if rd == nil || rd.number != int(msg.Epoch) || rd.began || len(msg.Names) != rd.size || rd.sc.failed() {
+		return
+	}
+	rd.began = true
+	rd.hand = newFarHand(m.stageRun, rd.sc, m.job, rd.number, true)
+	rd.inserts, rd.commits = rd.hand, rd.hand
+	rd.hired = func(giveUp func(int)) { m.take(rd.hand, giveUp) }
+	m.actors = int(max(1, min(msg.N, maxWorkers)))
+	envs := m.e.envsFrom(m.name, m.actors, int(msg.Actor))
+	for _, env := range envs {
+		env.Rank, env.Size = rd.first, rd.size
+	}
+	m.all.Go(func() { m.runRound(rd, envs, msg.Names) })
+}
+
+// runRound does this rank's part of a round, and stays until the round is over for all.
+func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
+	err := rd.mesh.connect(rd.sc.ctx, m.job, m.key, rd.number, rd.first, addrs)
+	if err == nil {
+		err = rd.connect([]*shuffle.Communicator{rd.mesh.comm}, 0, m.e.epoch)
+	} else {
+		err = &meshError{err}
+	}
+	if err != nil {
+		rd.sc.fail(err)
+	} else {
+		rd.run(envs, nil)
+	}
+	out := &control.Message{Kind: kindOver, Stage: m.key, Epoch: uint32(rd.number), Rank: -1}
+	switch err := rd.sc.reason(); {
+	case err != nil && !broke(err, rd.first):
+		m.fail(err)
+		return
+	case err != nil:
+		out.Kind, out.Text = kindBroken, err.Error()
+	case rd.sc.failed():
+		return // it was aborted
+	default:
+		// A ledger that cannot be written down is missing from the statistics, which is no reason to fail.
+		out.Data, _ = json.Marshal(rd.result(rd.first))
+	}
+	m.job.send(out)
+	<-rd.sc.ctx.Done() // others may need what this rank still has to send
+}
+
+// stopRound ends the round, if there is one, and tells the root when it has ended.
+func (m *shuffleMember) stopRound(why error) {
+	m.rmu.Lock()
+	rd := m.cur
+	m.cur = nil
+	m.rmu.Unlock()
+	if rd == nil {
+		return
+	}
+	rd.sc.cancel(why)
+	m.all.Wait()
+	// Others have closed their ends already, or are about to.
+	errs := rd.disconnect()
+	if err := rd.mesh.close(); err != nil {
+		errs = append(errs, err)
+	}
+	if errors.Is(why, errRoundOver) {
+		m.job.send(&control.Message{Kind: kindStopped, Stage: m.key, Epoch: uint32(rd.number)})
+		return
+	}
+	if !m.failedRound(rd) {
+		m.teardowns = append(m.teardowns, errs...)
+	}
+}
+
+// failedRound reports whether a round ended by itself, and not because the stage is over.
+func (m *shuffleMember) failedRound(rd *memberRound) bool {
+	return rd.sc.reason() != nil || m.reason() != nil || m.parent.Err() != nil || m.job.Err() != nil
+}

@@ -1,0 +1,524 @@
+package executor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/control"
+	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+)
+
+// errRoundOver ends what a round does on a rank when the root says that it is over.
+var errRoundOver = errors.New("the round is over")
+
+// maxBroken is how many rounds of a stage may break although no rank was lost.
+const maxBroken = 3
+
+// shuffleRoot is what the root does about a shuffle stage of a job: it drives the rounds.
+type shuffleRoot struct {
+	s     *shuffleRun
+	j     *Job
+	tasks []Task
+	start time.Time
+	done  chan struct{} // closed when the stage is complete, or cannot go on
+
+	mu     sync.Mutex
+	idle   sync.Cond // busy became false
+	m      *rounds.Machine
+	events []rounds.Event // not yet stepped; whoever steps takes them all
+	busy   bool
+	all    sync.WaitGroup // goroutines of own rounds
+	timer  *time.Timer
+	links  map[int]*link // ranks in the stage
+	addrs  map[int]string
+	stats  map[int]RankShuffle // of the round, by rank in it
+	place  map[int]int         // a member's rank in the round
+	why    map[int]error       // of ranks that were lost, and of links that broke
+	own    *ownRound
+	over   bool
+}
+
+// ownRound is the root's part of a round.
+type ownRound struct {
+	*round
+	mesh    *mesh
+	far     *far
+	inserts *dispatcher
+	claimed map[uint64]Task // inserts of other ranks that were accepted, by grant
+	ended   chan struct{}   // closed when its work has ended; nil if none was begun
+	linked  bool            // the shuffler is there
+	stopped bool
+}
+
+// runRounds runs a shuffle stage on all ranks of the job.
+func (s *shuffleRun) runRounds(tasks []Task) {
+	j := s.e.cfg.Job
+	s.shuffle = &ShuffleStats{TotalParts: s.parts.total}
+	s.tasks.Store(int64(len(tasks) + s.parts.total))
+	s.commits = newCommitter(s.stageRun, func(part int, results []Task) {
+		s.results[part], s.parts.done[part] = results, true
+	})
+	r := &shuffleRoot{
+		s: s, j: j, tasks: tasks, start: time.Now(), done: make(chan struct{}),
+		m: rounds.New(rounds.Config{
+			Stop: j.cfg.StopOnLoss, MaxBroken: maxBroken, Patience: j.cfg.Silence + j.cfg.Silence/4,
+		}),
+		links: make(map[int]*link), addrs: make(map[int]string), stats: make(map[int]RankShuffle), why: make(map[int]error),
+	}
+	r.idle.L = &r.mu
+	s.spilled = r.spilled
+	s.announce(s.tasks.Load())
+	a := j.attach(s.key, r)
+	for _, rank := range j.ranks() {
+		if rank != 0 {
+			r.event(rounds.Event{Kind: rounds.EvExpected, Rank: rank})
+		}
+	}
+	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
+	r.event(rounds.Event{Kind: rounds.EvOpen})
+	stop := context.AfterFunc(j.ctx, func() { s.fail(j.gone()) })
+	select {
+	case <-r.done:
+	case <-s.ctx.Done():
+	}
+	stop()
+	j.detach(s.key, a)
+	r.finish()
+	s.commits.close()
+}
+
+// finish ends what is left of the last round.
+func (r *shuffleRoot) finish() {
+	r.mu.Lock()
+	r.over = true
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	for r.busy {
+		r.idle.Wait()
+	}
+	own := r.own
+	r.mu.Unlock()
+	if own == nil {
+		return
+	}
+	own.sc.cancel(errRoundOver)
+	r.all.Wait()
+	r.s.addCounters(own.inserted.list)
+	if !own.stopped {
+		r.stats[r.place[0]] = own.result(r.place[0])
+		r.s.teardowns = append(r.s.teardowns, own.disconnect()...)
+		if err := own.mesh.close(); err != nil && !r.s.failed() {
+			r.s.teardowns = append(r.s.teardowns, fmt.Errorf("executor: stage %q: closing the links: %w", r.s.name, err))
+		}
+	}
+	for i := range len(r.place) {
+		if st, ok := r.stats[i]; ok {
+			r.s.shuffle.Ranks = append(r.s.shuffle.Ranks, st)
+		}
+	}
+}
+
+// result is what a rank's shuffler has counted.
+func (s *round) result(rank int) RankShuffle {
+	if len(s.shufflers) == 0 {
+		return RankShuffle{Rank: rank}
+	}
+	return RankShuffle{Rank: rank, Ledger: s.shufflers[0].Ledger(), Statistics: s.shufflers[0].Statistics()}
+}
+
+func (r *shuffleRoot) spilled() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.own == nil || !r.own.linked || r.own.stopped {
+		return 0
+	}
+	return r.own.spilledBytes()
+}
+
+// event steps the machine. What it asks for may lead to more events, which are stepped after it.
+func (r *shuffleRoot) event(ev rounds.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, ev)
+	if r.busy {
+		return
+	}
+	r.busy = true
+	for len(r.events) > 0 && !r.over {
+		ev := r.events[0]
+		r.events = r.events[1:]
+		ev.Now = time.Since(r.start)
+		// perform may let go of the lock, so the actions are kept.
+		for _, a := range append([]rounds.Action(nil), r.m.Step(ev)...) {
+			r.perform(a)
+		}
+	}
+	r.busy = false
+	r.idle.Broadcast()
+	if at, ok := r.m.Wake(); ok && !r.over {
+		if r.timer != nil {
+			r.timer.Stop()
+		}
+		r.timer = time.AfterFunc(at-time.Since(r.start)+time.Millisecond, func() { r.event(rounds.Event{Kind: rounds.EvTick}) })
+	}
+}
+
+// later queues an event. The lock is held.
+func (r *shuffleRoot) later(kind rounds.Kind, round int) {
+	r.events = append(r.events, rounds.Event{Kind: kind, Round: round, Peer: -1})
+}
+
+// perform does what the machine asks. The lock is held.
+func (r *shuffleRoot) perform(a rounds.Action) {
+	switch a.Kind {
+	case rounds.ActPrepare:
+		r.prepare(a)
+	case rounds.ActConnect:
+		r.connect(a)
+	case rounds.ActAbort:
+		for _, rank := range a.Members {
+			if l := r.links[rank]; l != nil {
+				l.send(&control.Message{Kind: kindAbort, Stage: r.s.key, Epoch: uint32(a.Round)})
+			}
+		}
+		r.abortOwn(a.Round)
+	case rounds.ActComplete:
+		close(r.done)
+	case rounds.ActLost:
+		r.s.fail(r.why[a.Rank])
+	case rounds.ActLink:
+		err := r.why[-1-a.Rank]
+		if err == nil {
+			err = errors.New("no reason was given")
+		}
+		r.s.fail(fmt.Errorf("executor: stage %q: %w: the links between ranks broke %d times although no rank was lost, at last as rank %d "+
+			"saw it: %w; run the job again to go on from what was finished", r.s.name, ErrRankLost, maxBroken, a.Rank, err))
+	}
+}
+
+// prepare asks the members of a round to get ready.
+func (r *shuffleRoot) prepare(a rounds.Action) {
+	// What the last round has finished is not done again.
+	r.s.commits.drain()
+	parts := &partSet{total: r.s.parts.total, done: make([]bool, r.s.parts.total)}
+	bits := make([]byte, (parts.total+7)/8)
+	for p := range parts.done {
+		if r.s.parts.done[p] {
+			parts.done[p] = true
+			bits[p/8] |= 1 << (p % 8)
+		}
+	}
+	if old := r.own; old != nil {
+		// Its inserts are done again.
+		r.s.insertsDone.Add(-old.insertedTasks.Load())
+		r.s.tasksDone.Add(-old.insertedTasks.Load())
+		r.s.sizeDone.Add(-old.insertedSize.Load())
+		r.s.note(fmt.Sprintf("stage %q begins again with %d ranks", r.s.name, len(a.Members)))
+	}
+	r.addrs, r.stats, r.place = make(map[int]string), make(map[int]RankShuffle), make(map[int]int)
+	sc := newScope(r.s.ctx)
+	r.own = &ownRound{
+		round:   &round{stageRun: r.s.stageRun, sc: sc, stage: r.s.stage, number: a.Round, input: r.s.input, parts: parts},
+		claimed: make(map[uint64]Task),
+	}
+	for i, rank := range a.Members {
+		r.place[rank] = i
+		if l := r.links[rank]; l != nil {
+			l.send(&control.Message{
+				Kind: kindPrepare, Stage: r.s.key, Epoch: uint32(a.Round), Rank: int64(i), N: int64(len(a.Members)), Data: bits,
+			})
+		}
+	}
+	m, addr, err := r.j.openMesh()
+	if err != nil {
+		r.s.fail(fmt.Errorf("executor: stage %q: %w", r.s.name, err))
+		return
+	}
+	r.own.mesh, r.addrs[0] = m, addr
+	r.later(rounds.EvReady, a.Round)
+}
+
+// connect begins a round.
+func (r *shuffleRoot) connect(a rounds.Action) {
+	own := r.own
+	own.inserts = r.s.dispatcher(own.sc, 1, nil)
+	own.round.inserts, own.allIn, own.commits = own.inserts, make(chan struct{}), r.s.commits
+	own.first = r.place[0]
+	n, _, err := ActorCount(r.s.name, r.s.stage.Resources(), r.s.e.capacity(), -1, 0)
+	if err != nil {
+		r.s.fail(err)
+		return
+	}
+	n = min(n, r.s.e.cfg.Workers)
+	r.s.actors = n
+	own.far = newFar(r.s.stageRun, own.sc, own.inserts, n)
+	addrs := make([]string, len(a.Members))
+	for rank, i := range r.place {
+		addrs[i] = r.addrs[rank]
+	}
+	for _, rank := range a.Members {
+		l := r.links[rank]
+		if l == nil {
+			continue
+		}
+		more := l.actors(r.s.stageRun)
+		r.s.actors += more
+		first := own.far.hire(l, a.Round, more)
+		l.send(&control.Message{
+			Kind: kindConnect, Stage: r.s.key, Epoch: uint32(a.Round), Names: addrs, N: int64(more), Actor: int64(first),
+		})
+	}
+	envs := r.s.e.envsFrom(r.s.name, n, 0)
+	for _, env := range envs {
+		env.Rank, env.Size = own.first, len(a.Members)
+	}
+	own.ended = make(chan struct{})
+	r.all.Go(func() {
+		kind := r.runOwn(own, envs, addrs)
+		close(own.ended) // before the event: what follows from it may wait for that
+		if kind != 0 {
+			r.event(rounds.Event{Kind: kind, Round: own.number, Peer: -1})
+		}
+	})
+}
+
+// runOwn does the root's part of a round and returns what the machine is to know.
+func (r *shuffleRoot) runOwn(own *ownRound, envs []*Env, addrs []string) rounds.Kind {
+	err := own.mesh.connect(own.sc.ctx, r.j, r.s.key, own.number, own.first, addrs)
+	if err == nil {
+		err = own.connect([]*shuffle.Communicator{own.mesh.comm}, 0, r.s.e.epoch)
+	} else {
+		err = &meshError{err}
+	}
+	if err != nil {
+		own.sc.fail(err)
+	} else {
+		r.mu.Lock()
+		own.linked = true
+		r.mu.Unlock()
+		var told sync.WaitGroup
+		told.Go(func() {
+			select {
+			case <-own.allIn:
+				r.tellAllIn(own)
+			case <-own.sc.ctx.Done():
+			}
+		})
+		own.run(envs, func(d *dispatcher) { r.s.feed(d, r.tasks) })
+		told.Wait() // all is in, or the round has failed
+	}
+	switch err := own.sc.reason(); {
+	case err != nil && !broke(err, own.first):
+		r.s.fail(err)
+		return 0
+	case err != nil:
+		r.mu.Lock()
+		r.why[-1] = err
+		r.mu.Unlock()
+		return rounds.EvBroken
+	case own.sc.failed():
+		return 0 // it was aborted
+	}
+	return rounds.EvOver
+}
+
+// tellAllIn tells the other members that the inserts of all ranks are committed.
+func (r *shuffleRoot) tellAllIn(own *ownRound) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for rank := range r.place {
+		if l := r.links[rank]; l != nil {
+			l.send(&control.Message{Kind: kindAllIn, Stage: r.s.key, Epoch: uint32(own.number)})
+		}
+	}
+}
+
+// abortOwn stops the root's part of a round. It lets go of the lock while it waits.
+func (r *shuffleRoot) abortOwn(number int) {
+	own := r.own
+	if own == nil || own.stopped {
+		return
+	}
+	own.sc.cancel(errRoundOver)
+	r.mu.Unlock()
+	if own.ended != nil {
+		<-own.ended
+	}
+	// The round is broken already, and what breaks now follows from it.
+	_ = own.disconnect()
+	_ = own.mesh.close()
+	r.mu.Lock()
+	own.stopped = true
+	r.later(rounds.EvStopped, number)
+}
+
+// meshError says that the ranks of a round did not find each other.
+type meshError struct{ err error }
+
+func (e *meshError) Error() string { return e.err.Error() }
+func (e *meshError) Unwrap() error { return e.err }
+
+// broke reports whether an error means that another rank of the round, or the link to it, failed. rank is the own one.
+func broke(err error, rank int) bool {
+	var me *meshError
+	var ae *shuffle.AbortError
+	switch {
+	case errors.As(err, &me):
+		return true
+	case errors.As(err, &ae):
+		// Where the trouble was found, there it is told from.
+		return ae.Rank != rank || errors.Is(ae.Cause, shuffle.ErrPeerDown)
+	}
+	return errors.Is(err, shuffle.ErrPeerDown)
+}
+
+// current returns the own part of the round that a message is about, if it is the present one and the rank is a member.
+func (r *shuffleRoot) current(l *link, m *control.Message) *ownRound {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.own == nil || r.own.number != int(m.Epoch) || r.own.far == nil || r.links[l.rank] != l {
+		return nil
+	}
+	if _, ok := r.place[l.rank]; !ok {
+		return nil
+	}
+	return r.own
+}
+
+func (r *shuffleRoot) enter(l *link, m *control.Message) {
+	if string(m.Data) != string(r.s.input[:]) {
+		r.s.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: "it has come to stage \"" + r.s.name +
+			"\" with other tasks than rank 0; all ranks must run the same program with the same options and input"})
+		return
+	}
+	r.mu.Lock()
+	r.links[l.rank] = l
+	r.mu.Unlock()
+	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: l.rank})
+}
+
+func (r *shuffleRoot) left(l *link, why error) {
+	r.mu.Lock()
+	mine := r.links[l.rank] == nil || r.links[l.rank] == l
+	delete(r.links, l.rank)
+	r.why[l.rank] = why
+	var f *far
+	if r.own != nil {
+		f = r.own.far
+	}
+	r.mu.Unlock()
+	if !mine {
+		return
+	}
+	if f != nil {
+		f.fire(l, why)
+	}
+	r.event(rounds.Event{Kind: rounds.EvLost, Rank: l.rank})
+}
+
+func (r *shuffleRoot) handle(l *link, m *control.Message) {
+	if r.s.aside(l, m) {
+		return
+	}
+	ev := rounds.Event{Rank: l.rank, Round: int(m.Epoch), Peer: int(m.Rank)}
+	switch m.Kind {
+	case kindReady:
+		r.mu.Lock()
+		if n, _ := r.m.Round(); n == int(m.Epoch) {
+			r.addrs[l.rank] = m.Text
+		}
+		r.mu.Unlock()
+		ev.Kind = rounds.EvReady
+	case kindBroken:
+		r.mu.Lock()
+		r.why[-1-l.rank] = &RemoteError{Rank: l.rank, Host: l.host, Text: m.Text}
+		r.mu.Unlock()
+		ev.Kind = rounds.EvBroken
+	case kindStopped:
+		ev.Kind = rounds.EvStopped
+	case kindOver:
+		r.mu.Lock()
+		if i, ok := r.place[l.rank]; ok && r.own != nil && r.own.number == int(m.Epoch) {
+			var st RankShuffle
+			if json.Unmarshal(m.Data, &st) == nil {
+				st.Rank = i
+				r.stats[i] = st
+			}
+		}
+		r.mu.Unlock()
+		ev.Kind = rounds.EvOver
+	default:
+		own := r.current(l, m)
+		if own == nil {
+			if m.Call != 0 {
+				l.reply(m, &control.Message{})
+			}
+			return
+		}
+		r.work(own, l, m)
+		return
+	}
+	r.event(ev)
+}
+
+// work does what a message about the tasks of a round says.
+func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
+	switch m.Kind {
+	case kindClaim:
+		reply := &control.Message{}
+		if a := own.far.actor(l, m); a != nil {
+			if g := own.inserts.held(a.number, m.Grant); g != nil {
+				own.committing.add()
+				task := g.items[0].task
+				own.far.mu.Lock()
+				own.claimed[m.Grant] = task
+				own.far.mu.Unlock()
+				if own.inserts.finished(g, 0) {
+					reply.Flags = flagYes
+				} else {
+					own.committing.done()
+				}
+			}
+		}
+		l.reply(m, reply)
+	case kindInserted:
+		own.far.mu.Lock()
+		task, ok := own.claimed[m.Grant]
+		delete(own.claimed, m.Grant)
+		own.far.mu.Unlock()
+		if ok {
+			var counts []counter
+			for _, c := range m.Sums {
+				counts = append(counts, counter{c.Name, c.N})
+			}
+			r.s.attempts.Add(1)
+			own.insertDone(task, counts)
+		}
+	case kindPart:
+		part := int(m.N)
+		if m.N < 0 || part >= own.parts.total || own.parts.done[part] || m.At < 0 || m.At/attemptsPerRound != int64(own.number-1) {
+			r.s.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: fmt.Sprintf("it sends partition %d, which it was not given", m.N)})
+			return
+		}
+		env := &Env{Stage: r.s.name, Rank: l.rank, Epoch: r.s.e.epoch}
+		out, err := own.far.rebuild(env, partTask(part), uint32(m.At), m)
+		results := fromWire(m.Tasks)
+		if err == nil {
+			err = nameResults(out.m.task, results)
+		}
+		if err != nil {
+			r.s.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: err.Error()})
+			return
+		}
+		r.s.attempts.Add(1)
+		r.s.commits.submit(&pending{a: out, seq: part, results: results, input: r.s.input})
+	default:
+		own.far.handle(l, m)
+	}
+}
