@@ -16,7 +16,7 @@ var (
 	// ErrNoDriver is what [Open] wraps when NVIDIA's driver is not installed, which is no fault of the machine.
 	ErrNoDriver = errors.New("no NVIDIA driver is installed (NVML, libnvidia-ml.so.1, was not found)")
 	// ErrLost is wrapped when a device that was there does not answer any more.
-	ErrLost = errors.New("the device is lost")
+	ErrLost = errors.New("the GPU does not answer")
 )
 
 // Device is a GPU, or one instance of a GPU that is divided (MIG).
@@ -117,7 +117,8 @@ func (s *System) Devices(o Options) (Inventory, error) {
 	return inv, nil
 }
 
-// Check asks whether the device with that UUID still works. If not, the error wraps [ErrLost] and says what was seen.
+// Check asks whether the device with that UUID still works. If not, the error wraps [ErrLost] and says what NVML said; who asks
+// knows which device it is about.
 func (s *System) Check(uuid string) error { return s.lib.check(uuid) }
 
 // Close unloads NVML.

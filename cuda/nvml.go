@@ -146,7 +146,7 @@ func (l nvmlLibrary) check(uuid string) error {
 		_, ret = h.GetMemoryInfo()
 	}
 	if ret != nvml.SUCCESS {
-		return fmt.Errorf("%w: %s: %v", ErrLost, uuid, ret)
+		return fmt.Errorf("%w (NVML says %v)", ErrLost, ret)
 	}
 	return nil
 }

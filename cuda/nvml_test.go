@@ -115,7 +115,7 @@ func TestLost(t *testing.T) {
 	}
 	m.Lose(3)
 	err := s.Check(m.UUID(3))
-	if !errors.Is(err, cuda.ErrLost) || !strings.Contains(err.Error(), m.UUID(3)) || !strings.Contains(strings.ToLower(err.Error()), "gpu_is_lost") {
+	if !errors.Is(err, cuda.ErrLost) || !strings.Contains(strings.ToLower(err.Error()), "gpu_is_lost") {
 		t.Errorf("got %v", err)
 	}
 	if err := s.Check(m.UUID(4)); err != nil {
