@@ -175,8 +175,9 @@ func setUp[A io.Closer](r *stageRun, sc *scope, call string, env *Env, isUp func
 		return err
 	})
 	if err != nil {
-		if errors.Is(r.blame(env, err), ErrDeviceLost) {
-			return a, false // another is set up elsewhere
+		err = r.blame(env, err)
+		if errors.Is(err, ErrDeviceLost) && r.kind != kindCollective {
+			return a, false // another is set up elsewhere; but in a collective the others may wait for this one
 		}
 		if !errors.Is(err, ErrPanic) {
 			err = fmt.Errorf("executor: setting up actor %d of %d of stage %q: %w", env.Actor+1, env.Actors, r.name, err)

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/shuffle/collective"
 )
 
 // someDevices returns n devices of 80 GB.
@@ -413,3 +415,55 @@ func TestIgnoreHeadNode(t *testing.T) {
 		}
 	}
 }
+
+// A rank of a collective whose device is lost ends the stage on all: they cannot go on without it, nor wait for another.
+func TestCollectiveDeviceLost(t *testing.T) {
+	for _, when := range []string{"set-up", "process"} {
+		t.Run(when, func(t *testing.T) {
+			r := newRig()
+			e := newExecutor(t, Config{Ranks: 2, Devices: someDevices(3), CheckDevice: r.check})
+			_, err := e.Collective(t.Context(), &meeting{r: r, when: when}, makeTasks(4))
+			if !errors.Is(err, ErrDeviceLost) || !strings.Contains(err.Error(), "device 1 (Test 80, dev-1) is lost: fell off the bus") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	e := newExecutor(t, Config{Ranks: 2, Devices: someDevices(1)})
+	if _, err := e.Collective(t.Context(), &meeting{r: newRig()}, makeTasks(4)); !errors.Is(err, ErrNoResources) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// meeting is a collective whose ranks wait for each other in every call, and where device 1 is lost in one.
+type meeting struct {
+	r    *rig
+	when string
+}
+
+func (m *meeting) Name() string         { return "meeting" }
+func (m *meeting) Resources() Resources { return Resources{GPUs: 1} }
+
+func (m *meeting) NewCollectiveActor(ctx context.Context, env *Env, group *collective.Group) (CollectiveActor, error) {
+	a := &attendant{m, env, group}
+	return a, a.meet(ctx, "set-up")
+}
+
+type attendant struct {
+	m     *meeting
+	env   *Env
+	group *collective.Group
+}
+
+func (a *attendant) meet(ctx context.Context, when string) error {
+	if when == a.m.when && a.env.Device.UUID == "dev-1" {
+		a.m.r.lose("dev-1")
+		return errors.New("CUDA_ERROR_UNKNOWN")
+	}
+	return a.group.Barrier(ctx)
+}
+
+func (a *attendant) Process(ctx context.Context, tasks []Task, _ []*Attempt) ([][]Task, error) {
+	return make([][]Task, len(tasks)), a.meet(ctx, "process")
+}
+
+func (a *attendant) Close() error { return nil }

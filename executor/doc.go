@@ -1,6 +1,6 @@
 // Package executor runs stages of work on pools of actors, in this process, and remembers what is done.
 //
-// Four ideas carry it:
+// Five ideas carry it:
 //
 //   - A [Task] describes work; a [Stage] says what kind of work; an [Actor] does it. A stage is set up once
 //     per actor and torn down in every outcome. Work is handed out as actors become free, results come
@@ -12,10 +12,13 @@
 //     without committing is deleted. The folder is locked against a second run.
 //   - A [ShuffleStage] moves rows between ranks through package shuffle: every actor inserts, every rank
 //     finishes once, and partitions are extracted as they complete.
+//   - A [CollectiveStage] has one actor on each rank, and these work on all tasks together: they wait for each
+//     other, exchange bytes and reduce numbers through package collective.
 //
 // [Executor.Execute] runs stages one after another, each to completion. [Executor.Stream] runs one stage over a
-// sequence, and streams can be chained. [Executor.Shuffle] runs one shuffle stage. The rules for the number
-// of actors are those of NeMo Curator's actor pool executor; see [ActorCount].
+// sequence, and streams can be chained. [Executor.Shuffle] runs one shuffle stage, [Executor.Collective] one
+// collective stage. The rules for the number of actors are those of NeMo Curator's actor pool executor; see
+// [ActorCount].
 //
 // Actors of stages that ask for it own a [Device] each, or share one, on threads of their own. A device that is lost loses its
 // actors, whose tasks go to others, and gets none again. [Executor.Snapshot] says how a run goes, for metrics.

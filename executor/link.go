@@ -120,7 +120,9 @@ func (j *Job) handle(l *link, m *control.Message) {
 		j.drop(l)
 	case kindLeave:
 		if m.Text != "" {
-			j.note("%s leaves: %s", l.name(), m.Text)
+			if j.ctx.Err() == nil { // or it leaves because the job ends
+				j.note("%s leaves: %s", l.name(), m.Text)
+			}
 			return // and is lost when the connection closes
 		}
 		j.drop(l)

@@ -21,7 +21,7 @@ type Snapshot struct {
 // in all others. Times are sums over actors, in seconds, and grow when a call or a wait ends.
 type StageSnapshot struct {
 	Name    string
-	Kind    string // "pool" or "shuffle"
+	Kind    string // "pool", "shuffle" or "collective"
 	Running bool
 	Failed  bool // it has ended, with an error
 	Actors  int  // that are set up in this process

@@ -47,6 +47,9 @@ type stageRun struct {
 
 const maxNotes = 100
 
+// kindCollective is the kind of stages none of whose actors can do without the others.
+const kindCollective = "collective"
+
 func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageRun {
 	r := &stageRun{
 		e: e, name: st.Name(), key: e.key + st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), scope: newScope(ctx),

@@ -17,7 +17,7 @@ type RunStats struct {
 // StageStats says what one stage did.
 type StageStats struct {
 	Name   string `json:"name"`
-	Kind   string `json:"kind"` // "pool" or "shuffle"
+	Kind   string `json:"kind"` // "pool", "shuffle" or "collective"
 	Actors int    `json:"actors"`
 	// Tasks are those finished: done in this run or reused. For a shuffle stage they are its partitions.
 	Tasks    int64 `json:"tasks"`
@@ -38,9 +38,10 @@ type StageStats struct {
 	CommitSeconds  float64 `json:"commit_seconds"`
 	// Counters are the sums of [Meter.Count] over attempts that counted, those of reused tasks included.
 	Counters map[string]int64 `json:"counters,omitempty"`
-	Shuffle  *ShuffleStats    `json:"shuffle,omitempty"`
-	Notes    []string         `json:"notes,omitempty"` // at most 100
-	Error    string           `json:"error,omitempty"`
+	// Shuffle is nil for a pool. For a collective stage it has no ledgers.
+	Shuffle *ShuffleStats `json:"shuffle,omitempty"`
+	Notes   []string      `json:"notes,omitempty"` // at most 100
+	Error   string        `json:"error,omitempty"`
 }
 
 // ShuffleStats says what the shuffle of a stage moved in this run.

@@ -181,7 +181,11 @@ func (s *Shuffler) writeOut(vs []victim) (freed int64, err error) {
 		v.data.Release()
 	}
 	if err != nil {
-		_ = s.step(event{kind: evAbort, err: err})
+		// After Close, which does not wait for those who press for memory, the file is gone. The operation has ended
+		// then, and peers that are still in it must not hear of it.
+		if !s.closed {
+			_ = s.step(event{kind: evAbort, err: err})
+		}
 		return freed, err
 	}
 	freed += s.gatherRuns(vs)

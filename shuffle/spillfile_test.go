@@ -118,3 +118,56 @@ func TestSpillStoreNoFolder(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever presses for memory may be about to spill a chunk of an operation that is being closed. The file is gone then,
+// which is no reason to abort the operation on peers that are still in it.
+func TestSpillAfterClose(t *testing.T) {
+	comm, err := NewCommunicator(lonely{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer comm.Close()
+	s, err := New(Options{Comm: comm, TotalParts: 1, SpillDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := s.Alloc(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data.Bytes())
+	if err := s.Insert(t.Context(), Chunk{Rows: 1, Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InsertFinished(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	vs := s.victims(1)
+	s.mu.Unlock()
+	if len(vs) != 1 {
+		t.Fatalf("%d chunks can be spilled", len(vs))
+	}
+	s.Close()
+	if _, err := s.writeOut(vs); !errors.Is(err, ErrClosed) {
+		t.Errorf("spilling after Close: %v", err)
+	}
+	if s.err != nil {
+		t.Errorf("the operation was complete, and is aborted: %v", s.err)
+	}
+}
+
+// lonely is the transport of a single rank.
+type lonely struct{}
+
+func (lonely) Rank() int                                    { return 0 }
+func (lonely) Size() int                                    { return 1 }
+func (lonely) Features() Features                           { return Features{} }
+func (lonely) Alloc(_ mem.Tier, n int) (*mem.Buffer, error) { return mem.Host().Alloc(n) }
+func (lonely) Post([]Op) error                              { return nil }
+func (lonely) Poll([]Event) (int, error)                    { return 0, nil }
+func (lonely) Ready() <-chan struct{}                       { return nil }
+func (lonely) Close() error                                 { return nil }

@@ -1,0 +1,4 @@
+package collective
+
+// LongVector is the length in bytes from which AllReduce goes the other way.
+const LongVector = longVector
