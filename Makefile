@@ -8,12 +8,18 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-rivals quality test-browser readme-picture soak clean
+.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-rivals quality test-browser readme-picture soak clean
 
 all: build
 
 build: ## bin/dovetail
 	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
+
+# What is compiled by gcc is go-nvml, which warns of functions of NVML that it only declares.
+CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations" $(GO)
+
+build-cuda: ## bin/dovetail that finds GPUs; needs gcc, but no CUDA headers and at run time no driver
+	$(CUDA_BUILD) build -tags cuda -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
 
 run: build ## deduplicate the Go distribution's own tree and say what was found
 	rm -rf $(OUT)
@@ -43,6 +49,11 @@ test-race:
 test-nocgo: ## the same without a C compiler
 	CGO_ENABLED=0 $(GO) build ./...
 	CGO_ENABLED=0 $(GO) test -short ./lsh/... ./shuffle/... ./dedup/...
+
+test-cuda: ## what knows of GPUs, with GPUs that are simulated
+	$(CUDA_BUILD) vet -tags cuda ./cuda/... ./internal/engine/... ./cmd/dovetail
+	$(CUDA_BUILD) test -tags cuda ./cuda/... ./internal/engine/...
+	$(CUDA_BUILD) test -tags cuda -short -run 'TestInfo' ./cmd/dovetail
 
 lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt
 	$(GO) vet ./...

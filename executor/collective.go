@@ -26,7 +26,7 @@ func (e *Executor) Collective(ctx context.Context, st CollectiveStage, tasks []T
 		return nil, err
 	}
 	c := &collectiveRun{
-		stageRun: e.newRun(ctx, st, "collective"), stage: st, input: hashTasks(tasks, 0), all: tasks,
+		stageRun: e.newRun(ctx, st, kindCollective), stage: st, input: hashTasks(tasks, 0), all: tasks,
 		shares: make([]share, e.cfg.Ranks), results: make([][]Task, len(tasks)),
 	}
 	c.tasks.Store(int64(len(tasks)))

@@ -20,6 +20,22 @@ type Config struct {
 	// Workers is the number of CPU slots of all ranks together; 0 means one per CPU. Every rank gets
 	// its share, the first ones one more where it does not come out even, and at least one each.
 	Workers int
+	// ReservedCPUs of the slots are left to others: actors get what remains.
+	ReservedCPUs float64
+	// Devices are what actors of stages with [Resources].GPUs or GPUMemoryGB own, those of this process. Each stage deals them
+	// out anew.
+	Devices []Device
+	// ReservedGPUs of the devices, the last ones, are left to others; a fraction is that part of one.
+	ReservedGPUs float64
+	// CheckDevice is asked when an actor fails that owns a device: an error says that the device is lost. Then the actor counts
+	// as lost, whatever its own error was: its task goes to another actor, and the device gets no actor any more, in this
+	// stage and in all that follow. A stage that no device is left for fails with [ErrDeviceLost]. It is called from
+	// several goroutines and should return soon. nil means that devices are never lost.
+	CheckDevice func(Device) error
+	// IgnoreHeadNode keeps actors off the head node, as in NeMo Curator. The head node is that of rank 0, which always runs actors,
+	// so there is nothing left to run on and [New] fails with [ErrNoResources], as Curator does on a cluster of one node. The environment variables DOVETAIL_IGNORE_HEAD_NODE and CURATOR_IGNORE_RAY_HEAD_NODE mean the same
+	// if they are 1, true or yes in any case.
+	IgnoreHeadNode bool
 	// Work is the folder for committed results, from [OpenWork]. The caller closes it after the executor.
 	// With nil nothing is kept: [Attempt.Create] fails, [Attempt.Place] works.
 	Work *Work
@@ -82,6 +98,15 @@ func (c *Config) Validate() error {
 	check(c.Ranks >= 0 && c.Ranks <= maxRanks, "Ranks is %d, want 0 to %d", c.Ranks, maxRanks)
 	check(c.Job == nil || c.Ranks <= 1, "Ranks is %d; with a job it must be 1: start more processes instead", c.Ranks)
 	check(c.Workers >= 0 && c.Workers <= maxWorkers, "Workers is %d, want 0 to %d", c.Workers, maxWorkers)
+	check(c.ReservedCPUs >= 0, "ReservedCPUs is %v, want 0 or more", c.ReservedCPUs)
+	check(c.ReservedGPUs >= 0, "ReservedGPUs is %v, want 0 or more", c.ReservedGPUs)
+	seen := make(map[string]bool)
+	for i, d := range c.Devices {
+		check(d.UUID != "", "device %d of Devices has no UUID", i)
+		check(!seen[d.UUID], "device %d of Devices has the UUID %q, as another has", i, d.UUID)
+		check(d.Memory >= 0, "device %d of Devices has %d bytes of memory, want 0 or more", i, d.Memory)
+		seen[d.UUID] = true
+	}
 	check(c.ProgressInterval >= 0, "ProgressInterval is %v, want 0 or more", c.ProgressInterval)
 	check(c.MaxAttempts >= 0, "MaxAttempts is %d, want 0 or more", c.MaxAttempts)
 	check(c.InFlight >= 0, "InFlight is %d, want 0 or more", c.InFlight)

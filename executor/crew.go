@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -17,6 +18,10 @@ type crew[A io.Closer] struct {
 	setup func(context.Context, *Env) (A, error)
 	// body has an actor work until nothing is left for it. It returns false if the actor is not fit to go on.
 	body func(*Env, A) (fit bool)
+
+	// perRank says that an actor of one rank cannot do the work of another's.
+	perRank bool
+	seats   *seats // nil if actors own no devices
 
 	mu      sync.Mutex
 	ended   sync.Cond
@@ -40,6 +45,10 @@ const lastGrace = 2 * time.Second
 func (c *crew[A]) run(envs []*Env, ready func()) {
 	c.ended.L = &c.mu
 	c.members = make(map[int]*shift)
+	if err := c.seat(envs); err != nil {
+		c.sc.fail(err)
+		return
+	}
 	var setups sync.WaitGroup
 	gate := make(chan struct{})
 	setups.Add(len(envs))
@@ -65,13 +74,20 @@ func (c *crew[A]) start(env *Env, isUp func()) {
 	c.members[env.Actor] = s
 	c.mu.Unlock()
 	go func() {
+		if env.Device != nil {
+			// What drivers know of a thread is this actor's, and ends with it: it is never unlocked.
+			runtime.LockOSThread()
+		}
 		fit := true
 		// Deferred, because a stage may end its goroutine by runtime.Goexit.
 		defer func() { c.end(s, fit) }()
 		a, ok := setUp(c.r, c.sc, c.call, env, isUp, c.setup)
 		if !ok {
+			fit = !c.r.gone(env)
 			return
 		}
+		c.r.living.Add(1)
+		defer c.r.living.Add(-1)
 		defer tearDown(c.r, env, a)
 		if !c.sc.failed() {
 			fit = false
@@ -92,11 +108,7 @@ func (c *crew[A]) end(s *shift, fit bool) {
 	c.ended.Broadcast()
 	c.mu.Unlock()
 	if refill {
-		c.r.replaced.Add(1)
-		c.start(s.env, func() {})
-		c.mu.Lock()
-		c.working-- // of the goroutine that ends, now that its successor is counted
-		c.mu.Unlock()
+		c.replace(s)
 	}
 }
 
@@ -111,12 +123,19 @@ func (c *crew[A]) giveUp(actor int) {
 	s.givenUp = true
 	c.lost++
 	c.mu.Unlock()
-	c.r.replaced.Add(1)
-	c.start(s.env, func() {})
+	c.replace(s)
+}
+
+// replace starts the successor of an actor, which is not counted as working any more.
+func (c *crew[A]) replace(s *shift) {
+	if env := c.successor(s); env != nil {
+		c.r.replaced.Add(1)
+		c.start(env, func() {})
+	}
 	c.mu.Lock()
-	c.working--
+	defer c.mu.Unlock()
+	c.working-- // now that the successor is counted
 	c.ended.Broadcast()
-	c.mu.Unlock()
 }
 
 // wait returns when all goroutines have ended. Those that were given up get a last moment.
@@ -156,6 +175,10 @@ func setUp[A io.Closer](r *stageRun, sc *scope, call string, env *Env, isUp func
 		return err
 	})
 	if err != nil {
+		err = r.blame(env, err)
+		if errors.Is(err, ErrDeviceLost) && r.kind != kindCollective {
+			return a, false // another is set up elsewhere; but in a collective the others may wait for this one
+		}
 		if !errors.Is(err, ErrPanic) {
 			err = fmt.Errorf("executor: setting up actor %d of %d of stage %q: %w", env.Actor+1, env.Actors, r.name, err)
 		}
@@ -167,6 +190,10 @@ func setUp[A io.Closer](r *stageRun, sc *scope, call string, env *Env, isUp func
 
 func tearDown[A io.Closer](r *stageRun, env *Env, a A) {
 	note := func(err error) {
+		if r.gone(env) {
+			r.note(err.Error()) // as was to be expected
+			return
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.teardowns = append(r.teardowns, err)

@@ -172,6 +172,19 @@ func (d *dispatcher) gone(actor int, why error) {
 	d.step(handout.Event{Kind: handout.EvLost, Actor: actor})
 }
 
+// leave says that an actor goes away that has not tried what it was given last.
+func (d *dispatcher) leave(env *Env) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[env.Actor]
+	if s == nil {
+		return
+	}
+	s.leave()
+	delete(d.actors, env.Actor)
+	d.step(handout.Event{Kind: handout.EvLeave, Actor: env.Actor})
+}
+
 func (s *seat) leave() {
 	if s.cancel != nil {
 		s.cancel(nil)
@@ -208,10 +221,10 @@ func (d *dispatcher) failed(g *grant, at int, all bool, err error) {
 }
 
 // outcome says that attempt at of a grant ended with err, and with all, its neighbours with it. It reports whether the actor is
-// fit for more: not after a panic, nor after it took too long.
+// fit for more: not after a panic, nor after it took too long, nor without its device.
 func (d *dispatcher) outcome(g *grant, at int, all bool, err error) (fit bool) {
 	switch {
-	case errors.Is(err, ErrPanic):
+	case errors.Is(err, ErrPanic), errors.Is(err, ErrDeviceLost):
 		d.died(g, err)
 		return false
 	case errors.Is(context.Cause(g.ctx), errTooLong):
@@ -267,6 +280,7 @@ func (d *dispatcher) perform(a *handout.Action) {
 			s.inbox <- g
 		}
 	case handout.ActRetry:
+		d.r.retries.Add(1)
 		d.r.note(d.again(a))
 		d.r.attemptEvent(slog.LevelWarn, "attempt failed", d.cause, d.whose, d.items[a.Attempt.Task].task.ID, a.Attempt.Number,
 			slog.Bool("actor_lost", a.Kills > 0))

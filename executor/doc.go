@@ -20,5 +20,8 @@
 // collective stage. The rules for the number of actors are those of NeMo Curator's actor pool executor; see
 // [ActorCount].
 //
+// Actors of stages that ask for it own a [Device] each, or share one, on threads of their own. A device that is lost loses its
+// actors, whose tasks go to others, and gets none again. [Executor.Snapshot] says how a run goes, for metrics.
+//
 // The executor knows stages, tasks, actors and ranks, and nothing of texts or duplicates.
 package executor

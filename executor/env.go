@@ -10,6 +10,9 @@ type Env struct {
 	Worker int // index of the actor among those of its rank
 	Actor  int // index of the actor among all of its stage
 	Actors int // number of actors of the stage
+	// Device is what the actor owns, or owns the part of that its stage asks for; nil if the stage asks for none. All calls
+	// to an actor that owns one come from one thread of the operating system, which no one else uses.
+	Device *Device
 	// Epoch counts the runs that used the work folder, this one included; 1 without one.
 	Epoch uint32
 	// Budget bounds the memory of all actors of the process.

@@ -5,6 +5,16 @@ import (
 	"log/slog"
 )
 
+// levelDeviceLost is that of devices that are lost: they need a person.
+const levelDeviceLost = slog.LevelError
+
+// deviceAttrs names the device of an actor.
+func deviceAttrs(env *Env) []slog.Attr {
+	return []slog.Attr{
+		slog.Int("actor", env.Actor), slog.Int("rank", env.Rank), slog.Int("device", env.Device.Index), slog.String("uuid", env.Device.UUID),
+	}
+}
+
 // event tells the event log what happened in a stage.
 func (r *stageRun) event(level slog.Level, what string, err error, attrs ...slog.Attr) {
 	l := r.e.cfg.Events

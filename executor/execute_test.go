@@ -137,13 +137,12 @@ func TestBadTasksAndStages(t *testing.T) {
 // What can never be met is refused before any stage starts.
 func TestResourcesRefusedAtStart(t *testing.T) {
 	e := newExecutor(t, Config{Workers: 2, Budget: mem.NewBudget(1000)})
-	first := &stage{name: "first"}
-	for i, res := range []Resources{{GPUs: 1}, {CPUs: 3}, {Memory: 1001}} {
+	for i, res := range []Resources{{GPUs: 1}, {GPUMemoryGB: 1}, {CPUs: 3}, {Memory: 1001}} {
+		first := &stage{name: fmt.Sprint("first", i)}
 		_, err := e.Execute(t.Context(), []Stage{first, &stage{name: fmt.Sprint(i), res: res}}, nil)
 		if !errors.Is(err, ErrNoResources) {
 			t.Errorf("%+v: %v", res, err)
 		}
-		first = &stage{name: fmt.Sprint("first", i)}
 		if first.setups.Load() > 0 {
 			t.Error("the first stage was started")
 		}

@@ -27,9 +27,12 @@ type Executor struct {
 	spill string
 	temp  bool // spill is a temporary folder of this executor
 
+	devices *devices
+
 	mu     sync.Mutex
 	used   map[string]bool // names of stages
 	stages []StageStats
+	shown  []shown
 	comms  []*shuffle.Communicator
 	nextOp shuffle.OpID
 	closed bool
@@ -42,9 +45,16 @@ func New(cfg Config) (*Executor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if err := cfg.checkHeadNode(); err != nil {
+		return nil, err
+	}
 	cfg.EnsureDefaults()
+	if l, ok := cfg.Progress.(EventLogger); ok && cfg.Events == nil {
+		cfg.Events = l.EventLog()
+	}
 	e := &Executor{
 		cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool),
+		devices: newDevices(&cfg),
 	}
 	if w := cfg.Work; w != nil {
 		e.fs, e.runID, e.epoch = w.fs, w.runID, w.epoch
@@ -79,6 +89,9 @@ func New(cfg Config) (*Executor, error) {
 	}
 	if err != nil {
 		return nil, ioError("making the folder for spilled data", err)
+	}
+	if o, ok := cfg.Progress.(Observer); ok {
+		o.Observe(e)
 	}
 	return e, nil
 }
@@ -193,6 +206,9 @@ func (e *Executor) prepare(ctx context.Context, st anyStage) error {
 		return fmt.Errorf("executor: a stage cannot be named %.150q: %w", name, err)
 	}
 	if _, _, err := ActorCount(name, st.Resources(), e.capacity(), 1, 0); err != nil {
+		if n := e.devices.lostDevices(); n > 0 && st.Resources().device() {
+			err = fmt.Errorf("%w; %d of %d devices were lost", err, n, len(e.devices.list))
+		}
 		return err
 	}
 	e.mu.Lock()
@@ -280,7 +296,10 @@ func (r *stageRun) actorCount(st anyStage, batches int, idle bool) (int, error) 
 
 // capacity is what there is for actors: every rank has at least one worker.
 func (e *Executor) capacity() Capacity {
-	return Capacity{CPUs: float64(max(e.cfg.Workers, e.cfg.Ranks)), Memory: e.cfg.Budget.Limit()}
+	return Capacity{
+		CPUs: float64(max(e.cfg.Workers, e.cfg.Ranks)), ReservedCPUs: e.cfg.ReservedCPUs, Memory: e.cfg.Budget.Limit(),
+		Devices: memories(e.devices.working()), ReservedGPUs: e.cfg.ReservedGPUs,
+	}
 }
 
 // envs returns the environments of n actors, dealt out to the ranks in turn.
@@ -331,13 +350,15 @@ func (e *Executor) report(call func(Reporter)) {
 	call(e.cfg.Progress)
 }
 
-func (e *Executor) addStats(st StageStats) {
+// addStats keeps what a stage has done that has ended.
+func (e *Executor) addStats(r *stageRun, st StageStats) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stages = append(e.stages, st)
+	e.settle(r, st.Error != "")
 }
 
-// Stats returns what was done so far; stages that still run are left out.
+// Stats returns what was done so far; stages that still run are left out. [Executor.Snapshot] has them.
 func (e *Executor) Stats() RunStats {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -105,7 +105,7 @@ func (h *farHand) outcome(g *grant, at int, all bool, err error) (fit bool) {
 	switch {
 	case h.sc.failed():
 		return true
-	case errors.Is(err, ErrPanic):
+	case errors.Is(err, ErrPanic), errors.Is(err, ErrDeviceLost):
 		h.died(g, err)
 		return false
 	case errors.Is(context.Cause(g.ctx), errTooLong):
@@ -132,6 +132,19 @@ func (h *farHand) died(g *grant, err error) bool {
 	delete(h.seats, g.Actor)
 	h.mu.Unlock()
 	return true
+}
+
+func (h *farHand) leave(env *Env) {
+	h.mu.Lock()
+	s := h.seats[env.Actor]
+	delete(h.seats, env.Actor)
+	h.mu.Unlock()
+	if s != nil && s.now != nil {
+		s.cancel(nil)
+		m := h.message(kindDied, env.Actor, s.now.ID)
+		m.Flags |= flagUntried
+		h.job.send(m)
+	}
 }
 
 // submit puts the files of an attempt on disk and tells the root, which commits it.

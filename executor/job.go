@@ -199,6 +199,7 @@ const (
 	flagAll                   // the whole grant failed
 	flagVerified              // the file was read before
 	flagFailed                // Text is an error
+	flagUntried               // the actor did not try what it held
 )
 
 // Rank returns this process's number, Size how many there are.

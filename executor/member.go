@@ -141,12 +141,13 @@ func (m *member) end() ([]Task, error) {
 	if err := errors.Join(append(errs, m.teardowns...)...); err != nil {
 		return nil, err
 	}
-	m.e.addStats(m.stats(nil))
+	m.e.addStats(m.stageRun, m.stats(nil))
 	return fromWire(over.Tasks), nil
 }
 
 // showProgress tells the root how far this rank is, until it is stopped.
 func (m *member) showProgress() (stop func()) {
+	m.e.show(m.stageRun)
 	end := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {

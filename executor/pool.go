@@ -59,6 +59,10 @@ func (p *pool) work(env *Env, a Actor) (fit bool) {
 		if !ok {
 			return true
 		}
+		if p.gone(env) { // while it waited
+			p.hand.leave(env)
+			return false
+		}
 		if !p.process(env, a, g) {
 			return false
 		}
@@ -134,7 +138,7 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(err
 			out.m.end()
 			out.m.discard()
 		}
-		gone(err)
+		gone(r.blame(env, err))
 	}
 	start := time.Now()
 	err = guard(r.name, outs[0].m.task.ID, call, exited, func() (err error) {
@@ -156,6 +160,9 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(err
 		}
 	}
 	r.computeNS.Add(int64(max(spent, 0))) // several goroutines of one actor may have waited
+	if err != nil {
+		err = r.blame(env, err)
+	}
 	return results, at, err
 }
 

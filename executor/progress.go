@@ -1,8 +1,10 @@
 package executor
 
+import "log/slog"
+
 // Reporter is told how a run goes. Calls come from several goroutines, one at a time, and hold up the
 // stage they are about, so they should return soon. Counts are polled: their cost does not grow with the
-// number of tasks.
+// number of tasks. A reporter may also be an [Observer] and an [EventLogger].
 type Reporter interface {
 	// StageStarted opens a stage.
 	StageStarted(StageInfo)
@@ -12,6 +14,18 @@ type Reporter interface {
 	StageFinished(StageStats)
 	// Note gives a line worth showing, such as why a task of an earlier run runs again.
 	Note(stage, line string)
+}
+
+// Observer is implemented by reporters that want to look at the executor itself, such as for metrics.
+type Observer interface {
+	// Observe is called once by [New]. The executor stays open for [Executor.Snapshot] as long as the program likes.
+	Observe(e *Executor)
+}
+
+// EventLogger is implemented by reporters that keep an event log. It is asked once, by [New], if [Config].Events is nil.
+type EventLogger interface {
+	// EventLog returns what [Config].Events may be, or nil.
+	EventLog() *slog.Logger
 }
 
 // StageInfo describes a stage that starts.

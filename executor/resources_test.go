@@ -9,6 +9,21 @@ import (
 	"pgregory.net/rapid"
 )
 
+// gpus is a machine with 8 CPUs and n devices of so many GB.
+func gpus(n int, gb float64) Capacity {
+	c := Capacity{CPUs: 8}
+	for range n {
+		c.Devices = append(c.Devices, int64(gb*1e9))
+	}
+	return c
+}
+
+// less returns c with something reserved.
+func less(c Capacity, cpus, gpus float64) Capacity {
+	c.ReservedCPUs, c.ReservedGPUs = cpus, gpus
+	return c
+}
+
 func TestActorCount(t *testing.T) {
 	eight := Capacity{CPUs: 8}
 	for _, tc := range []struct {
@@ -32,19 +47,40 @@ func TestActorCount(t *testing.T) {
 		{name: "no CPUs at all", batches: 1, err: "needs 1 CPUs and there are 0"},
 		{name: "no CPUs and no batches", batches: 0, err: "there are 0"},
 		{name: "negative capacity", have: Capacity{CPUs: -3}, batches: 1, err: "there are 0"},
-		{name: "GPUs", need: Resources{GPUs: 1}, have: Capacity{CPUs: 8, GPUs: 4}, batches: 100, want: 4},
-		{name: "two actors per GPU", need: Resources{GPUs: 0.5}, have: Capacity{CPUs: 8, GPUs: 4}, batches: 100, want: 8},
-		{name: "CPUs and GPUs, CPUs decide", need: Resources{CPUs: 4, GPUs: 1}, have: Capacity{CPUs: 8, GPUs: 4}, batches: 100, want: 2},
-		{name: "CPUs and GPUs, GPUs decide", need: Resources{CPUs: 1, GPUs: 2}, have: Capacity{CPUs: 8, GPUs: 4}, batches: 100, want: 2},
+		{name: "GPUs", need: Resources{GPUs: 1}, have: gpus(4, 80), batches: 100, want: 4},
+		{name: "two actors per GPU", need: Resources{GPUs: 0.5}, have: gpus(4, 80), batches: 100, want: 8},
+		{name: "CPUs and GPUs, CPUs decide", need: Resources{CPUs: 4, GPUs: 1}, have: gpus(4, 80), batches: 100, want: 2},
+		{name: "CPUs and GPUs, GPUs decide", need: Resources{CPUs: 1, GPUs: 1}, have: gpus(4, 80), batches: 100, want: 4},
 		{name: "no GPU", need: Resources{GPUs: 1}, have: eight, batches: 1, err: "needs 1 GPUs and there are 0"},
-		{name: "device memory", need: Resources{GPUMemoryGB: 20}, have: Capacity{CPUs: 8, GPUs: 2, GPUMemoryGB: 80}, batches: 100, want: 8},
+		{name: "device memory", need: Resources{GPUMemoryGB: 20}, have: gpus(2, 80), batches: 100, want: 8},
 		{name: "little device memory is not rounded to none", need: Resources{GPUMemoryGB: 1},
-			have: Capacity{GPUs: 1, GPUMemoryGB: 80}, batches: 100, want: 80},
-		{name: "more than a device has", need: Resources{GPUMemoryGB: 90}, have: Capacity{GPUs: 2, GPUMemoryGB: 80}, batches: 1,
-			err: "needs 90 GB of device memory and a device has 80"},
-		{name: "device memory without a device", need: Resources{GPUMemoryGB: 1}, have: eight, batches: 1, err: "a device has 0"},
-		{name: "both kinds of GPU", need: Resources{GPUs: 1, GPUMemoryGB: 1}, have: Capacity{GPUs: 2, GPUMemoryGB: 80}, batches: 1,
+			have: gpus(1, 80), batches: 100, want: 80},
+		{name: "more than a device has", need: Resources{GPUMemoryGB: 90}, have: gpus(2, 80), batches: 1,
+			err: "needs 90 GB of device memory and the largest device has 80"},
+		{name: "device memory without a device", need: Resources{GPUMemoryGB: 1}, have: eight, batches: 1, err: "needs 1 GB of device memory and there are 0 devices"},
+		{name: "both kinds of GPU", need: Resources{GPUs: 1, GPUMemoryGB: 1}, have: gpus(2, 80), batches: 1,
 			err: "set one of them"},
+		{name: "an actor does not span devices", need: Resources{GPUs: 0.4}, have: gpus(4, 80), batches: 100, want: 8},
+		{name: "tenths come out even", need: Resources{GPUs: 0.1}, have: gpus(3, 80), batches: 100, want: 30},
+		{name: "more than one device each", need: Resources{GPUs: 2}, have: gpus(4, 80), batches: 100, err: "an actor owns one device at most"},
+		{name: "devices that differ", need: Resources{GPUMemoryGB: 20}, have: Capacity{Devices: []int64{80e9, 16e9, 40e9}}, batches: 100, want: 6},
+		{name: "a device without memory", need: Resources{GPUMemoryGB: 1}, have: gpus(1, 0), batches: 1, err: "the largest device has 0"},
+		{name: "reserved CPUs", have: less(eight, 3, 0), batches: 100, want: 5},
+		{name: "half a CPU reserved", have: less(eight, 0.5, 0), batches: 100, want: 7},
+		{name: "all CPUs reserved", have: less(eight, 8, 0), batches: 1, err: "needs 1 CPUs and there are 0 (8 less 8 reserved)"},
+		{name: "more CPUs reserved than there are", have: less(eight, 80, 0), batches: 1, err: "there are 0 (8 less 80 reserved)"},
+		{name: "reserved GPUs", need: Resources{GPUs: 1}, have: less(gpus(4, 80), 0, 1), batches: 100, want: 3},
+		{name: "half a GPU reserved", need: Resources{GPUs: 1}, have: less(gpus(4, 80), 0, 0.5), batches: 100, want: 3},
+		{name: "half a GPU reserved, halves asked for", need: Resources{GPUs: 0.5}, have: less(gpus(4, 80), 0, 0.5), batches: 100, want: 7},
+		{name: "half a GPU reserved, memory asked for", need: Resources{GPUMemoryGB: 40}, have: less(gpus(4, 80), 0, 0.5), batches: 100, want: 7},
+		{name: "all GPUs reserved", need: Resources{GPUs: 1}, have: less(gpus(2, 80), 0, 2), batches: 1,
+			err: "needs 1 GPUs and there are 0 (2 less 2 reserved)"},
+		{name: "too little of a GPU left", need: Resources{GPUs: 0.5}, have: less(gpus(1, 80), 0, 0.75), batches: 1,
+			err: "needs 0.5 GPUs and there are 0.25 (1 less 0.75 reserved)"},
+		{name: "reserved GPUs, memory asked for", need: Resources{GPUMemoryGB: 1}, have: less(gpus(2, 80), 0, 2), batches: 1,
+			err: "needs 1 GB of device memory and there are 0 (2 less 2 reserved) devices"},
+		{name: "num_workers capped by GPUs", need: Resources{GPUs: 1}, have: gpus(4, 80), batches: 1, workers: 9, want: 4,
+			warning: `stage "s" asks for 9 actors and there is room for 4: using 4`},
 		{name: "memory", need: Resources{Memory: 100}, have: Capacity{CPUs: 8, Memory: 350}, batches: 100, want: 3},
 		{name: "no memory", need: Resources{Memory: 100}, have: Capacity{CPUs: 8, Memory: 99}, batches: 100, err: "bytes of memory"},
 		{name: "memory without a limit", need: Resources{Memory: 100}, have: eight, batches: 100, want: 8},
@@ -83,8 +119,14 @@ func TestResourcesAllFaults(t *testing.T) {
 }
 
 func TestConfigAllFaults(t *testing.T) {
-	_, err := New(Config{Ranks: -1, Workers: -2, ProgressInterval: -3, MaxAttempts: -4, InFlight: -5, SpillMemoryLimit: -6})
-	for _, want := range []string{"Ranks", "Workers", "ProgressInterval", "MaxAttempts", "InFlight", "SpillMemoryLimit"} {
+	_, err := New(Config{
+		Ranks: -1, Workers: -2, ProgressInterval: -3, MaxAttempts: -4, InFlight: -5, SpillMemoryLimit: -6,
+		ReservedCPUs: -7, ReservedGPUs: math.NaN(), Devices: []Device{{UUID: "a"}, {UUID: "a"}, {}, {UUID: "b", Memory: -1}},
+	})
+	for _, want := range []string{
+		"Ranks", "Workers", "ProgressInterval", "MaxAttempts", "InFlight", "SpillMemoryLimit", "ReservedCPUs", "ReservedGPUs",
+		`device 1 of Devices has the UUID "a"`, "device 2 of Devices has no UUID", "device 3 of Devices has -1 bytes",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not name %s", err, want)
 		}

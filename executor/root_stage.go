@@ -146,7 +146,10 @@ func (f *far) handle(l *link, m *control.Message) {
 			f.hand.failed(g, int(m.At), m.Flags&flagAll != 0, remoteFailure(l, m))
 		}
 	case kindDied:
-		if g := f.hand.held(a.number, m.Grant); g != nil {
+		if g := f.hand.held(a.number, m.Grant); g != nil && m.Flags&flagUntried != 0 {
+			f.r.replaced.Add(1)
+			f.hand.leave(a.env)
+		} else if g != nil {
 			f.r.replaced.Add(1)
 			f.hand.died(g, remoteFailure(l, m))
 		}

@@ -50,6 +50,8 @@ type hand interface {
 	outcome(g *grant, at int, all bool, err error) (fit bool)
 	// died says that the actor that holds g is gone because of err.
 	died(g *grant, err error) bool
+	// leave says that an actor goes away that has not tried what it was given last.
+	leave(env *Env)
 }
 
 // sink makes finished attempts permanent.
@@ -66,7 +68,7 @@ func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 			sh.Abort(context.Cause(s.sc.ctx))
 		}
 	})
-	c := &crew[ShuffleActor]{r: s.stageRun, sc: s.sc, call: "NewShuffleActor", setup: s.stage.NewShuffleActor, body: s.serve}
+	c := &crew[ShuffleActor]{r: s.stageRun, sc: s.sc, call: "NewShuffleActor", setup: s.stage.NewShuffleActor, body: s.serve, perRank: true}
 	local, _ := s.inserts.(*dispatcher)
 	if local != nil {
 		local.lose = c.giveUp
@@ -110,14 +112,23 @@ func (s *round) serve(env *Env, a ShuffleActor) (fit bool) {
 		if !ok {
 			break
 		}
+		if s.gone(env) {
+			s.inserts.leave(env)
+			return false
+		}
 		if !s.insert(env, a, g) {
 			return false
 		}
 	}
 	for {
-		g, ok := s.extracts[env.Rank-s.first].next(env)
+		extracts := s.extracts[env.Rank-s.first]
+		g, ok := extracts.next(env)
 		if !ok {
 			return true
+		}
+		if s.gone(env) {
+			extracts.leave(env)
+			return false
 		}
 		if !s.extract(env, a, g) {
 			return false

@@ -32,7 +32,7 @@ type stageRun struct {
 	files, bytes               atomic.Int64
 	setupNS, computeNS, waitNS atomic.Int64
 	commitNS                   atomic.Int64
-	replaced                   atomic.Int64
+	replaced, retries, living  atomic.Int64
 	spilled                    func() int64 // set before the stage is announced
 
 	mu        sync.Mutex
@@ -47,6 +47,9 @@ type stageRun struct {
 
 const maxNotes = 100
 
+// kindCollective is the kind of stages none of whose actors can do without the others.
+const kindCollective = "collective"
+
 func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageRun {
 	r := &stageRun{
 		e: e, name: st.Name(), key: e.key + st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), scope: newScope(ctx),
@@ -57,6 +60,7 @@ func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageR
 
 // announce tells the reporter that the stage starts, and from then on how it goes. tasks < 0 means unknown.
 func (r *stageRun) announce(tasks int64) {
+	r.e.show(r)
 	r.event(slog.LevelInfo, "stage started", nil, slog.Int("actors", r.actors), slog.Int64("tasks", tasks),
 		slog.Int64("reused", r.reused.Load()))
 	if r.e.cfg.Progress == nil {
@@ -141,8 +145,8 @@ func (r *stageRun) addCounters(cs []counter) {
 // reuse counts a task that an earlier run has committed.
 func (r *stageRun) reuse(t Task, c *commit) {
 	r.addCounters(c.counters)
-	r.reused.Add(1)
 	r.tasksDone.Add(1)
+	r.reused.Add(1) // which is never more than are done
 	r.sizeDone.Add(t.Size)
 }
 
@@ -180,7 +184,7 @@ func (r *stageRun) end() error {
 		r.ticker.Wait()
 	}
 	st := r.stats(err)
-	r.e.addStats(st)
+	r.e.addStats(r, st)
 	if err != nil {
 		r.event(slog.LevelError, "stage failed", err)
 	} else {

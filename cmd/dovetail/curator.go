@@ -45,12 +45,17 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	if err != nil {
 		return usageError{err}
 	}
+	stop, err := f.watch.start(rep)
+	if err != nil {
+		return err
+	}
 	limitHeap(f.exec.MemoryLimit)
 	e := f.exec
 	e.Version = version()
 	e.Progress = rep
 	e.Note = func(line string) { rep.Note("", line) }
 	lines, err := work(e)
+	stop()
 	rep.close()
 	if errors.Is(err, curator.ErrOptions) {
 		return usageError{err}
@@ -322,6 +327,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
+		"metrics-addr", "event-log",
 	}
 )
 

@@ -124,6 +124,10 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	stop, err := f.watch.start(rep)
+	if err != nil {
+		return err
+	}
 	limitHeap(f.opts.Exec.MemoryLimit)
 	f.opts.Version = version()
 	f.opts.Exec.NoReport = !f.report
@@ -133,6 +137,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 		f.opts.Note(f.chance())
 	}
 	res, err := dedup.Run(cmd.Context(), f.opts)
+	stop()
 	rep.close()
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 type machineFlags struct {
 	memoryLimit string
 	progress    string
+	watch       watchFlags
 }
 
 // add declares them; a command without ranks passes nil.
@@ -23,6 +24,7 @@ func (f *machineFlags) add(fl *pflag.FlagSet, workers, ranks *int) {
 		fl.IntVar(ranks, "ranks", 1, "ranks, all in this process")
 	}
 	fl.StringVar(&f.progress, "progress", "auto", "auto, plain, json or none")
+	f.watch.add(fl)
 }
 
 // limit is the memory limit in bytes, 0 for none.

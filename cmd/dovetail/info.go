@@ -8,6 +8,7 @@ import (
 	"github.com/klauspost/cpuid/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/dovetail-dedup/dovetail/cuda"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -25,7 +26,10 @@ ranks can talk through, and which formats are read.`,
 			}
 			row("version", "dovetail %s, %s, %s/%s", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			row("processor", "%s, %d threads used", cpuid.CPU.BrandName, runtime.GOMAXPROCS(0))
-			row("devices", "cpu: portable Go code, no vector instructions yet; cuda: not in this build")
+			row("devices", "cpu: portable Go code, no vector instructions yet")
+			for _, line := range gpus(cuda.Open, cuda.Options{}) {
+				row("", "%s", line)
+			}
 			var sketches []string
 			for _, s := range lsh.Sketches() {
 				p := lsh.DefaultParams()

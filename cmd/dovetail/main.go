@@ -117,7 +117,7 @@ func exitCode(err error) int {
 }
 
 // inside is what errors say about the inside of the program: packages, and which task of which stage it was.
-var inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem): |stage "[^"]*", task "[^"]*": )+`)
+var inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem|cuda): |stage "[^"]*", task "[^"]*": )+`)
 
 // oneLine puts an error that may consist of several on one line, in the words of whoever started the program. What several
 // of them say, such as what to do, stands there once, after all of them.

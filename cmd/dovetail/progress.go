@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ type reporter struct {
 	w       io.Writer
 	machine bool // the output is for a program
 	quiet   bool
+	metrics *collector   // told of executors, if not nil
+	events  *slog.Logger // of executors, or nil
 
 	mu    sync.Mutex
 	bars  *mpb.Progress
@@ -185,6 +188,15 @@ func (r *reporter) Note(stage, line string) {
 	default:
 		fmt.Fprintln(r.w, line)
 	}
+}
+
+// complain gives a line that is worth showing even to those who asked for no progress.
+func (r *reporter) complain(line string) {
+	if r.quiet {
+		fmt.Fprintln(r.w, "dovetail: "+line)
+		return
+	}
+	r.Note("", line)
 }
 
 // close leaves the terminal in order.

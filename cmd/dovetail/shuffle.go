@@ -74,11 +74,16 @@ func (f *shuffleFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	stop, err := f.watch.start(rep)
+	if err != nil {
+		return err
+	}
 	limitHeap(f.opts.Exec.MemoryLimit)
 	f.opts.Version = version()
 	f.opts.Progress = rep
 	f.opts.Note = func(line string) { rep.Note("", line) }
 	res, err := table.Run(cmd.Context(), f.opts)
+	stop()
 	rep.close()
 	if err != nil || rep.machine {
 		return err

@@ -56,9 +56,14 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			if err != nil {
 				return usageError{err}
 			}
+			stop, err := m.watch.start(rep)
+			if err != nil {
+				return err
+			}
 			limitHeap(o.Exec.MemoryLimit)
 			o.Progress = rep
 			v, err := dedup.Verify(cmd.Context(), o)
+			stop()
 			rep.close()
 			if err != nil {
 				return err

@@ -81,6 +81,8 @@ const (
 	EvLost
 	// EvTick says that time has passed.
 	EvTick
+	// EvLeave says that Actor goes away, for no fault of what it holds, which it has not tried.
+	EvLeave
 )
 
 // Event is what happened, at time Now on any clock that does not run backwards.
@@ -184,6 +186,8 @@ func (m *Machine) Step(ev Event) []Action {
 		m.lost(ev)
 	case EvTick:
 		m.expire(ev.Now)
+	case EvLeave:
+		m.leave(ev.Actor)
 	}
 	m.give(ev.Now)
 	if m.closed && m.done == m.added && !m.ended {
@@ -296,6 +300,18 @@ func (m *Machine) lost(ev Event) {
 	m.parked = slices.DeleteFunc(m.parked, func(id int) bool { return id == ev.Actor })
 	if a.grant != nil && !m.ended {
 		m.back(a, &ev)
+	}
+}
+
+func (m *Machine) leave(id int) {
+	a := m.actors[id]
+	if a == nil {
+		return
+	}
+	delete(m.actors, id)
+	m.parked = slices.DeleteFunc(m.parked, func(p int) bool { return p == id })
+	if a.grant != nil && !m.ended {
+		m.back(a, nil)
 	}
 }
 

@@ -269,3 +269,46 @@ func BenchmarkGrant(b *testing.B) {
 		m.Step(Event{Kind: EvIdle, Actor: 1})
 	}
 }
+
+// An actor that goes away without having tried what it holds leaves no blame behind, and one that holds nothing leaves nothing.
+func TestLeave(t *testing.T) {
+	m := New(Config{MaxKills: 1, Batch: 2})
+	m.Step(Event{Kind: EvAdd, N: 3})
+	m.Step(Event{Kind: EvClose})
+	give := func(actor int) *Grant {
+		t.Helper()
+		acts := m.Step(Event{Kind: EvIdle, Actor: actor})
+		if len(acts) != 1 || acts[0].Kind != ActGive {
+			t.Fatalf("got %+v", acts)
+		}
+		return acts[0].Grant
+	}
+	g := give(1)
+	m.Step(Event{Kind: EvDone, Actor: 1, ID: g.ID, At: 0})
+	for range 5 {
+		if acts := m.Step(Event{Kind: EvLeave, Actor: 1}); len(acts) != 0 {
+			t.Fatalf("got %+v", acts)
+		}
+		if g = give(1); len(g.Tasks) != 1 || g.Tasks[0].Task != 1 {
+			t.Fatalf("got %+v", g)
+		}
+	}
+	// It waits, and goes away.
+	if last := give(2); last.Tasks[0].Task != 2 {
+		t.Fatalf("got %+v", last)
+	}
+	m.Step(Event{Kind: EvIdle, Actor: 3})
+	m.Step(Event{Kind: EvLeave, Actor: 3})
+	m.Step(Event{Kind: EvLeave, Actor: 4})
+	if acts := m.Step(Event{Kind: EvLeave, Actor: 2}); len(acts) != 0 || m.Busy() != 1 {
+		t.Fatalf("got %+v, %d busy", acts, m.Busy())
+	}
+	m.Step(Event{Kind: EvDone, Actor: 1, ID: g.ID, At: 0})
+	if g = give(1); len(g.Tasks) != 1 || g.Tasks[0].Task != 2 || g.Tasks[0].Number != 1 {
+		t.Fatalf("got %+v", g)
+	}
+	m.Step(Event{Kind: EvDone, Actor: 1, ID: g.ID, At: 0})
+	if acts := m.Step(Event{Kind: EvIdle, Actor: 1}); len(acts) != 0 || m.Busy() != 0 {
+		t.Fatalf("got %+v", acts)
+	}
+}

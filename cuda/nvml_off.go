@@ -1,0 +1,5 @@
+//go:build !cuda
+
+package cuda
+
+func open() (library, error) { return nil, ErrNotBuilt }
