@@ -13,6 +13,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
+	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
@@ -87,13 +88,22 @@ const jobFormat = "dovetail-work/3"
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) (err error) {
 	job := runfolder.Job[Spec]{Format: jobFormat, Spec: *r.spec, Inputs: r.inputFiles()}
-	r.work, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
-		Restart: r.Restart, Note: r.note,
-		Differs: func(old Spec) []string { return old.Diff(r.spec) },
-		Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
+	r.work, err = r.Job.ShareWork(ctx, func() (w *executor.Work, err error) {
+		w, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
+			Restart: r.Restart, Note: r.note,
+			Differs: func(old Spec) []string { return old.Diff(r.spec) },
+			Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
+		})
+		return w, err
 	})
 	if err != nil {
 		return err
+	}
+	if !r.Job.Root() {
+		r.staging = r.folders.Staging(r.work)
+		if err := job.Follow(r.work); err != nil {
+			return errors.Join(fmt.Errorf("dedup: rank %d: %w", r.Job.Rank(), err), r.work.Close())
+		}
 	}
 	r.splits = job.Splits
 	r.starts = make([]uint64, len(r.splits))
@@ -111,7 +121,7 @@ func (r *run) splitTarget() int64 {
 		return r.Exec.SplitBytes
 	}
 	size := r.set.Size()
-	target := min(64<<20, max(1<<20, size/int64(4*r.Exec.actors())))
+	target := min(64<<20, max(1<<20, size/int64(4*r.everyone())))
 	return max(target, size/int64(min(4096, r.plan.MaxParts)))
 }
 

@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -33,6 +34,9 @@ type Options struct {
 	KeepWork bool
 	// Restart throws away what an earlier run with other options or another input left in Work.
 	Restart bool
+	// Job makes this process a rank of a job, all of which call Run with the same options and see the same files under the same
+	// paths. Rank 0's Exec counts for all. The result is put in place by rank 0 and returned to all.
+	Job *executor.Job
 	// FS is where inputs are; nil means the local disk.
 	FS corpus.FS
 	// Progress is told how the run goes; nil means nobody is.
@@ -94,28 +98,20 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	for _, w := range r.set.Warnings {
 		r.note("note: " + w)
 	}
-	done, err := r.checkOutput()
-	if err != nil {
+	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
-	if done != nil && done.DuplicateIDs != nil {
-		if err := r.allowDuplicateIDs(done.DuplicateIDs); err != nil {
+	done, err := r.checkDone(ctx)
+	if err != nil || done != nil {
+		return done, err
+	}
+	if r.Job.Root() {
+		unlock, err := runfolder.LockOutput(r.folders.Output)
+		if err != nil {
 			return nil, err
 		}
+		defer unlock()
 	}
-	if done != nil {
-		// A run that was killed in its last moment may have left its lock and its work folder.
-		runfolder.ForgetLock(r.folders.Output)
-		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
-			return done, r.folders.Discard()
-		}
-		return done, nil
-	}
-	unlock, err := runfolder.LockOutput(r.folders.Output)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	if err := r.openWork(ctx); err != nil {
 		return nil, err
 	}
@@ -123,6 +119,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	err = r.advise(ctx, slices.Concat(r.Inputs, r.Against), r.corpusOptions(), err)
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
+	}
+	if !r.Job.Root() {
+		return res, errors.Join(err, r.work.Close())
 	}
 	// An input error that comes up later is a line with a field that was to be added.
 	nothing := r.work.Committed("sign") == 0 || errors.Is(err, errUseless) || errors.Is(err, corpus.ErrInput)
@@ -142,6 +141,68 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	return res, nil
 }
 
+// checkDone returns the result of a run that is complete, if there is one, and cleans up after it.
+func (r *run) checkDone(ctx context.Context) (done *Result, err error) {
+	data, err := r.Job.Share(ctx, "output folder", func() ([]byte, error) {
+		if done, err = r.checkOutput(); err != nil || done == nil {
+			return nil, err
+		}
+		if done.DuplicateIDs != nil {
+			if err := r.allowDuplicateIDs(done.DuplicateIDs); err != nil {
+				return nil, err
+			}
+		}
+		// A run that was killed in its last moment may have left its lock and its work folder.
+		runfolder.ForgetLock(r.folders.Output)
+		if _, err := os.Stat(r.folders.Dir()); err == nil && !r.KeepWork {
+			if err := r.folders.Discard(); err != nil {
+				return nil, err
+			}
+		}
+		return json.Marshal(done)
+	})
+	if err != nil || done != nil || len(data) == 0 {
+		return done, err
+	}
+	return decodeResult(data)
+}
+
+// decodeResult is how ranks other than the root learn of the result.
+func decodeResult(data []byte) (*Result, error) {
+	res := &Result{}
+	if err := json.Unmarshal(data, res); err != nil {
+		return nil, fmt.Errorf("dedup: rank 0 describes its result in a way that makes no sense: %w", err)
+	}
+	return res, nil
+}
+
+// agree takes over rank 0's Exec: what it cuts into how many parts must be the same on all ranks.
+func (r *run) agree(ctx context.Context) error {
+	if r.Job == nil {
+		return nil
+	}
+	data, err := r.Job.Share(ctx, "options", func() ([]byte, error) { return json.Marshal(r.Exec) })
+	if err != nil || r.Job.Root() {
+		return err
+	}
+	e := r.Exec // what is not written down stays
+	if err := json.Unmarshal(data, &e); err != nil {
+		return fmt.Errorf("dedup: rank 0 describes its options in a way that makes no sense: %w", err)
+	}
+	r.Exec = e
+	r.plan = r.Exec.plan(r.params)
+	r.large = flow.NewLarge(r.plan.Budget)
+	return nil
+}
+
+// everyone is the most actors that work at a time, on all ranks.
+func (r *run) everyone() int {
+	if r.Job == nil {
+		return r.Exec.actors()
+	}
+	return r.Exec.actors() * r.Job.Size()
+}
+
 // errUseless is wrapped by errors after which there is no point in going on from what was finished.
 var errUseless = errors.New("nothing to deduplicate")
 
@@ -155,6 +216,9 @@ func prepare(o *Options) (_ *run, err error) {
 	}
 	if err := o.Spec.canonical(); err != nil {
 		return nil, err
+	}
+	if o.Job != nil && o.Exec.Ranks != 1 {
+		return nil, fmt.Errorf("--ranks %d: a process that is one rank of several has no more of them", o.Exec.Ranks)
 	}
 	paths, against := o.Inputs, o.Against
 	if o.FS == nil {
@@ -257,6 +321,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
+		Job: r.Job,
 	})
 	if err != nil {
 		return nil, err
@@ -295,7 +360,17 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 			return nil, err
 		}
 	}
-	return r.finish(written, samples, started)
+	var res *Result
+	data, err := r.Job.Share(ctx, "result", func() (data []byte, err error) {
+		if res, err = r.finish(written, samples, started); err == nil && r.Job != nil {
+			data, err = json.Marshal(res)
+		}
+		return data, err
+	})
+	if err != nil || res != nil {
+		return res, err
+	}
+	return decodeResult(data)
 }
 
 func (r *run) sign(ctx context.Context) error {
@@ -341,7 +416,7 @@ func (r *run) sign(ctx context.Context) error {
 }
 
 // parts returns how many partitions hold n things of the given size.
-func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.Exec.actors()) }
+func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.everyone()) }
 
 // decideBytes is the size of a partition of the decide stage, at most.
 const decideBytes = 64 << 20
@@ -523,8 +598,10 @@ func (r *run) gatherRemovals(ctx context.Context, verdicts []string) ([]string, 
 
 // write filters the files and returns the sum of what the tasks say.
 func (r *run) write(ctx context.Context, removals []string) (*writeResult, error) {
-	if err := os.MkdirAll(r.staging, 0o777); err != nil {
-		return nil, err
+	if r.Job.Root() {
+		if err := os.MkdirAll(r.staging, 0o777); err != nil {
+			return nil, err
+		}
 	}
 	var inputs []writeInput
 	var sizes []int64

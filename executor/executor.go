@@ -363,7 +363,10 @@ func (e *Executor) Stats() RunStats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := RunStats{
-		Ranks: e.cfg.Ranks, Workers: e.cfg.Workers, Epoch: e.epoch, Stages: slices.Clone(e.stages),
+		Ranks: max(e.cfg.Ranks, e.size()), Workers: e.cfg.Workers, Epoch: e.epoch, Stages: slices.Clone(e.stages),
+	}
+	if j := e.cfg.Job; j != nil {
+		s.Hosts, s.Lost = j.hosts(), j.Lost()
 	}
 	for _, st := range e.stages {
 		s.Tasks += st.Tasks

@@ -113,6 +113,7 @@ type Job struct {
 	numbers map[string]int
 	closed  bool
 	lost    []LostRank
+	where   map[int]string // hosts, by rank
 
 	ctx    context.Context // ends when the job cannot go on
 	cancel context.CancelCauseFunc
@@ -218,6 +219,17 @@ func (j *Job) Lost() []LostRank {
 	return append([]LostRank(nil), j.lost...)
 }
 
+// hosts returns the names of the ranks' machines, as far as they are known here.
+func (j *Job) hosts() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	list := make([]string, j.cfg.Size)
+	for r, h := range j.where {
+		list[r] = h
+	}
+	return list
+}
+
 // Join makes this process a rank of a job. It returns when all ranks are there, or with an error that names those that are
 // not. ctx ends the waiting, not the job; the caller calls [Job.Close].
 func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
@@ -231,10 +243,11 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
 	j := &Job{
 		cfg: cfg, links: make(map[int]*link), stages: make(map[string]*attached), shared: make(map[string]*control.Message),
 		asked: make(map[string][]ask), entered: make(map[string][]ask), over: make(map[string]*control.Message),
-		calls: make(map[uint64]chan *control.Message), numbers: make(map[string]int),
+		calls: make(map[uint64]chan *control.Message), numbers: make(map[string]int), where: make(map[int]string),
 	}
 	j.leaves.L = &j.mu
 	j.host, _ = os.Hostname() // only for people
+	j.where[cfg.Rank] = j.host
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	if len(cfg.Secret) > 0 {
 		var err error

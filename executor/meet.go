@@ -154,7 +154,7 @@ func (j *Job) greet(c net.Conn) error {
 	j.mu.Lock()
 	other := j.links[l.rank]
 	if other == nil && !j.closed {
-		j.links[l.rank] = l
+		j.links[l.rank], j.where[l.rank] = l, l.host
 	}
 	j.mu.Unlock()
 	if other != nil {

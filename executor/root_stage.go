@@ -62,7 +62,8 @@ func (l *link) actors(r *stageRun) int {
 	if err != nil {
 		return 1
 	}
-	return max(1, min(n, l.workers))
+	// No more than rank 0 has: memory was shared out for so many.
+	return max(1, min(n, l.workers, r.e.cfg.Workers))
 }
 
 // hire makes actors of a rank known and returns the number of the first.

@@ -4,9 +4,12 @@ import "github.com/dovetail-dedup/dovetail/shuffle"
 
 // RunStats says what an executor did, for run.json. Times are in seconds.
 type RunStats struct {
-	Ranks   int    `json:"ranks"`
-	Workers int    `json:"workers"`
-	Epoch   uint32 `json:"epoch"`
+	Ranks   int `json:"ranks"`
+	Workers int `json:"workers"` // of this process
+	// Hosts are the names of the machines of a job's ranks, by rank, and Lost are the ranks that it lost.
+	Hosts []string   `json:"hosts,omitempty"`
+	Lost  []LostRank `json:"lost,omitempty"`
+	Epoch uint32     `json:"epoch"`
 	// Tasks counts those of all stages, partitions of shuffle stages included; TasksReused of them were
 	// committed by an earlier run.
 	Tasks       int64        `json:"tasks"`

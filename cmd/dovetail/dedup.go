@@ -25,6 +25,7 @@ type dedupFlags struct {
 	sourceLimit      string
 	report           bool
 	compat           compatFlags
+	job              jobFlags
 }
 
 func dedupCommand() *cobra.Command {
@@ -106,6 +107,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
+	f.job.add(fl)
 	f.compat.add(fl)
 }
 
@@ -114,12 +116,22 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 		return usageError{err}
 	}
 	if f.compat.compat != "" {
+		if f.job.size != 0 || cmd.Flags().Changed("rank") || cmd.Flags().Changed("root") {
+			return usageError{errors.New("--compat curator runs in one process: leave out --size, --rank and --root")}
+		}
 		return f.compat.run(cmd, f)
 	}
 	if err := f.resolve(cmd); err != nil {
 		return usageError{err}
 	}
 	stderr := cmd.ErrOrStderr()
+	jc, err := f.job.config(cmd, f.opts.Exec.Workers)
+	if err != nil {
+		return usageError{err}
+	}
+	if jc != nil && jc.Rank > 0 {
+		f.progress = "none" // rank 0 speaks for all
+	}
 	rep, err := newReporter(f.progress, stderr)
 	if err != nil {
 		return usageError{err}

@@ -83,3 +83,17 @@ func (j *Job[S]) resume(meta []byte, dir string) error {
 	j.Splits = old.Splits
 	return nil
 }
+
+// Follow takes over the splits of the job that another rank has opened w for, if it is this one.
+func (j *Job[S]) Follow(w *executor.Work) error {
+	var root Job[S]
+	if err := json.Unmarshal(w.Meta(), &root); err != nil || root.Format != j.Format {
+		return fmt.Errorf("%w: %s is of another version than this program; use the same on all ranks", ErrResume, w.Dir())
+	}
+	if d := DiffInputs(root.Inputs, j.Inputs); d != "" {
+		return fmt.Errorf("%w: this rank does not see the input that rank 0 sees (%s); it must be on storage that all ranks share, under one path",
+			ErrResume, d)
+	}
+	j.Splits = root.Splits
+	return nil
+}
