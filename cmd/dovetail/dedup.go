@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dovetail-dedup/dovetail/dedup"
+	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -148,10 +149,10 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if !rep.machine {
 		f.opts.Note(f.chance())
 	}
-	res, err := dedup.Run(cmd.Context(), f.opts)
+	res, err := f.inJob(cmd, jc)
 	stop()
 	rep.close()
-	if err != nil {
+	if err != nil || !f.opts.Job.Root() {
 		return err
 	}
 	if !rep.machine {
@@ -163,6 +164,24 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 		return leftOut{s.SkippedFiles, s.SkippedRecords}
 	}
 	return nil
+}
+
+// inJob runs as a rank of a job, if there is one.
+func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *dedup.Result, err error) {
+	if jc == nil {
+		return dedup.Run(cmd.Context(), f.opts)
+	}
+	// What depends on the input and the output is compared when the work folder is opened.
+	jc.Name, jc.Spec = "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
+	if jc.Rank == 0 {
+		jc.Note = f.opts.Note
+	}
+	if f.opts.Job, err = executor.Join(cmd.Context(), *jc); err != nil {
+		return nil, err
+	}
+	res, err = dedup.Run(cmd.Context(), f.opts)
+	f.opts.Job.Close(err)
+	return res, err
 }
 
 // leftOut says that a result is complete but for what was bad.

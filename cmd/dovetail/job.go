@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -99,20 +98,4 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 		c.Secret = bytes.TrimSpace(b)
 	}
 	return c, nil
-}
-
-// join makes this process a rank of a job whose ranks must all have the same spec. leave is called at the end with what the
-// command returns. With no config both do nothing.
-func join(ctx context.Context, c *executor.JobConfig, name, spec string, note func(string)) (j *executor.Job, leave func(error), err error) {
-	if c == nil {
-		return nil, func(error) {}, nil
-	}
-	c.Name, c.Spec = name, spec
-	if c.Rank == 0 {
-		c.Note = note
-	}
-	if j, err = executor.Join(ctx, *c); err != nil {
-		return nil, nil, err
-	}
-	return j, j.Close, nil
 }
