@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -139,11 +139,11 @@ func (w *fileWriter) open() (err error) {
 
 // place makes a file of the result, given its path relative to the output folder.
 func (w *fileWriter) place(rel string) (*executor.File, error) {
-	path := filepath.Join(w.staging, filepath.FromSlash(rel))
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+	rel = filepath.FromSlash(rel)
+	if err := runfolder.MakeBelow(w.staging, filepath.Dir(rel)); err != nil {
 		return nil, err
 	}
-	return w.out.Place(path)
+	return w.out.Place(filepath.Join(w.staging, rel))
 }
 
 // file filters or annotates one input file.

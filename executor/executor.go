@@ -84,8 +84,10 @@ func New(cfg Config) (*Executor, error) {
 	if e.spill == "" {
 		e.temp = true
 		e.spill, err = os.MkdirTemp("", "dovetail-spill-")
-	} else {
+	} else if cfg.Job.Root() || cfg.SpillDir != "" {
 		err = e.fs.MkdirAll(e.spill, 0o777)
+	} else if err = makeDirIn(filepath.Dir(e.spill), 0o777); err == nil {
+		err = makeDirIn(e.spill, 0o777)
 	}
 	if err != nil {
 		return nil, ioError("making the folder for spilled data", err)

@@ -376,7 +376,11 @@ func (w *Work) stageDir(stage string) (string, error) {
 	if w.made[stage] {
 		return dir, nil
 	}
-	if err := w.fs.MkdirAll(dir, 0o777); err != nil {
+	makeDir := w.fs.MkdirAll
+	if w.remote != nil {
+		makeDir = makeDirIn
+	}
+	if err := makeDir(dir, 0o777); err != nil {
 		return "", ioError("making a folder for a stage", err)
 	}
 	if err := w.fs.SyncDir(w.dir); err != nil {

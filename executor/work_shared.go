@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
@@ -120,4 +122,13 @@ func (w *Work) revokeRemote(st *openState, cause error) error {
 		return errors.Join(cause, err)
 	}
 	return fmt.Errorf("%w: %w", ErrFileDamaged, &RemoteError{Rank: 0, Text: m.Text})
+}
+
+// makeDirIn makes a folder in one that exists. A rank that was taken for lost may wake up when the job is long over and its
+// folder gone, and must not bring that back.
+func makeDirIn(dir string, perm fs.FileMode) error {
+	if err := os.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }

@@ -117,9 +117,6 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 		return usageError{err}
 	}
 	if f.compat.compat != "" {
-		if f.job.size != 0 || cmd.Flags().Changed("rank") || cmd.Flags().Changed("root") {
-			return usageError{errors.New("--compat curator runs in one process: leave out --size, --rank and --root")}
-		}
 		return f.compat.run(cmd, f)
 	}
 	if err := f.resolve(cmd); err != nil {

@@ -83,6 +83,9 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 	if f.root == "" && f.size > 1 {
 		return nil, errors.New("--root: give host:port at which rank 0 listens, the same for all ranks")
 	}
+	if cmd.Flags().Changed("ranks") {
+		return nil, errors.New("--ranks and --size: a process that is one rank of several has no more of them; give one of the two")
+	}
 	if f.onRankLoss != lossContinue && f.onRankLoss != lossStop {
 		return nil, fmt.Errorf("--on-rank-loss %q: must be %s or %s", f.onRankLoss, lossContinue, lossStop)
 	}

@@ -346,3 +346,25 @@ func DiffInputs(was, is []InputFile) string {
 	say("gone:", gone)
 	return strings.Join(out, "; ")
 }
+
+// MakeBelow makes the folder rel below root, which must exist: a process that wakes up when its run is long over must not
+// bring back a folder that was put in place or removed.
+func MakeBelow(root, rel string) error {
+	dir := filepath.Join(root, rel)
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if rel = filepath.Clean(rel); rel == "." {
+		_, err := os.Stat(root)
+		return err
+	}
+	if parent := filepath.Dir(rel); parent != "." {
+		if err := MakeBelow(root, parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
