@@ -94,8 +94,7 @@ func TestJobPool(t *testing.T) {
 			tj := &testJob{size: size}
 			errs := tj.run(t, func(ctx context.Context, j *Job) error {
 				return jobExecutor(ctx, j, filepath.Join(dir, "work"), func(e *Executor) error {
-					var st *stage
-					st = &stage{name: "first", process: func(_ context.Context, task Task, out2 *Attempt) ([]Task, error) {
+					st := &stage{name: "first", process: func(_ context.Context, task Task, out2 *Attempt) ([]Task, error) {
 						time.Sleep(time.Millisecond)
 						mu.Lock()
 						did[j.Rank()]++
