@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 )
 
@@ -17,10 +18,16 @@ type outcome struct {
 // can be chained and a slow consumer slows them all. The first error, from the source, the stage or ctx, is
 // yielded last. The sequence can be ranged over once.
 //
+// In a job of several processes it fails.
+//
 // Leaving the loop early stops the stage; nothing is left running after the loop. The source runs in a
 // goroutine of its own and is asked to stop when it next yields.
 func (e *Executor) Stream(ctx context.Context, st Stage, tasks iter.Seq2[Task, error]) iter.Seq2[Task, error] {
 	return func(yield func(Task, error) bool) {
+		if e.size() > 1 {
+			yield(Task{}, fmt.Errorf("executor: stage %q: a job of several processes cannot stream; use Execute", st.Name()))
+			return
+		}
 		if err := e.prepare(ctx, st); err != nil {
 			yield(Task{}, err)
 			return
