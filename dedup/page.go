@@ -97,7 +97,7 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 	for _, st := range res.Stages.Stages {
 		out := report.Stage{
 			Name: st.Name, Tasks: st.Tasks, Reused: st.Reused, WallSeconds: st.WallSeconds, ComputeSeconds: st.ComputeSeconds,
-			WaitSeconds: st.WaitSeconds, FileBytes: st.Bytes,
+			WaitSeconds: st.WaitSeconds, FileBytes: st.Bytes, PeakMemory: st.PeakMemory,
 		}
 		if st.Shuffle != nil {
 			var l Ledger

@@ -80,6 +80,7 @@ func (m *shuffleMember) handle(l *link, msg *control.Message) {
 
 // prepare gets ready for a round: others can reach this rank from now on.
 func (m *shuffleMember) prepare(msg *control.Message) {
+	m.stopRound(errRoundOver) // there is none, unless a message was lost
 	parts := &partSet{total: m.total, done: make([]bool, m.total)}
 	for p := range parts.done {
 		parts.done[p] = p/8 < len(msg.Data) && msg.Data[p/8]&(1<<(p%8)) != 0

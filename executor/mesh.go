@@ -19,7 +19,7 @@ type mesh struct {
 // meshTime is how long the ranks of a round may take to find each other. All are there already.
 const meshTime = 30 * time.Second
 
-// listen opens the address at which the other ranks of a round find this one.
+// openMesh opens the address at which the other ranks of a round find this one.
 func (j *Job) openMesh() (*mesh, string, error) {
 	l, err := tcp.Listen(net.JoinHostPort(j.dataHost(), "0"))
 	if err != nil {
@@ -61,6 +61,9 @@ func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int
 }
 
 func (m *mesh) close() error {
+	if m == nil {
+		return nil // it could not be opened
+	}
 	if m.listener != nil {
 		_ = m.listener.Close()
 		m.listener = nil

@@ -41,6 +41,7 @@ type stageRun struct {
 	teardowns []error // failures of Close, which end nothing
 	shuffle   *ShuffleStats
 
+	rss        *rssWatch
 	stopTicker chan struct{}
 	ticker     sync.WaitGroup
 }
@@ -60,6 +61,7 @@ func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageR
 
 // announce tells the reporter that the stage starts, and from then on how it goes. tasks < 0 means unknown.
 func (r *stageRun) announce(tasks int64) {
+	r.rss = watchRSS()
 	r.e.show(r)
 	r.event(slog.LevelInfo, "stage started", nil, slog.Int("actors", r.actors), slog.Int64("tasks", tasks),
 		slog.Int64("reused", r.reused.Load()))
@@ -205,6 +207,7 @@ func (r *stageRun) stats(err error) StageStats {
 		ComputeSeconds: time.Duration(r.computeNS.Load()).Seconds(),
 		WaitSeconds:    time.Duration(r.waitNS.Load()).Seconds(),
 		CommitSeconds:  time.Duration(r.commitNS.Load()).Seconds(),
+		PeakMemory:     r.rss.end(),
 		Counters:       r.counters, Shuffle: r.shuffle, Notes: r.notes,
 	}
 	if err != nil {

@@ -39,6 +39,9 @@ type StageStats struct {
 	ComputeSeconds float64 `json:"compute_seconds"`
 	WaitSeconds    float64 `json:"wait_seconds"`
 	CommitSeconds  float64 `json:"commit_seconds"`
+	// PeakMemory is the largest resident set of this process seen while the stage ran, in bytes; 0 where the system does not tell.
+	// Stages that run at the same time share it.
+	PeakMemory int64 `json:"peak_memory,omitempty"`
 	// Counters are the sums of [Meter.Count] over attempts that counted, those of reused tasks included.
 	Counters map[string]int64 `json:"counters,omitempty"`
 	// Shuffle is nil for a pool. For a collective stage it has no ledgers.

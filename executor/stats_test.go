@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +104,30 @@ func TestStatsTimes(t *testing.T) {
 		if !strings.Contains(string(data), want) {
 			t.Errorf("%s is missing in %s", want, data)
 		}
+	}
+}
+
+// A stage says how much memory the process had while it ran.
+func TestPeakMemoryOfStage(t *testing.T) {
+	if residentBytes() == 0 {
+		t.Skip("NOT TESTED: this system does not tell")
+	}
+	const size = 64 << 20
+	e := newExecutor(t, Config{})
+	before := residentBytes()
+	st := &stage{process: func(context.Context, Task, *Attempt) ([]Task, error) {
+		b := make([]byte, size)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		time.Sleep(3 * rssInterval / 2)
+		runtime.KeepAlive(b)
+		return nil, nil
+	}}
+	if _, err := e.Execute(t.Context(), []Stage{st}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Stats().Stages[0].PeakMemory; got < before/2+size || got > before+16*size {
+		t.Errorf("%d bytes, with %d before and %d in the stage", got, before, int64(size))
 	}
 }

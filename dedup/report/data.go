@@ -155,7 +155,8 @@ type Stage struct {
 	ShuffledRows   int64   `json:"shuffled_rows"`
 	ShuffledBytes  int64   `json:"shuffled_bytes"`
 	SpilledBytes   int64   `json:"spilled_bytes"`
-	FileBytes      int64   `json:"file_bytes"` // written by its tasks in this run
+	FileBytes      int64   `json:"file_bytes"`  // written by its tasks in this run
+	PeakMemory     int64   `json:"peak_memory"` // resident in this process while it ran, at most
 }
 
 // Row is a line of the ledger.
