@@ -373,7 +373,7 @@ func broke(err error, rank int) bool {
 		return true
 	case errors.As(err, &ae):
 		// Where the trouble was found, there it is told from.
-		return ae.Rank != rank || errors.Is(ae.Cause, shuffle.ErrPeerDown)
+		return ae.Rank != rank || errors.Is(ae.Cause, shuffle.ErrPeerDown) || errors.Is(ae.Cause, shuffle.ErrClosed)
 	}
 	return errors.Is(err, shuffle.ErrPeerDown)
 }
