@@ -105,7 +105,9 @@ func TestJobAnyFaults(t *testing.T) {
 				t.Errorf("seed %d run %d: rank %d of %d: %v", seed, n, r, size, err)
 			}
 		}
-		if errs[0] != nil && !tj.stop && !strings.Contains(errs[0].Error(), "links between ranks broke") {
+		// Of two ranks that are lost over one task the task is thought to be the reason.
+		if errs[0] != nil && !tj.stop && !strings.Contains(errs[0].Error(), "links between ranks broke") &&
+			!strings.Contains(errs[0].Error(), "2 actors died of it") {
 			t.Errorf("seed %d run %d: rank 0 gave up: %v", seed, n, errs[0])
 		}
 	}
