@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -82,10 +81,7 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 }
 
 // at names a document by its ordinal.
-func (a *verifyActor) at(ord uint64) string {
-	file, row := corpus.SplitOrdinal(ord)
-	return fmt.Sprintf("row %d of %s", row, a.set.Files[file].Path)
-}
+func (a *verifyActor) at(ord uint64) string { return whereIn(a.set, ord) }
 
 // replay computes a removal again and says what is wrong with it, or "".
 func (a *verifyActor) replay(t *textRecord, kept *keptText, set *[]uint64) string {

@@ -348,15 +348,13 @@ func (p *partCheck) keptName() string {
 
 // show names a document for people.
 func (p *partCheck) show(id docID) string {
-	switch {
-	case id.kind == corpus.NoIDs:
-		file, row := corpus.SplitOrdinal(id.num)
-		if file < len(p.set.Files) {
-			return fmt.Sprintf("document %d (%s, row %d)", id.num, p.set.Files[file].Path, row)
-		}
-		return fmt.Sprintf("document %d", id.num)
+	if id.kind != corpus.NoIDs {
+		return "document " + id.String()
 	}
-	return "document " + id.String()
+	if file, _ := corpus.SplitOrdinal(id.num); file < len(p.set.Files) {
+		return fmt.Sprintf("document %d (%s)", id.num, whereIn(p.set, id.num))
+	}
+	return fmt.Sprintf("document %d", id.num)
 }
 
 // document checks document i of a batch of the input.
