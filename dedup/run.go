@@ -360,6 +360,10 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 			return nil, err
 		}
 	}
+	// Others may still read work files, which go when the result is in place.
+	if err := r.Job.Meet(ctx, "result"); err != nil {
+		return nil, err
+	}
 	var res *Result
 	data, err := r.Job.Share(ctx, "result", func() (data []byte, err error) {
 		if res, err = r.finish(written, samples, started); err == nil && r.Job != nil {

@@ -158,18 +158,23 @@ func (d *dispatcher) held(actor int, id uint64) *grant {
 	return nil
 }
 
-// gone says that an actor on another rank is gone with the rank.
-func (d *dispatcher) gone(actor int, why error) {
+// gone says that actors are gone with their rank. Those that hold nothing go first: they must not be given what the others
+// leave behind.
+func (d *dispatcher) gone(actors []int, why error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.actors[actor]
-	if s == nil {
-		return
+	for _, idle := range []bool{true, false} {
+		for _, actor := range actors {
+			s := d.actors[actor]
+			if s == nil || (s.now == nil) != idle {
+				continue
+			}
+			s.leave()
+			delete(d.actors, actor)
+			d.cause, d.whose = why, s.env
+			d.step(handout.Event{Kind: handout.EvLost, Actor: actor})
+		}
 	}
-	s.leave()
-	delete(d.actors, actor)
-	d.cause, d.whose = why, s.env
-	d.step(handout.Event{Kind: handout.EvLost, Actor: actor})
 }
 
 // leave says that an actor goes away that has not tried what it was given last.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,7 +101,7 @@ type Job struct {
 	host string
 
 	mu      sync.Mutex
-	leaves  sync.Cond            // a link is gone
+	leaves  sync.Cond            // a link is gone, or a rank has asked for something
 	links   map[int]*link        // on the root: the ranks that are there; elsewhere: 0
 	stages  map[string]*attached // running here
 	shared  map[string]*control.Message
@@ -326,6 +327,57 @@ func (j *Job) Share(ctx context.Context, name string, value func() ([]byte, erro
 		return nil, &RemoteError{Rank: 0, Text: m.Text}
 	}
 	return m.Data, nil
+}
+
+// meetTime is how long the root waits for the others in [Job.Meet].
+const meetTime = time.Minute
+
+// Meet waits until all ranks that are there have called it, and is called by all as [Job.Share] is: what the root does after it, such
+// as removing a folder, disturbs no one. It does not wait for a rank that is more than a minute behind.
+func (j *Job) Meet(ctx context.Context, name string) error {
+	if j == nil {
+		return nil
+	}
+	key := fmt.Sprintf("meet %s#%d", name, j.number("meet "+name))
+	if j.cfg.Rank != 0 {
+		_, err := j.ask(ctx, &control.Message{Kind: kindShare, Text: key})
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, meetTime)
+	defer cancel()
+	wake := func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		j.leaves.Broadcast()
+	}
+	defer context.AfterFunc(ctx, wake)()
+	defer context.AfterFunc(j.ctx, wake)()
+	j.mu.Lock()
+	for ctx.Err() == nil && j.ctx.Err() == nil && j.awaited(key) {
+		j.leaves.Wait()
+	}
+	m := &control.Message{Kind: kindReply, Flags: flagYes}
+	j.shared[key] = m
+	waiting := j.asked[key]
+	delete(j.asked, key)
+	j.mu.Unlock()
+	for _, a := range waiting {
+		a.l.reply(a.m, m)
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil
+	}
+	return errors.Join(context.Cause(ctx), j.Err())
+}
+
+// awaited reports whether a rank has not asked for key yet. The lock is held.
+func (j *Job) awaited(key string) bool {
+	for _, l := range j.links {
+		if !slices.ContainsFunc(j.asked[key], func(a ask) bool { return a.l == l }) {
+			return true
+		}
+	}
+	return false
 }
 
 // ask sends a request to the root and waits for the reply.

@@ -131,6 +131,7 @@ func (j *Job) handle(l *link, m *control.Message) {
 		v := j.shared[m.Text]
 		if v == nil {
 			j.asked[m.Text] = append(j.asked[m.Text], ask{l, m})
+			j.leaves.Broadcast()
 		}
 		j.mu.Unlock()
 		if v != nil {

@@ -128,7 +128,7 @@ func (m *shuffleMember) connect(msg *control.Message) {
 func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
 	err := rd.mesh.connect(rd.sc.ctx, m.job, m.key, rd.number, rd.first, addrs)
 	if err == nil {
-		err = rd.connect([]*shuffle.Communicator{rd.mesh.comm}, 0, m.e.epoch)
+		err = rd.connect([]*shuffle.Communicator{rd.mesh.comm.Load()}, 0, m.e.epoch)
 	} else {
 		err = &meshError{err}
 	}

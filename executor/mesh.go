@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -13,7 +14,7 @@ import (
 // mesh is what the ranks of one round exchange data over.
 type mesh struct {
 	listener *tcp.Listener // until it is connected
-	comm     *shuffle.Communicator
+	comm     atomic.Pointer[shuffle.Communicator]
 }
 
 // meshTime is how long the ranks of a round may take to find each other. All are there already.
@@ -54,10 +55,13 @@ func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int
 	if err != nil {
 		return err
 	}
-	if m.comm, err = shuffle.NewCommunicator(t); err != nil {
+	c, err := shuffle.NewCommunicator(t)
+	if err != nil {
 		_ = t.Close()
+		return err
 	}
-	return err
+	m.comm.Store(c)
+	return nil
 }
 
 func (m *mesh) close() error {
@@ -68,8 +72,8 @@ func (m *mesh) close() error {
 		_ = m.listener.Close()
 		m.listener = nil
 	}
-	if m.comm == nil {
-		return nil
+	if c := m.comm.Load(); c != nil {
+		return c.Close()
 	}
-	return m.comm.Close()
+	return nil
 }

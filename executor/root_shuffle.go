@@ -292,7 +292,7 @@ func (r *shuffleRoot) connect(a rounds.Action) {
 func (r *shuffleRoot) runOwn(own *ownRound, envs []*Env, addrs []string) rounds.Kind {
 	err := own.mesh.connect(own.sc.ctx, r.j, r.s.key, own.number, own.first, addrs)
 	if err == nil {
-		err = own.connect([]*shuffle.Communicator{own.mesh.comm}, 0, r.s.e.epoch)
+		err = own.connect([]*shuffle.Communicator{own.mesh.comm.Load()}, 0, r.s.e.epoch)
 	} else {
 		err = &meshError{err}
 	}

@@ -92,9 +92,7 @@ func (f *far) fire(l *link, why error) {
 		}
 	}
 	f.mu.Unlock()
-	for _, n := range gone {
-		f.hand.gone(n, why)
-	}
+	f.hand.gone(gone, why)
 }
 
 // actor returns the actor that a message is about, if it is one of that rank.

@@ -136,7 +136,7 @@ func TestRankKilled(t *testing.T) {
 	in, digest, took := jobInput(t)
 	seed := uint64(time.Now().UnixNano())
 	rng := rand.New(rand.NewPCG(seed, 3))
-	runs := 6
+	runs := 100
 	if testing.Short() {
 		runs = 3
 	}
