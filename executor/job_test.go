@@ -332,3 +332,56 @@ func TestJoinSecret(t *testing.T) {
 		t.Errorf("notes %q", notes)
 	}
 }
+
+// Meet holds the root back until all that are there have come; a rank that is lost is not waited for.
+func TestJobMeet(t *testing.T) {
+	tj := &testJob{size: 4}
+	var came atomic.Int32
+	errs := tj.run(t, func(ctx context.Context, j *Job) error {
+		if j.Rank() == 3 {
+			time.Sleep(20 * time.Millisecond)
+			j.links[0].conn.Break()
+			return nil
+		}
+		if !j.Root() {
+			time.Sleep(time.Duration(30*j.Rank()) * time.Millisecond)
+			came.Add(1)
+		}
+		if err := j.Meet(ctx, "here"); err != nil {
+			return err
+		}
+		if n := came.Load(); n != 2 {
+			return fmt.Errorf("%d had come", n)
+		}
+		return j.Meet(ctx, "here")
+	})
+	if err := errors.Join(errs...); err != nil {
+		t.Error(err)
+	}
+}
+
+// A rank that dies with one actor at work and others idle loses one task, once: the idle actors are not given it.
+func TestLostWithIdleActors(t *testing.T) {
+	e := newExecutor(t, Config{})
+	r := e.newRun(t.Context(), &stage{}, "pool")
+	d := r.dispatcher(r.scope, 1, nil)
+	a := &fakeActor{}
+	all := []int{0, 1, 2, 3, 4, 5, 6, 7}
+	for _, i := range all {
+		d.ready(&Env{Actor: i}, a)
+	}
+	d.add(item{task: Task{ID: "t"}})
+	d.close()
+	d.gone(all, errors.New("the rank is lost"))
+	if r.failed() || a.given != 1 {
+		t.Errorf("given out %d times, %v", a.given, r.reason())
+	}
+	d.stop()
+}
+
+// fakeActor counts what it is given.
+type fakeActor struct{ given int }
+
+func (a *fakeActor) give(*grant)    { a.given++ }
+func (a *fakeActor) tooLong(*grant) {}
+func (a *fakeActor) giveUp()        {}
