@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -177,7 +178,11 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 		return nil, err
 	}
 	res, err = dedup.Run(cmd.Context(), f.opts)
-	f.opts.Job.Close(err)
+	why := err
+	if err != nil && cmd.Context().Err() != nil {
+		why = context.Cause(cmd.Context()) // and not what was being read at that moment
+	}
+	f.opts.Job.Close(why)
 	return res, err
 }
 
