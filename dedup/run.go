@@ -154,8 +154,8 @@ func (r *run) checkDone(ctx context.Context) (done *Result, err error) {
 		}
 		// A run that was killed in its last moment may have left its lock and its work folder.
 		runfolder.ForgetLock(r.folders.Output)
-		if _, err := os.Stat(r.folders.Dir()); err == nil && !r.KeepWork {
-			if err := r.folders.Discard(); err != nil {
+		if !r.KeepWork {
+			if err := r.folders.Tidy(); err != nil {
 				return nil, err
 			}
 		}

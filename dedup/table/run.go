@@ -97,8 +97,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if done != nil {
 		// A run that was killed in its last moment may have left its lock and its work folder.
 		runfolder.ForgetLock(r.folders.Output)
-		if _, err := os.Stat(r.folders.Dir()); err == nil && !o.KeepWork {
-			return done, r.folders.Discard()
+		if !o.KeepWork {
+			return done, r.folders.Tidy()
 		}
 		return done, nil
 	}

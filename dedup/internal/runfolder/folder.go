@@ -225,6 +225,15 @@ func (f *Folders) Discard() error {
 	return removeEmpty(f.Work)
 }
 
+// Tidy removes what a run with these options left that was killed in its last moment, when its result was in place.
+func (f *Folders) Tidy() error {
+	if _, err := os.Stat(f.Dir()); err == nil {
+		return f.Discard()
+	}
+	_ = removeEmpty(f.Work) // the one around it may be left; if it is not empty, it is for someone else
+	return nil
+}
+
 // each calls do for each folder of a run in Work, and refuses anything else in it.
 func (f *Folders) each(do func(dir string) error) error {
 	entries, err := os.ReadDir(f.Work)

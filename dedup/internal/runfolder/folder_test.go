@@ -121,3 +121,33 @@ func TestLockOutput(t *testing.T) {
 	}
 	unlock()
 }
+
+// A run that was killed while it removed its work folder leaves nothing after the next, and what is another's stays.
+func TestTidy(t *testing.T) {
+	f, err := New(filepath.Join(t.TempDir(), "out"), "", "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Tidy(); err != nil {
+		t.Errorf("nothing there: %v", err)
+	}
+	if err := os.Mkdir(f.Work, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Tidy(); err != nil {
+		t.Errorf("empty: %v", err)
+	}
+	if _, err := os.Stat(f.Work); err == nil {
+		t.Error("an empty work folder is left")
+	}
+	other := filepath.Join(f.Work, "notes")
+	if err := os.MkdirAll(other, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Tidy(); err != nil {
+		t.Errorf("another's: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error(err)
+	}
+}
