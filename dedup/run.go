@@ -196,12 +196,7 @@ func (r *run) agree(ctx context.Context) error {
 }
 
 // everyone is the most actors that work at a time, on all ranks.
-func (r *run) everyone() int {
-	if r.Job == nil {
-		return r.Exec.actors()
-	}
-	return r.Exec.actors() * r.Job.Size()
-}
+func (r *run) everyone() int { return r.Exec.actors() * r.Job.Size() }
 
 // errUseless is wrapped by errors after which there is no point in going on from what was finished.
 var errUseless = errors.New("nothing to deduplicate")

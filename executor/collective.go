@@ -15,7 +15,7 @@ import (
 // order, it is not run again. A failure on any rank ends it on all. All ranks must be in this process: a [Config].Job of
 // several is refused.
 func (e *Executor) Collective(ctx context.Context, st CollectiveStage, tasks []Task) ([]Task, error) {
-	if n := e.size(); n > 1 {
+	if n := e.cfg.Job.Size(); n > 1 {
 		return nil, fmt.Errorf("executor: stage %q is a collective one, whose ranks have to be in one process, and the job has %d "+
 			"processes; run it without a job, with Config.Ranks", st.Name(), n)
 	}

@@ -116,13 +116,7 @@ func (d *dispatcher) stop() {
 func (d *dispatcher) next(env *Env) (*grant, bool) {
 	start := time.Now()
 	d.mu.Lock()
-	s := d.actors[env.Actor]
-	if s == nil {
-		s = &seat{env: env, inbox: make(chan *grant, 1)}
-		d.actors[env.Actor] = s
-	}
-	s.leave()
-	d.step(handout.Event{Kind: handout.EvIdle, Actor: env.Actor})
+	s := d.sit(env, nil)
 	d.mu.Unlock()
 	defer func() { d.r.waitNS.Add(int64(time.Since(start))) }()
 	select {
@@ -139,13 +133,27 @@ func (d *dispatcher) next(env *Env) (*grant, bool) {
 func (d *dispatcher) ready(env *Env, far remoteActor) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.sit(env, far)
+}
+
+// sit says that an actor has nothing to do, and returns where it waits. The lock is held.
+func (d *dispatcher) sit(env *Env, far remoteActor) *seat {
 	s := d.actors[env.Actor]
 	if s == nil {
-		s = &seat{env: env, far: far}
+		s = &seat{env: env, inbox: make(chan *grant, 1), far: far}
 		d.actors[env.Actor] = s
 	}
 	s.leave()
 	d.step(handout.Event{Kind: handout.EvIdle, Actor: env.Actor})
+	return s
+}
+
+// vacate says that the actor of a seat has died, because of why, or left of itself. The lock is held.
+func (d *dispatcher) vacate(s *seat, kind handout.Kind, why error) {
+	s.leave()
+	delete(d.actors, s.env.Actor)
+	d.cause, d.whose = why, s.env
+	d.step(handout.Event{Kind: kind, Actor: s.env.Actor})
 }
 
 // held returns the grant that an actor holds, if it has that id.
@@ -165,14 +173,9 @@ func (d *dispatcher) gone(actors []int, why error) {
 	defer d.mu.Unlock()
 	for _, idle := range []bool{true, false} {
 		for _, actor := range actors {
-			s := d.actors[actor]
-			if s == nil || (s.now == nil) != idle {
-				continue
+			if s := d.actors[actor]; s != nil && (s.now == nil) == idle {
+				d.vacate(s, handout.EvLost, why)
 			}
-			s.leave()
-			delete(d.actors, actor)
-			d.cause, d.whose = why, s.env
-			d.step(handout.Event{Kind: handout.EvLost, Actor: actor})
 		}
 	}
 }
@@ -181,13 +184,9 @@ func (d *dispatcher) gone(actors []int, why error) {
 func (d *dispatcher) leave(env *Env) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.actors[env.Actor]
-	if s == nil {
-		return
+	if s := d.actors[env.Actor]; s != nil {
+		d.vacate(s, handout.EvLeave, nil)
 	}
-	s.leave()
-	delete(d.actors, env.Actor)
-	d.step(handout.Event{Kind: handout.EvLeave, Actor: env.Actor})
 }
 
 func (s *seat) leave() {
@@ -228,16 +227,23 @@ func (d *dispatcher) failed(g *grant, at int, all bool, err error) {
 // outcome says that attempt at of a grant ended with err, and with all, its neighbours with it. It reports whether the actor is
 // fit for more: not after a panic, nor after it took too long, nor without its device.
 func (d *dispatcher) outcome(g *grant, at int, all bool, err error) (fit bool) {
-	switch {
-	case errors.Is(err, ErrPanic), errors.Is(err, ErrDeviceLost):
-		d.died(g, err)
-		return false
-	case errors.Is(context.Cause(g.ctx), errTooLong):
-		d.died(g, errTooLong)
+	if why := g.fatal(err); why != nil {
+		d.died(g, why)
 		return false
 	}
 	d.failed(g, at, all, err)
 	return true
+}
+
+// fatal returns why an actor is not fit for more after an attempt of g that ended with err, or nil if it is.
+func (g *grant) fatal(err error) error {
+	switch {
+	case errors.Is(err, ErrPanic), errors.Is(err, ErrDeviceLost):
+		return err
+	case errors.Is(context.Cause(g.ctx), errTooLong):
+		return errTooLong
+	}
+	return nil
 }
 
 // died says that the actor that holds g is gone, or given up, because of err. It reports whether it did hold g.
@@ -248,10 +254,7 @@ func (d *dispatcher) died(g *grant, err error) bool {
 	if s == nil || s.now != g {
 		return false
 	}
-	s.leave()
-	delete(d.actors, g.Actor)
-	d.cause, d.whose = err, s.env
-	d.step(handout.Event{Kind: handout.EvLost, Actor: g.Actor})
+	d.vacate(s, handout.EvLost, err)
 	return true
 }
 

@@ -309,7 +309,7 @@ func (e *Executor) envs(stage string, n int) []*Env {
 	envs := make([]*Env, n)
 	for i := range envs {
 		envs[i] = &Env{
-			Stage: stage, Rank: e.rank() + i%e.cfg.Ranks, Size: max(e.cfg.Ranks, e.size()), Worker: i / e.cfg.Ranks, Actor: i, Actors: n,
+			Stage: stage, Rank: e.cfg.Job.Rank() + i%e.cfg.Ranks, Size: max(e.cfg.Ranks, e.cfg.Job.Size()), Worker: i / e.cfg.Ranks, Actor: i, Actors: n,
 			Epoch: e.epoch, Budget: e.cfg.Budget, Alloc: e.cfg.Alloc, Work: e.cfg.Work, SpillDir: e.spill,
 		}
 		if e.cfg.Work != nil {
@@ -317,20 +317,6 @@ func (e *Executor) envs(stage string, n int) []*Env {
 		}
 	}
 	return envs
-}
-
-func (e *Executor) rank() int {
-	if e.cfg.Job == nil {
-		return 0
-	}
-	return e.cfg.Job.Rank()
-}
-
-func (e *Executor) size() int {
-	if e.cfg.Job == nil {
-		return 1
-	}
-	return e.cfg.Job.Size()
 }
 
 // envsFrom returns the environments of n actors of this process, the first of which has the number first in the job.
@@ -365,7 +351,7 @@ func (e *Executor) Stats() RunStats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := RunStats{
-		Ranks: max(e.cfg.Ranks, e.size()), Workers: e.cfg.Workers, Epoch: e.epoch, Stages: slices.Clone(e.stages),
+		Ranks: max(e.cfg.Ranks, e.cfg.Job.Size()), Workers: e.cfg.Workers, Epoch: e.epoch, Stages: slices.Clone(e.stages),
 	}
 	if j := e.cfg.Job; j != nil {
 		s.Hosts, s.Lost = j.hosts(), j.Lost()

@@ -21,7 +21,7 @@ type farHand struct {
 
 	mu    sync.Mutex
 	seats map[int]*farSeat
-	none  chan struct{} // closed when there are no more tasks
+	none  <-chan struct{} // closed when there are no more tasks; nil if the end of the scope says so
 }
 
 // farSeat is where an actor waits for its next grant.
@@ -31,9 +31,9 @@ type farSeat struct {
 	cancel context.CancelCauseFunc
 }
 
-func newFarHand(r *stageRun, sc *scope, j *Job, round int, claims bool, tell func()) *farHand {
+func newFarHand(r *stageRun, sc *scope, j *Job, round int, claims bool, none <-chan struct{}, tell func()) *farHand {
 	return &farHand{
-		tell: tell, r: r, sc: sc, job: j, round: round, claims: claims, seats: make(map[int]*farSeat), none: make(chan struct{}),
+		tell: tell, r: r, sc: sc, job: j, round: round, claims: claims, seats: make(map[int]*farSeat), none: none,
 	}
 }
 
@@ -102,14 +102,11 @@ func (h *farHand) finished(g *grant, at int) bool {
 }
 
 func (h *farHand) outcome(g *grant, at int, all bool, err error) (fit bool) {
-	switch {
-	case h.sc.failed():
+	if h.sc.failed() {
 		return true
-	case errors.Is(err, ErrPanic), errors.Is(err, ErrDeviceLost):
-		h.died(g, err)
-		return false
-	case errors.Is(context.Cause(g.ctx), errTooLong):
-		h.died(g, errTooLong)
+	}
+	if why := g.fatal(err); why != nil {
+		h.died(g, why)
 		return false
 	}
 	m := h.message(kindFailed, g.Actor, g.ID)
@@ -165,9 +162,7 @@ func (h *farHand) submit(p *pending) {
 	for _, f := range me.files {
 		m.Files = append(m.Files, control.File{Name: f.name, Temp: f.temp, Path: f.path, Placed: f.placed, Size: f.size, CRC: f.crc})
 	}
-	for _, c := range me.counts {
-		m.Sums = append(m.Sums, control.Sum{Name: c.name, N: c.n})
-	}
+	m.Sums = wireCounters(me.counts)
 	h.tell() // first: the stage may be over when the last attempt is
 	h.job.send(m)
 }
@@ -175,9 +170,7 @@ func (h *farHand) submit(p *pending) {
 // insertDone tells the root that inserts are committed in the shuffle.
 func (h *farHand) insertDone(g *grant, counts []counter) {
 	m := h.message(kindInserted, g.Actor, g.ID)
-	for _, c := range counts {
-		m.Sums = append(m.Sums, control.Sum{Name: c.name, N: c.n})
-	}
+	m.Sums = wireCounters(counts)
 	h.tell()
 	h.job.send(m)
 }

@@ -90,6 +90,9 @@ func (c *JobConfig) Validate() error {
 // ErrRankLost is wrapped when a job cannot go on because a rank is gone.
 var ErrRankLost = errors.New("rank is lost")
 
+// errJobClosed ends what runs on a rank that has left its job.
+var errJobClosed = fmt.Errorf("executor: the job: %w", ErrClosed)
+
 // ErrRefused is wrapped when the root does not take a rank in.
 var ErrRefused = errors.New("refused by rank 0")
 
@@ -204,14 +207,24 @@ const (
 	flagUntried               // the actor did not try what it held
 )
 
-// Rank returns this process's number, Size how many there are.
-func (j *Job) Rank() int { return j.cfg.Rank }
+// Rank returns this process's number. A process without a job, a nil one, is rank 0 of 1.
+func (j *Job) Rank() int {
+	if j == nil {
+		return 0
+	}
+	return j.cfg.Rank
+}
 
 // Size is the number of ranks the job began with.
-func (j *Job) Size() int { return j.cfg.Size }
+func (j *Job) Size() int {
+	if j == nil {
+		return 1
+	}
+	return j.cfg.Size
+}
 
-// Root reports whether this is rank 0. A nil job is its own root.
-func (j *Job) Root() bool { return j == nil || j.cfg.Rank == 0 }
+// Root reports whether this is rank 0.
+func (j *Job) Root() bool { return j.Rank() == 0 }
 
 // Lost returns the ranks that were lost so far. Only the root knows.
 func (j *Job) Lost() []LostRank {
@@ -305,18 +318,11 @@ func (j *Job) Share(ctx context.Context, name string, value func() ([]byte, erro
 	key := fmt.Sprintf("%s#%d", name, j.number("share "+name))
 	if j.cfg.Rank == 0 {
 		data, err := value()
-		m := &control.Message{Kind: kindReply, Flags: flagYes, Data: data}
+		m := &control.Message{Flags: flagYes, Data: data}
 		if err != nil {
-			m = &control.Message{Kind: kindReply, Flags: flagFailed, Text: err.Error()}
+			m = &control.Message{Flags: flagFailed, Text: err.Error()}
 		}
-		j.mu.Lock()
-		j.shared[key] = m
-		waiting := j.asked[key]
-		delete(j.asked, key)
-		j.mu.Unlock()
-		for _, a := range waiting {
-			a.l.reply(a.m, m)
-		}
+		j.publish(key, m)
 		return data, err
 	}
 	m, err := j.ask(ctx, &control.Message{Kind: kindShare, Text: key})
@@ -356,7 +362,17 @@ func (j *Job) Meet(ctx context.Context, name string) error {
 	for ctx.Err() == nil && j.ctx.Err() == nil && j.awaited(key) {
 		j.leaves.Wait()
 	}
-	m := &control.Message{Kind: kindReply, Flags: flagYes}
+	j.mu.Unlock()
+	j.publish(key, &control.Message{Flags: flagYes})
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil
+	}
+	return errors.Join(context.Cause(ctx), j.Err())
+}
+
+// publish makes m the answer to all who ask for key, those who have asked already included.
+func (j *Job) publish(key string, m *control.Message) {
+	j.mu.Lock()
 	j.shared[key] = m
 	waiting := j.asked[key]
 	delete(j.asked, key)
@@ -364,10 +380,6 @@ func (j *Job) Meet(ctx context.Context, name string) error {
 	for _, a := range waiting {
 		a.l.reply(a.m, m)
 	}
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return nil
-	}
-	return errors.Join(context.Cause(ctx), j.Err())
 }
 
 // awaited reports whether a rank has not asked for key yet. The lock is held.
@@ -417,7 +429,7 @@ func (j *Job) gone() error {
 	if err := j.Err(); err != nil {
 		return err
 	}
-	return fmt.Errorf("executor: the job: %w", ErrClosed)
+	return errJobClosed
 }
 
 // send sends a message to the root.
@@ -531,7 +543,7 @@ func (j *Job) Close(err error) {
 		l.send(m)
 		_ = l.conn.Close()
 	}
-	j.cancel(fmt.Errorf("executor: the job: %w", ErrClosed))
+	j.cancel(errJobClosed)
 	j.all.Wait()
 }
 
@@ -551,6 +563,20 @@ func (j *Job) waitForOthers() {
 	for len(j.links) > 0 && !late && j.ctx.Err() == nil {
 		j.leaves.Wait()
 	}
+}
+
+func wireCounters(counts []counter) (out []control.Sum) {
+	for _, c := range counts {
+		out = append(out, control.Sum{Name: c.name, N: c.n})
+	}
+	return out
+}
+
+func countersFromWire(sums []control.Sum) (out []counter) {
+	for _, c := range sums {
+		out = addCounter(out, counter{c.Name, c.N})
+	}
+	return out
 }
 
 func wireTasks(tasks []Task) []control.Task {

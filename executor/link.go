@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
@@ -98,6 +99,11 @@ func (l *link) isGone() bool {
 
 // name is how people call the rank.
 func (l *link) name() string { return fmt.Sprintf("rank %d on %s", l.rank, l.host) }
+
+// failure is an error that happened on the rank.
+func (l *link) failure(text string) error {
+	return &RemoteError{Rank: l.rank, Host: l.host, Text: text}
+}
 
 // answer hands a reply to whoever asked.
 func (j *Job) answer(call uint64, m *control.Message) {
@@ -221,7 +227,7 @@ func (j *Job) lose(l *link, why error) {
 	if known {
 		j.mu.Unlock()
 		if j.cfg.Rank != 0 {
-			j.cancel(fmt.Errorf("executor: the job: %w", ErrClosed))
+			j.cancel(errJobClosed)
 		}
 		return
 	}
@@ -243,13 +249,7 @@ func (j *Job) lose(l *link, why error) {
 		stages = append(stages, a)
 	}
 	for stage, list := range j.entered {
-		keep := list[:0]
-		for _, a := range list {
-			if a.l != l {
-				keep = append(keep, a)
-			}
-		}
-		j.entered[stage] = keep
+		j.entered[stage] = slices.DeleteFunc(list, func(a ask) bool { return a.l == l })
 	}
 	left := len(j.links) + 1
 	j.mu.Unlock()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 )
@@ -76,7 +75,7 @@ func (e *Executor) runMember(ctx context.Context, st Stage, tasks []Task) ([]Tas
 	h := hashTasks(tasks, 0)
 	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
 	if b := m.wait(m.begin); b != nil {
-		hand := newFarHand(m.stageRun, m.scope, e.cfg.Job, 0, false, m.tell)
+		hand := newFarHand(m.stageRun, m.scope, e.cfg.Job, 0, false, nil, m.tell)
 		p := &pool{stageRun: r, stage: st, hand: hand, commits: hand}
 		c := &crew[Actor]{r: r, sc: r.scope, call: "NewActor", setup: st.NewActor, body: p.work}
 		m.take(hand, c.giveUp)
@@ -148,22 +147,7 @@ func (m *member) end() ([]Task, error) {
 // showProgress tells the root how far this rank is, until it is stopped.
 func (m *member) showProgress() (stop func()) {
 	m.e.show(m.stageRun)
-	end := make(chan struct{})
-	var done sync.WaitGroup
-	done.Go(func() {
-		t := time.NewTicker(m.e.cfg.ProgressInterval)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				m.tell()
-			case <-end:
-				m.tell()
-				return
-			}
-		}
-	})
-	return func() { close(end); done.Wait() }
+	return every(m.e.cfg.ProgressInterval, m.tell)
 }
 
 // tell tells the root how far this rank is.

@@ -63,7 +63,6 @@ func (m *shuffleMember) handle(l *link, msg *control.Message) {
 		m.rmu.Lock()
 		if rd := m.cur; rd != nil && rd.number == int(msg.Epoch) && rd.began {
 			close(rd.allIn)
-			close(rd.hand.none)
 		}
 		m.rmu.Unlock()
 	case kindAbort:
@@ -113,7 +112,7 @@ func (m *shuffleMember) connect(msg *control.Message) {
 		return
 	}
 	rd.began = true
-	rd.hand = newFarHand(m.stageRun, rd.sc, m.job, rd.number, true, m.tell)
+	rd.hand = newFarHand(m.stageRun, rd.sc, m.job, rd.number, true, rd.allIn, m.tell)
 	rd.inserts, rd.commits = rd.hand, rd.hand
 	rd.hired = func(giveUp func(int)) { m.take(rd.hand, giveUp) }
 	m.actors = int(max(1, min(msg.N, maxWorkers)))

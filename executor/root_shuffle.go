@@ -392,9 +392,7 @@ func (r *shuffleRoot) current(l *link, m *control.Message) *ownRound {
 }
 
 func (r *shuffleRoot) enter(l *link, m *control.Message) {
-	if string(m.Data) != string(r.s.input[:]) {
-		r.s.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: "it has come to stage \"" + r.s.name +
-			"\" with other tasks than rank 0; all ranks must run the same program with the same options and input"})
+	if !r.s.sameTasks(l, m, r.s.input) {
 		return
 	}
 	r.mu.Lock()
@@ -437,7 +435,7 @@ func (r *shuffleRoot) handle(l *link, m *control.Message) {
 		ev.Kind = rounds.EvReady
 	case kindBroken:
 		r.mu.Lock()
-		r.why[-1-l.rank] = &RemoteError{Rank: l.rank, Host: l.host, Text: m.Text}
+		r.why[-1-l.rank] = l.failure(m.Text)
 		r.mu.Unlock()
 		ev.Kind = rounds.EvBroken
 	case kindStopped:
@@ -493,30 +491,21 @@ func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
 		delete(own.claimed, m.Grant)
 		own.far.mu.Unlock()
 		if ok {
-			var counts []counter
-			for _, c := range m.Sums {
-				counts = append(counts, counter{c.Name, c.N})
-			}
 			r.s.attempts.Add(1)
-			own.insertDone(task, counts)
+			own.insertDone(task, countersFromWire(m.Sums))
 		}
 	case kindPart:
 		part := int(m.N)
 		if m.N < 0 || part >= own.parts.total || own.parts.done[part] || m.At < 0 || m.At/attemptsPerRound != int64(own.number-1) {
-			r.s.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: fmt.Sprintf("it sends partition %d, which it was not given", m.N)})
+			r.s.fail(l.failure(fmt.Sprintf("it sends partition %d, which it was not given", m.N)))
 			return
 		}
 		env := &Env{Stage: r.s.name, Rank: l.rank, Epoch: r.s.e.epoch}
-		out, err := own.far.rebuild(env, partTask(part), uint32(m.At), m)
-		results := fromWire(m.Tasks)
-		if err == nil {
-			err = nameResults(out.m.task, results)
-		}
+		out, results, err := own.far.receive(env, partTask(part), uint32(m.At), m)
 		if err != nil {
-			r.s.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: err.Error()})
+			r.s.fail(l.failure(err.Error()))
 			return
 		}
-		r.s.attempts.Add(1)
 		r.s.commits.submit(&pending{a: out, seq: part, results: results, input: r.s.input})
 	default:
 		own.far.handle(l, m)

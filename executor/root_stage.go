@@ -108,7 +108,7 @@ func (f *far) actor(l *link, m *control.Message) *farActor {
 
 // remoteFailure is an error that another rank describes.
 func remoteFailure(l *link, m *control.Message) error {
-	var err error = &RemoteError{Rank: l.rank, Host: l.host, Text: m.Text}
+	err := l.failure(m.Text)
 	if m.Flags&flagTransient != 0 {
 		err = Transient(err)
 	}
@@ -157,10 +157,7 @@ func (f *far) handle(l *link, m *control.Message) {
 
 // rebuild makes the attempt that another rank describes into one that can be committed here. number is the attempt's.
 func (f *far) rebuild(env *Env, t Task, number uint32, m *control.Message) (*Attempt, error) {
-	me := &meter{run: f.r, env: env, task: t, number: number, ended: true}
-	for _, c := range m.Sums {
-		me.counts = addCounter(me.counts, counter{c.Name, c.N})
-	}
+	me := &meter{run: f.r, env: env, task: t, number: number, ended: true, counts: countersFromWire(m.Sums)}
 	w := f.r.work
 	for _, wf := range m.Files {
 		file := &File{
@@ -186,6 +183,30 @@ func (f *far) rebuild(env *Env, t Task, number uint32, m *control.Message) (*Att
 	return &Attempt{Meter{me}}, nil
 }
 
+// receive takes over an attempt that another rank has finished, with its results.
+func (f *far) receive(env *Env, t Task, number uint32, m *control.Message) (*Attempt, []Task, error) {
+	out, err := f.rebuild(env, t, number, m)
+	if err != nil {
+		return nil, nil, err
+	}
+	results := fromWire(m.Tasks)
+	if err := nameResults(t, results); err != nil {
+		return nil, nil, err
+	}
+	f.r.attempts.Add(1)
+	return out, results, nil
+}
+
+// sameTasks ends the stage if a rank has come to it with other tasks than the root.
+func (r *stageRun) sameTasks(l *link, m *control.Message, mine inputHash) bool {
+	if string(m.Data) == string(mine[:]) {
+		return true
+	}
+	r.fail(l.failure("it has come to stage \"" + r.name +
+		"\" with other tasks than rank 0; all ranks must run the same program with the same options and input"))
+	return false
+}
+
 // farPool is what the root does about the other ranks in a plain stage.
 type farPool struct {
 	*far
@@ -193,9 +214,7 @@ type farPool struct {
 }
 
 func (f *farPool) enter(l *link, m *control.Message) {
-	if string(m.Data) != string(f.p.inputs[:]) {
-		f.sc.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: "it has come to stage \"" + f.r.name +
-			"\" with other tasks than rank 0; all ranks must run the same program with the same options and input"})
+	if !f.r.sameTasks(l, m, f.p.inputs) {
 		return
 	}
 	n := l.actors(f.r)
@@ -220,16 +239,11 @@ func (f *farPool) handle(l *link, m *control.Message) {
 		return // too late; what it left is removed when the folder is opened next, or by the rank itself
 	}
 	it, at := g.items[m.At], int(m.At)
-	out, err := f.rebuild(a.env, it.task, g.Tasks[at].Number, m)
-	results := fromWire(m.Tasks)
-	if err == nil {
-		err = nameResults(it.task, results)
-	}
+	out, results, err := f.receive(a.env, it.task, g.Tasks[at].Number, m)
 	if err != nil {
-		f.sc.fail(&RemoteError{Rank: l.rank, Host: l.host, Text: err.Error()})
+		f.sc.fail(l.failure(err.Error()))
 		return
 	}
-	f.r.attempts.Add(1)
 	if !f.hand.finished(g, at) {
 		out.m.discard()
 		return

@@ -15,27 +15,13 @@ const rssInterval = 100 * time.Millisecond
 // rssWatch remembers the largest resident set of the process while a stage runs.
 type rssWatch struct {
 	peak atomic.Int64
-	stop chan struct{}
-	done chan struct{}
+	stop func()
 }
 
 func watchRSS() *rssWatch {
-	w := &rssWatch{stop: make(chan struct{}), done: make(chan struct{})}
+	w := &rssWatch{}
 	w.look()
-	go func() {
-		defer close(w.done)
-		t := time.NewTicker(rssInterval)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				w.look()
-			case <-w.stop:
-				w.look()
-				return
-			}
-		}
-	}()
+	w.stop = every(rssInterval, w.look)
 	return w
 }
 
@@ -46,8 +32,7 @@ func (w *rssWatch) end() int64 {
 	if w == nil {
 		return 0
 	}
-	close(w.stop)
-	<-w.done
+	w.stop()
 	return w.peak.Load()
 }
 

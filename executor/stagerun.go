@@ -42,8 +42,7 @@ type stageRun struct {
 	shuffle   *ShuffleStats
 
 	rss        *rssWatch
-	stopTicker chan struct{}
-	ticker     sync.WaitGroup
+	stopTicker func() // nil if no one is told how the stage goes
 }
 
 const maxNotes = 100
@@ -73,20 +72,7 @@ func (r *stageRun) announce(tasks int64) {
 			Stage: r.name, Actors: r.actors, Tasks: tasks, Size: r.size.Load(), Reused: r.reused.Load(),
 		})
 	})
-	r.stopTicker = make(chan struct{})
-	r.ticker.Go(func() {
-		t := time.NewTicker(r.e.cfg.ProgressInterval)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				r.progress()
-			case <-r.stopTicker:
-				r.progress()
-				return
-			}
-		}
-	})
+	r.stopTicker = every(r.e.cfg.ProgressInterval, r.progress)
 }
 
 func (r *stageRun) progress() {
@@ -182,8 +168,7 @@ func (r *stageRun) end() error {
 	r.cancel(nil)
 	err := errors.Join(append(errs, r.teardowns...)...)
 	if r.stopTicker != nil {
-		close(r.stopTicker)
-		r.ticker.Wait()
+		r.stopTicker()
 	}
 	st := r.stats(err)
 	r.e.addStats(r, st)

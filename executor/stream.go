@@ -24,7 +24,7 @@ type outcome struct {
 // goroutine of its own and is asked to stop when it next yields.
 func (e *Executor) Stream(ctx context.Context, st Stage, tasks iter.Seq2[Task, error]) iter.Seq2[Task, error] {
 	return func(yield func(Task, error) bool) {
-		if e.size() > 1 {
+		if e.cfg.Job.Size() > 1 {
 			yield(Task{}, fmt.Errorf("executor: stage %q: a job of several processes cannot stream; use Execute", st.Name()))
 			return
 		}
