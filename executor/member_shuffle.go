@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
-	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
 )
 
 // shuffleMember is a shuffle stage being run on a rank that is not the root.
@@ -125,29 +125,20 @@ func (m *shuffleMember) connect(msg *control.Message) {
 
 // runRound does this rank's part of a round, and stays until the round is over for all.
 func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
-	err := rd.mesh.connect(rd.sc.ctx, m.job, m.key, rd.number, rd.first, addrs)
-	if err == nil {
-		err = rd.connect([]*shuffle.Communicator{rd.mesh.comm.Load()}, 0, m.e.epoch)
-	} else {
-		err = &meshError{err}
-	}
-	if err != nil {
+	if err := rd.link(m.job, rd.mesh, addrs); err != nil {
 		rd.sc.fail(err)
 	} else {
 		rd.run(envs, nil)
 	}
 	out := &control.Message{Kind: kindOver, Stage: m.key, Epoch: uint32(rd.number), Rank: -1}
-	switch err := rd.sc.reason(); {
-	case err != nil && !broke(err, rd.first):
-		m.fail(err)
-		return
-	case err != nil:
-		out.Kind, out.Text = kindBroken, err.Error()
-	case rd.sc.failed():
-		return // it was aborted
-	default:
+	switch kind, why := rd.verdict(); kind {
+	case rounds.EvBroken:
+		out.Kind, out.Text = kindBroken, why.Error()
+	case rounds.EvOver:
 		// A ledger that cannot be written down is missing from the statistics, which is no reason to fail.
 		out.Data, _ = json.Marshal(rd.result(rd.first))
+	default:
+		return
 	}
 	m.job.send(out)
 	<-rd.sc.ctx.Done() // others may need what this rank still has to send

@@ -2,11 +2,13 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
@@ -64,6 +66,29 @@ func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int
 	return nil
 }
 
+// link connects this process's rank with the others of a round.
+func (s *round) link(j *Job, m *mesh, addrs []string) error {
+	if err := m.connect(s.sc.ctx, j, s.key, s.number, s.first, addrs); err != nil {
+		return &meshError{err}
+	}
+	return s.connect([]*shuffle.Communicator{m.comm.Load()}, 0, s.e.epoch)
+}
+
+// verdict says how a round ended here, as the root's machine is to know it, and why it broke. It is 0 if there is nothing to
+// know: the round was told to end, or the stage has failed, with what went wrong on this rank.
+func (s *round) verdict() (rounds.Kind, error) {
+	switch err := s.sc.reason(); {
+	case err != nil && !broke(err, s.first):
+		s.fail(err)
+		return 0, nil
+	case err != nil:
+		return rounds.EvBroken, err
+	case s.sc.failed():
+		return 0, nil
+	}
+	return rounds.EvOver, nil
+}
+
 func (m *mesh) close() error {
 	if m == nil {
 		return nil // it could not be opened
@@ -76,4 +101,24 @@ func (m *mesh) close() error {
 		return c.Close()
 	}
 	return nil
+}
+
+// meshError says that the ranks of a round did not find each other.
+type meshError struct{ err error }
+
+func (e *meshError) Error() string { return e.err.Error() }
+func (e *meshError) Unwrap() error { return e.err }
+
+// broke reports whether an error means that another rank of the round, or the link to it, failed. rank is the own one.
+func broke(err error, rank int) bool {
+	var me *meshError
+	var ae *shuffle.AbortError
+	switch {
+	case errors.As(err, &me):
+		return true
+	case errors.As(err, &ae):
+		// Where the trouble was found, there it is told from.
+		return ae.Rank != rank || errors.Is(ae.Cause, shuffle.ErrPeerDown) || errors.Is(ae.Cause, shuffle.ErrClosed)
+	}
+	return errors.Is(err, shuffle.ErrPeerDown)
 }

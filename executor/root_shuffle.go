@@ -10,7 +10,6 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
-	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 // errRoundOver ends what a round does on a rank when the root says that it is over.
@@ -290,13 +289,7 @@ func (r *shuffleRoot) connect(a rounds.Action) {
 
 // runOwn does the root's part of a round and returns what the machine is to know.
 func (r *shuffleRoot) runOwn(own *ownRound, envs []*Env, addrs []string) rounds.Kind {
-	err := own.mesh.connect(own.sc.ctx, r.j, r.s.key, own.number, own.first, addrs)
-	if err == nil {
-		err = own.connect([]*shuffle.Communicator{own.mesh.comm.Load()}, 0, r.s.e.epoch)
-	} else {
-		err = &meshError{err}
-	}
-	if err != nil {
+	if err := own.link(r.j, own.mesh, addrs); err != nil {
 		own.sc.fail(err)
 	} else {
 		r.mu.Lock()
@@ -313,19 +306,13 @@ func (r *shuffleRoot) runOwn(own *ownRound, envs []*Env, addrs []string) rounds.
 		own.run(envs, func(d *dispatcher) { r.s.feed(d, r.tasks) })
 		told.Wait() // all is in, or the round has failed
 	}
-	switch err := own.sc.reason(); {
-	case err != nil && !broke(err, own.first):
-		r.s.fail(err)
-		return 0
-	case err != nil:
+	kind, why := own.verdict()
+	if kind == rounds.EvBroken {
 		r.mu.Lock()
-		r.why[-1] = err
+		r.why[-1] = why
 		r.mu.Unlock()
-		return rounds.EvBroken
-	case own.sc.failed():
-		return 0 // it was aborted
 	}
-	return rounds.EvOver
+	return kind
 }
 
 // tellAllIn tells the other members that the inserts of all ranks are committed.
@@ -356,26 +343,6 @@ func (r *shuffleRoot) abortOwn(number int) {
 	r.mu.Lock()
 	own.stopped = true
 	r.later(rounds.EvStopped, number)
-}
-
-// meshError says that the ranks of a round did not find each other.
-type meshError struct{ err error }
-
-func (e *meshError) Error() string { return e.err.Error() }
-func (e *meshError) Unwrap() error { return e.err }
-
-// broke reports whether an error means that another rank of the round, or the link to it, failed. rank is the own one.
-func broke(err error, rank int) bool {
-	var me *meshError
-	var ae *shuffle.AbortError
-	switch {
-	case errors.As(err, &me):
-		return true
-	case errors.As(err, &ae):
-		// Where the trouble was found, there it is told from.
-		return ae.Rank != rank || errors.Is(ae.Cause, shuffle.ErrPeerDown) || errors.Is(ae.Cause, shuffle.ErrClosed)
-	}
-	return errors.Is(err, shuffle.ErrPeerDown)
 }
 
 // current returns the own part of the round that a message is about, if it is the present one and the rank is a member.
