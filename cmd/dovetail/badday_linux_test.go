@@ -112,6 +112,37 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// startChild starts the program and returns what it says on stderr.
+func startChild(t *testing.T, args ...string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd := child(t, args...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, stderr
+}
+
+// interrupt starts the program, sends it a signal at the first line with the text at, and returns how it ended and its last line.
+func interrupt(t *testing.T, sig syscall.Signal, at string, args ...string) (last string, err error) {
+	t.Helper()
+	cmd, stderr := startChild(t, args...)
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	for signalled := false; lines.Scan(); last = lines.Text() {
+		if !signalled && strings.Contains(lines.Text(), at) {
+			signalled = true
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return last, cmd.Wait()
+}
+
 // TestStopped interrupts a run as a terminal or a scheduler does; the same command goes on.
 func TestStopped(t *testing.T) {
 	dir := t.TempDir()
@@ -121,27 +152,8 @@ func TestStopped(t *testing.T) {
 	for sig, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
 		out := filepath.Join(dir, sig.String())
 		args := []string{"dedup", "--progress", "json", "--input", filepath.Join(dir, "in"), "--output", out, "--workers", "1"}
-		cmd := child(t, args...)
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(stderr)
-		lines.Buffer(nil, 1<<20)
-		last := ""
-		for signalled := false; lines.Scan(); last = lines.Text() {
-			// Something is finished, and something is left to do.
-			if !signalled && strings.Contains(lines.Text(), `"Stage":"exact"`) {
-				signalled = true
-				if err := cmd.Process.Signal(sig); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		err = cmd.Wait()
+		// Something is finished, and something is left to do.
+		last, err := interrupt(t, sig, `"Stage":"exact"`, args...)
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != want || !strings.Contains(last, "stopped by "+sig.String()) {
 			t.Errorf("%v: %v, %q", sig, err, last)
@@ -163,27 +175,10 @@ func TestStopped(t *testing.T) {
 func TestStoppedAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	writeDocs(t, filepath.Join(dir, "in", "a.jsonl"), 20_000) // one task
-	cmd := child(t, "dedup", "--progress", "json", "--input", filepath.Join(dir, "in"), "--output", filepath.Join(dir, "out"), "--memory-limit", "1GiB")
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	lines.Buffer(nil, 1<<20)
-	last, signalled := "", false
-	for ; lines.Scan(); last = lines.Text() {
-		if !signalled {
-			signalled = true
-			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	last, err := interrupt(t, syscall.SIGINT, "",             // at its first line
+		"dedup", "--progress", "json", "--input", filepath.Join(dir, "in"), "--output", filepath.Join(dir, "out"), "--memory-limit", "1GiB")
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 130 {
+	if !errors.As(err, &exit) || exit.ExitCode() != 130 {
 		t.Fatalf("%v, %q", err, last)
 	}
 	left, err := os.ReadDir(dir)
@@ -203,14 +198,7 @@ func TestTwoRuns(t *testing.T) {
 	}
 	out := filepath.Join(dir, "out")
 	args := []string{"dedup", "--progress", "json", "--input", filepath.Join(dir, "in"), "--output", out, "--workers", "1"}
-	first := child(t, args...)
-	stderr, err := first.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := first.Start(); err != nil {
-		t.Fatal(err)
-	}
+	first, stderr := startChild(t, args...)
 	lines := bufio.NewReader(stderr)
 	if _, err := lines.ReadString('\n'); err != nil { // it has begun
 		t.Fatal(err)

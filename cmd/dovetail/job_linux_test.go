@@ -40,17 +40,23 @@ func startJob(t *testing.T, size int, args ...string) []*rank {
 	addr := freeAddr(t)
 	ranks := make([]*rank, size)
 	for r := range ranks {
-		k := &rank{done: make(chan error, 1)}
-		list := append([]string{"dedup", "--progress", "none", "--workers", "2", "--size", fmt.Sprint(size), "--rank", fmt.Sprint(r), "--root", addr}, args...)
-		k.Cmd = child(t, list...)
-		k.Stdout, k.Stderr = &k.out, &k.err
-		if err := k.Start(); err != nil {
-			t.Fatal(err)
-		}
-		go func() { k.done <- k.Wait() }()
-		ranks[r] = k
+		ranks[r] = startRank(t, r, size, addr, args...)
 	}
 	return ranks
+}
+
+// startRank starts one of them; addr is that of rank 0.
+func startRank(t *testing.T, r, size int, addr string, args ...string) *rank {
+	t.Helper()
+	k := &rank{done: make(chan error, 1)}
+	list := []string{"dedup", "--progress", "none", "--workers", "2", "--size", fmt.Sprint(size), "--rank", fmt.Sprint(r), "--root", addr}
+	k.Cmd = child(t, append(list, args...)...)
+	k.Stdout, k.Stderr = &k.out, &k.err
+	if err := k.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { k.done <- k.Wait() }()
+	return k
 }
 
 // wait returns how a rank ended, and fails the test if it does not.
@@ -231,15 +237,7 @@ func TestRankMistakes(t *testing.T) {
 			other = filepath.Join(t.TempDir(), "other")
 			writeDocs(t, filepath.Join(other, "a.jsonl"), 21)
 		}
-		k := &rank{done: make(chan error, 1)}
-		k.Cmd = child(t, "dedup", "--progress", "none", "--size", "2", "--rank", fmt.Sprint(r), "--root", addr, "--input", other, "--output", out+"2",
-			"--on-rank-loss", "stop")
-		k.Stdout, k.Stderr = &k.out, &k.err
-		if err := k.Start(); err != nil {
-			t.Fatal(err)
-		}
-		go func() { k.done <- k.Wait() }()
-		jobs = append(jobs, k)
+		jobs = append(jobs, startRank(t, r, 2, addr, "--input", other, "--output", out+"2", "--on-rank-loss", "stop"))
 	}
 	for r, k := range jobs {
 		err := k.wait(t, time.Minute)
