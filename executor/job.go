@@ -13,6 +13,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/internal/jobtls"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
 
 // JobConfig says which rank of which job this process is.
@@ -24,6 +25,10 @@ type JobConfig struct {
 	Root string
 	// Listener is where rank 0 listens, if it does so already; Root is not looked at then. Join takes it over.
 	Listener net.Listener
+	// Network makes the connections; nil means the system's TCP.
+	Network tcp.Network
+	// Fabric carries the data; nil means TCP over Network. All ranks have the same.
+	Fabric Fabric
 	// Name tells jobs apart that use one network. Ranks of another job are refused.
 	Name string
 	// Spec is what must be the same on all ranks, such as a hash of the options that decide the result and of the list of
@@ -57,6 +62,12 @@ func (c *JobConfig) EnsureDefaults() {
 	}
 	if c.Workers == 0 {
 		c.Workers = 1
+	}
+	if c.Network == nil {
+		c.Network = tcp.System
+	}
+	if c.Fabric == nil {
+		c.Fabric = TCPFabric(c.Network)
 	}
 }
 

@@ -21,7 +21,7 @@ func (j *Job) gather(ctx context.Context) error {
 	l := j.cfg.Listener
 	if l == nil && j.cfg.Size > 1 {
 		var err error
-		if l, err = net.Listen("tcp", j.cfg.Root); err != nil {
+		if l, err = j.cfg.Network.Listen(j.cfg.Root); err != nil {
 			return fmt.Errorf("executor: rank 0 cannot listen at %s: %w", j.cfg.Root, err)
 		}
 	}
@@ -254,8 +254,9 @@ func (j *Job) meetRoot(ctx context.Context) error {
 }
 
 func (j *Job) callRoot(ctx context.Context) error {
-	d := net.Dialer{Timeout: greetTime}
-	c, err := d.DialContext(ctx, "tcp", j.cfg.Root)
+	dial, cancel := context.WithTimeout(ctx, greetTime)
+	defer cancel()
+	c, err := j.cfg.Network.Dial(dial, j.cfg.Root)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) {

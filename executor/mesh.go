@@ -10,13 +10,12 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
 	"github.com/dovetail-dedup/dovetail/shuffle"
-	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
 
 // mesh is what the ranks of one round exchange data over.
 type mesh struct {
-	listener *tcp.Listener // until it is connected
-	comm     atomic.Pointer[shuffle.Communicator]
+	port Port // until it is connected
+	comm atomic.Pointer[shuffle.Communicator]
 }
 
 // meshTime is how long the ranks of a round may take to find each other. All are there already.
@@ -24,11 +23,11 @@ const meshTime = 30 * time.Second
 
 // openMesh opens the address at which the other ranks of a round find this one.
 func (j *Job) openMesh() (*mesh, string, error) {
-	l, err := tcp.Listen(net.JoinHostPort(j.dataHost(), "0"))
+	p, err := j.cfg.Fabric.Open(j.dataHost())
 	if err != nil {
 		return nil, "", err
 	}
-	return &mesh{listener: l}, l.Addr(), nil
+	return &mesh{port: p}, p.Addr(), nil
 }
 
 // dataHost is where others reach this rank for data.
@@ -48,11 +47,11 @@ func (j *Job) dataHost() string {
 func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int, addrs []string) error {
 	ctx, stop := context.WithTimeoutCause(ctx, meshTime, fmt.Errorf("it took longer than %v", meshTime))
 	defer stop()
-	l := m.listener
-	m.listener = nil // Connect closes it
-	t, err := tcp.Connect(ctx, tcp.Options{
-		Job: j.cfg.Name, Rank: rank, Addrs: addrs, Listener: l, Epoch: uint32(number), Spec: fmt.Sprintf("stage %s, round %d", key, number),
-		Secret: j.cfg.Secret, ForceTLS: len(j.cfg.Secret) > 0, LinkTimeout: j.cfg.Silence,
+	p := m.port
+	m.port = nil // Connect closes it
+	t, err := p.Connect(ctx, Meeting{
+		Job: j.cfg.Name, Rank: rank, Addrs: addrs, Epoch: uint32(number), Spec: fmt.Sprintf("stage %s, round %d", key, number),
+		Secret: j.cfg.Secret, LinkTimeout: j.cfg.Silence,
 	})
 	if err != nil {
 		return err
@@ -93,9 +92,9 @@ func (m *mesh) close() error {
 	if m == nil {
 		return nil // it could not be opened
 	}
-	if m.listener != nil {
-		_ = m.listener.Close()
-		m.listener = nil
+	if m.port != nil {
+		_ = m.port.Close()
+		m.port = nil
 	}
 	if c := m.comm.Load(); c != nil {
 		return c.Close()

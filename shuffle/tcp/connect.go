@@ -185,12 +185,13 @@ func (m *meeting) callRank(ctx context.Context, r int) {
 }
 
 func (m *meeting) callOnce(ctx context.Context, r int) (net.Conn, hello, error) {
-	d := net.Dialer{Timeout: m.o.HandshakeTimeout}
-	c, err := d.DialContext(ctx, "tcp", m.o.Addrs[r])
+	dial, stop := context.WithTimeout(ctx, m.o.HandshakeTimeout)
+	defer stop()
+	c, err := dialOn(dial, m.o.Network, m.o.Addrs[r])
 	if err != nil {
 		return nil, hello{}, err
 	}
-	return m.greeter.call(ctx, c.(*net.TCPConn), r)
+	return m.greeter.call(ctx, c, r)
 }
 
 // accept greets callers until the meeting is over.
@@ -207,7 +208,7 @@ func (m *meeting) accept(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		c, err := l.AcceptTCP()
+		c, err := accept(l)
 		if err != nil {
 			if ctx.Err() != nil {
 				return
@@ -232,7 +233,7 @@ func (m *meeting) accept(ctx context.Context) {
 }
 
 // greet decides about one caller.
-func (m *meeting) greet(ctx context.Context, c *net.TCPConn) {
+func (m *meeting) greet(ctx context.Context, c rawConn) {
 	from := c.RemoteAddr().String()
 	claim := -1 // the rank that this caller was admitted as
 	conn, theirs, err := m.greeter.receive(ctx, c, func(r int) *refusal {

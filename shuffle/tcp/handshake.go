@@ -60,7 +60,7 @@ type greeter struct {
 }
 
 // limit ends a greeting after its time, and when ctx ends. The caller calls the result when it is over.
-func (g *greeter) limit(ctx context.Context, c *net.TCPConn) (stop func() bool, err error) {
+func (g *greeter) limit(ctx context.Context, c rawConn) (stop func() bool, err error) {
 	if err := tune(c, g.link); err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (g *greeter) limit(ctx context.Context, c *net.TCPConn) (stop func() bool, 
 }
 
 // call greets rank r as the one that dialed. It closes c if it fails.
-func (g *greeter) call(ctx context.Context, c *net.TCPConn, r int) (conn net.Conn, theirs hello, err error) {
+func (g *greeter) call(ctx context.Context, c rawConn, r int) (conn net.Conn, theirs hello, err error) {
 	defer func() {
 		if err != nil {
 			_ = c.Close()
@@ -115,7 +115,7 @@ func (g *greeter) call(ctx context.Context, c *net.TCPConn, r int) (conn net.Con
 }
 
 // done makes a greeted connection fit for use.
-func done(c *net.TCPConn, stop func() bool) error {
+func done(c rawConn, stop func() bool) error {
 	if !stop() {
 		return context.Canceled // and the deadline is in the past
 	}
@@ -123,7 +123,7 @@ func done(c *net.TCPConn, stop func() bool) error {
 }
 
 // receive greets a caller. admit decides about one whose hello is right, and may be nil. It closes c if it fails.
-func (g *greeter) receive(ctx context.Context, c *net.TCPConn, admit func(rank int) *refusal) (conn net.Conn, theirs hello, err error) {
+func (g *greeter) receive(ctx context.Context, c rawConn, admit func(rank int) *refusal) (conn net.Conn, theirs hello, err error) {
 	defer func() {
 		if err != nil {
 			_ = c.Close()

@@ -138,7 +138,7 @@ func listenAs(t testing.TB, r, size int) (*greeter, *Listener) {
 }
 
 func acceptOne(t testing.TB, g *greeter, l *Listener) error {
-	c, err := l.l.AcceptTCP()
+	c, err := accept(l.l)
 	if err != nil {
 		return err
 	}

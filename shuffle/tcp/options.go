@@ -55,6 +55,8 @@ type Options struct {
 	// CloseTimeout bounds how long Close waits for peers to take what was posted. Default 2 s.
 	CloseTimeout time.Duration
 
+	// Network makes the connections; nil means the system's TCP.
+	Network Network
 	// Alloc makes the buffers of Transport.Alloc. Default mem.Host().
 	Alloc mem.Allocator
 	// Log, if not nil, is given one line for every connection that Connect turns away. It may be called from any

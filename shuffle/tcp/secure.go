@@ -19,8 +19,8 @@ type secureConn struct {
 }
 
 // secure encrypts a connection, of which the first bytes may have been read already.
-func secure(ctx context.Context, c *net.TCPConn, first []byte, config *tls.Config, server bool) (*secureConn, error) {
-	s := &secureConn{under: &cork{TCPConn: c, first: first}}
+func secure(ctx context.Context, c rawConn, first []byte, config *tls.Config, server bool) (*secureConn, error) {
+	s := &secureConn{under: &cork{rawConn: c, first: first}}
 	if server {
 		s.Conn = tls.Server(s.under, config)
 	} else {
@@ -42,7 +42,7 @@ func (s *secureConn) writeAll(list [][]byte) error {
 
 // cork collects the records that crypto/tls writes one by one, of 16 KiB at most, between begin and end.
 type cork struct {
-	*net.TCPConn
+	rawConn
 	first []byte // to be read before what comes
 
 	mu  sync.Mutex // the reader writes too: alerts
@@ -59,7 +59,7 @@ func (c *cork) Read(b []byte) (int, error) {
 		c.first = c.first[n:]
 		return n, nil
 	}
-	return c.TCPConn.Read(b)
+	return c.rawConn.Read(b)
 }
 
 func (c *cork) begin() {
@@ -73,7 +73,7 @@ func (c *cork) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.on {
-		return c.TCPConn.Write(b)
+		return c.rawConn.Write(b)
 	}
 	if len(c.buf)+len(b) > corkBytes {
 		if err := c.flush(); err != nil {
@@ -88,7 +88,7 @@ func (c *cork) Write(b []byte) (int, error) {
 }
 
 func (c *cork) flush() error {
-	_, err := c.TCPConn.Write(c.buf)
+	_, err := c.rawConn.Write(c.buf)
 	c.buf = c.buf[:0]
 	return err
 }
@@ -100,15 +100,9 @@ func (c *cork) end() error {
 	return c.flush()
 }
 
-// rawConn is what is underneath a link.
-type rawConn interface {
-	net.Conn
-	CloseWrite() error
-}
-
 func under(c net.Conn) rawConn {
 	if s, ok := c.(*secureConn); ok {
-		return s.under.TCPConn
+		return s.under.rawConn
 	}
 	return c.(rawConn)
 }
