@@ -39,15 +39,19 @@ var (
 	ErrPost = errors.New("posting failed on purpose")
 )
 
-// Wrap returns transports that misbehave as the specification says. They take over the given ones.
+// Wrap returns transports that misbehave as the specification says. They take over the given ones, of all ranks of a job or some:
+// a lost message is told to those ends of the link that are among them.
 func Wrap(ts []shuffle.Transport, spec string, seed uint64) ([]shuffle.Transport, error) {
 	faults, err := parse(spec)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]shuffle.Transport, len(ts))
-	ends := make([]*endpoint, len(ts))
+	var ends []*endpoint
 	for i, t := range ts {
+		if ends == nil {
+			ends = make([]*endpoint, t.Size())
+		}
 		e := &endpoint{
 			Transport: t,
 			ends:      ends,
@@ -72,7 +76,7 @@ func Wrap(ts []shuffle.Transport, spec string, seed uint64) ([]shuffle.Transport
 // endpoint wraps one rank's transport.
 type endpoint struct {
 	shuffle.Transport
-	ends       []*endpoint // all, by rank
+	ends       []*endpoint // by rank; nil for those that are not wrapped
 	faults     []fault
 	ready      chan struct{}
 	stop       chan struct{}
@@ -194,7 +198,9 @@ func (e *endpoint) arrive(ev *shuffle.Event) {
 		release(h)
 		err := fmt.Errorf("message %d at rank %d, from rank %d: %w", n, e.Rank(), ev.Peer, ErrLost)
 		e.sever(ev.Peer, err)
-		go e.ends[ev.Peer].severed(e.Rank(), err) // which locks the other end
+		if other := e.ends[ev.Peer]; other != nil {
+			go other.severed(e.Rank(), err) // which locks the other end
+		}
 		return
 	}
 	_, twice := e.hit(duplicate, n)

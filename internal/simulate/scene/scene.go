@@ -1,0 +1,25 @@
+// Package scene is what the simulator and its guest tell each other.
+package scene
+
+// Args are given to a guest.
+type Args struct {
+	Seed uint64
+	Life int
+	// Calm lives have no faults.
+	Calm bool
+	// Workload is what the job does.
+	Workload string
+}
+
+// Report is the last line that a guest prints, unless its life ends in a crash.
+type Report struct {
+	Ranks int
+	// Done says that the job ended with its results, which were right.
+	Done bool
+	// Error is why it did not; it can be run again.
+	Error string
+	// Fault is what is wrong with the program.
+	Fault string
+	// Events counts what befell the job, by kind.
+	Events map[string]int
+}
