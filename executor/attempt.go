@@ -223,7 +223,7 @@ func (a *Attempt) Place(final string) (*File, error) {
 	}
 	temp := placedTemp(path, a.m.run.e.runID, a.m.env.Epoch, a.m.number)
 	if w := a.m.run.work; w != nil {
-		if err := w.intend(temp); err != nil {
+		if err := w.intend(a.m.run.name, temp); err != nil {
 			return nil, err
 		}
 	}

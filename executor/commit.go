@@ -145,7 +145,9 @@ func (c *committer) settle(group []*pending) {
 	for _, p := range group {
 		for _, f := range p.a.m.files {
 			if p.err == nil {
-				p.err = f.rename()
+				if p.err = f.rename(); p.err == nil && f.placed && c.run.work != nil {
+					c.run.work.placed(f.temp)
+				}
 				if !f.behind {
 					dirs[filepath.Dir(f.path)] = p
 				}

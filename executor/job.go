@@ -427,13 +427,17 @@ func (j *Job) ask(ctx context.Context, m *control.Message) (*control.Message, er
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-j.ctx.Done():
+	case <-l.deaf:
 	}
 	select {
 	case r := <-ch: // and then the root went
 		return r, nil
 	default:
-		return nil, j.gone()
 	}
+	if j.ctx.Err() == nil {
+		return nil, fmt.Errorf("executor: %w: %s does not answer any more", ErrRankLost, l.name())
+	}
+	return nil, j.gone()
 }
 
 func (j *Job) gone() error {

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 )
 
 // testJob is a job whose ranks are goroutines of the test, each as if it were a process.
@@ -385,3 +387,53 @@ type fakeActor struct{ given int }
 func (a *fakeActor) give(*grant)    { a.given++ }
 func (a *fakeActor) tooLong(*grant) {}
 func (a *fakeActor) giveUp()        {}
+
+// A rank whose connection breaks while it handles a message hears of it where it waits for a reply: what it handles may be waiting
+// for just that.
+func TestJobAskWhileHandling(t *testing.T) {
+	tj := &testJob{size: 2, silence: time.Minute}
+	errs := tj.run(t, func(ctx context.Context, j *Job) error {
+		if j.Root() {
+			j.mu.Lock()
+			l := j.links[1]
+			j.mu.Unlock()
+			l.send(&control.Message{Kind: kindAbort, Stage: "stage"})
+			if _, err := j.Share(ctx, "sent", func() ([]byte, error) { return nil, nil }); err != nil {
+				return err
+			}
+			<-l.deaf // the other has left
+			return nil
+		}
+		handling, asked := make(chan bool), make(chan error, 1)
+		a := j.attach("stage", handlerFunc(func() {
+			close(handling)
+			asked <- func() error { _, err := j.ask(context.Background(), &control.Message{Kind: kindLookup}); return err }()
+		}))
+		if _, err := j.Share(ctx, "sent", func() ([]byte, error) { return nil, nil }); err != nil {
+			return err
+		}
+		<-handling
+		j.mu.Lock()
+		l := j.links[0]
+		j.mu.Unlock()
+		l.conn.Break()
+		err := <-asked
+		j.detach("stage", a)
+		if err == nil {
+			return errors.New("a reply over a broken connection")
+		}
+		return nil
+	})
+	for r, err := range errs {
+		if err != nil && !errors.Is(err, ErrRankLost) {
+			t.Errorf("rank %d: %v", r, err)
+		}
+	}
+}
+
+// handlerFunc handles a message of any kind.
+type handlerFunc func()
+
+func (f handlerFunc) enter(*link, *control.Message)  {}
+func (f handlerFunc) handle(*link, *control.Message) { f() }
+func (f handlerFunc) left(*link, error)              {}

@@ -18,6 +18,8 @@ type link struct {
 	workers int
 	conn    *control.Conn
 
+	deaf chan struct{} // closed when nothing more is received
+
 	mu    sync.Mutex
 	more  sync.Cond
 	queue []*control.Message // received and not yet handled
@@ -26,7 +28,7 @@ type link struct {
 }
 
 func newLink(j *Job, conn *control.Conn, rank int, host string, workers int) *link {
-	l := &link{j: j, conn: conn, rank: rank, host: host, workers: workers}
+	l := &link{j: j, conn: conn, rank: rank, host: host, workers: workers, deaf: make(chan struct{})}
 	l.more.L = &l.mu
 	return l
 }
@@ -46,6 +48,8 @@ func (l *link) start() {
 			l.mu.Lock()
 			if err != nil {
 				l.ended = err
+				// At once: what is handled now may wait for one who waits for a reply.
+				close(l.deaf)
 			} else {
 				l.queue = append(l.queue, m)
 			}

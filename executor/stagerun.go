@@ -154,7 +154,7 @@ func (r *stageRun) committed(p *pending) {
 // all that went wrong.
 func (r *stageRun) end() error {
 	if r.work != nil {
-		if err := r.work.seal(); err != nil {
+		if err := errors.Join(r.work.sweep(r.name), r.work.seal()); err != nil {
 			r.fail(err)
 		}
 	}

@@ -39,6 +39,7 @@ type Work struct {
 	commits map[string]map[string]*commit // by stage and task
 	files   map[string]*openState         // by name
 	made    map[string]bool               // stage folders that are known to exist and to be on disk
+	intents map[string]string             // stages, by temporary files of theirs outside the folder
 	closed  bool
 }
 
@@ -424,15 +425,48 @@ func (w *Work) seal() error {
 // intend says that a temporary file is about to be made outside the folder, so that a later run removes it.
 // It need not be synced: if the machine stops, the file is likely gone too, and otherwise the next attempt
 // of the task takes another name.
-func (w *Work) intend(path string) error {
+func (w *Work) intend(stage, path string) error {
 	if w.remote == nil {
+		w.mu.Lock()
+		if w.intents == nil {
+			w.intents = make(map[string]string)
+		}
+		w.intents[path] = stage
+		w.mu.Unlock()
 		return w.write(appendIntent(nil, path), false)
 	}
-	m, err := w.remote.ask(context.Background(), &control.Message{Kind: kindIntend, Text: path})
+	m, err := w.remote.ask(context.Background(), &control.Message{Kind: kindIntend, Stage: stage, Text: path})
 	if err == nil && m.Flags&flagFailed != 0 {
 		err = &RemoteError{Rank: 0, Text: m.Text}
 	}
 	return err
+}
+
+// placed says that a temporary file has its final name.
+func (w *Work) placed(temp string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.intents, temp)
+}
+
+// sweep removes the temporary files that attempts of a stage have left outside the folder, because their actor was killed. The stage
+// has ended.
+func (w *Work) sweep(stage string) error {
+	w.mu.Lock()
+	var left []string
+	for path, of := range w.intents {
+		if of == stage {
+			left = append(left, path)
+			delete(w.intents, path)
+		}
+	}
+	w.mu.Unlock()
+	for _, path := range left {
+		if err := w.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return ioError("removing what an unfinished attempt left", err)
+		}
+	}
+	return nil
 }
 
 // commitAll appends the commits of tasks whose files are in place. With durable they are on disk when it

@@ -63,7 +63,7 @@ func (w *Work) serve(m *control.Message) *control.Message {
 		return fail(errors.New("executor: there is no work folder"))
 	}
 	if m.Kind == kindIntend {
-		if err := w.intend(m.Text); err != nil {
+		if err := w.intend(m.Stage, m.Text); err != nil {
 			return fail(err)
 		}
 		return &control.Message{Flags: flagYes}

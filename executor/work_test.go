@@ -171,7 +171,7 @@ func TestClean(t *testing.T) {
 	// As if killed: an intent in the log and its file, files of an attempt, a spill file.
 	w := newWork(t, dir)
 	temp := placedTemp(filepath.Join(out, "x"), w.RunID(), w.Epoch(), 0)
-	if err := w.intend(temp); err != nil {
+	if err := w.intend("stage", temp); err != nil {
 		t.Fatal(err)
 	}
 	gone := []string{

@@ -28,6 +28,7 @@ func run() error {
 	first := flag.Uint64("seed", uint64(time.Now().UnixNano()), "the first of them")
 	guest := flag.String("guest", "pipeline", "what the job does: pipeline or dedup")
 	history := flag.Bool("history", false, "print the history of every seed")
+	most := flag.Int("ranks", 0, "the most ranks a job may have; 0 is no bound")
 	workers := flag.Int("workers", 2, "seeds played at a time")
 	module := flag.String("module", ".", "folder of the module")
 	flag.Parse()
@@ -60,7 +61,7 @@ func run() error {
 		all.Go(func() {
 			for seed := range next {
 				began := time.Now()
-				o, err := w.Run(ctx, seed, *guest)
+				o, err := w.Run(ctx, seed, *guest, *most)
 				took := time.Since(began)
 				mu.Lock()
 				switch {

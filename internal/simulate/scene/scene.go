@@ -9,6 +9,8 @@ type Args struct {
 	Calm bool
 	// Workload is what the job does.
 	Workload string
+	// MaxRanks bounds the number of ranks; 0 is no bound.
+	MaxRanks int
 }
 
 // Report is the last line that a guest prints, unless its life ends in a crash.

@@ -22,6 +22,7 @@ import (
 // which write what came to files, and "place" puts the last of these into the folder for results.
 type Pipeline struct {
 	tasks, rows, parts, shuffles int
+	chunk                        int   // bytes, at most
 	limit                        int64 // of memory, for shuffles
 
 	mu    sync.Mutex
@@ -39,8 +40,12 @@ func (p *Pipeline) MaxRanks() int { return 64 }
 // Prepare chooses sizes.
 func (p *Pipeline) Prepare(rng *rand.Rand) error {
 	p.tasks, p.rows, p.parts, p.shuffles = 1+rng.IntN(24), rng.IntN(200), 1+rng.IntN(20), 1+rng.IntN(2)
-	if rng.IntN(3) == 0 {
-		p.limit = 4<<20 + rng.Int64N(8<<20)
+	p.chunk = 8 << rng.IntN(8)
+	switch rng.IntN(6) {
+	case 0:
+		p.limit = 2<<20 + rng.Int64N(8<<20)
+	case 1: // as much as the ranks have credit for, and more
+		p.tasks, p.rows, p.chunk, p.limit = 4+rng.IntN(8), 2000+rng.IntN(4000), 1024<<rng.IntN(5), 2<<20+rng.Int64N(2<<20)
 	}
 	return os.MkdirAll(outDir, 0o777)
 }
@@ -108,7 +113,7 @@ func (p *Pipeline) Check() error {
 		return err
 	}
 	if len(entries) != p.parts {
-		return fmt.Errorf("%d files in the result, want %d", len(entries), p.parts)
+		return fmt.Errorf("%d files in the result, want %d: %v", len(entries), p.parts, entries)
 	}
 	for part := range want {
 		got, err := os.ReadFile(filepath.Join(outDir, fmt.Sprintf("part-%05d", part)))
@@ -332,9 +337,9 @@ func (a *summer) Insert(ctx context.Context, task executor.Task, out *executor.P
 		rows[part] = binary.LittleEndian.AppendUint64(rows[part], v)
 	}
 	for part, data := range rows {
-		// A few chunks each.
-		for step := 8 * 5; len(data) > 0; data = data[min(step, len(data)):] {
-			one := data[:min(step, len(data))]
+		for len(data) > 0 {
+			one := data[:min(a.p.chunk, len(data))]
+			data = data[len(one):]
 			buf, err := out.Alloc(ctx, len(one))
 			if err != nil {
 				return err

@@ -122,6 +122,11 @@ func (w *World) play() scene.Report {
 		return scene.Report{Fault: err.Error()}
 	}
 	w.net = newNetwork(w.rng)
+	if w.Calm {
+		w.net.losses, w.net.window = 0, max(w.net.window, 16<<10)
+	} else if w.net.losses > 0 {
+		w.befell("loss", "one segment of %d is lost at first", w.net.losses)
+	}
 	if w.rng.IntN(2) == 0 {
 		w.faulty = []string{"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=20%", "delay=10%:20ms", "duplicate=2%,reorder=2%,delay=5%:5ms"}[w.rng.IntN(5)]
 	}
@@ -146,13 +151,16 @@ func (w *World) play() scene.Report {
 // ranksOf is how many ranks the job has.
 func (w *World) ranksOf(rng *rand.Rand) int {
 	n := 1 + rng.IntN(6)
-	switch rng.IntN(16) {
+	switch rng.IntN(32) {
 	case 0:
 		n = 7 + rng.IntN(26)
 	case 1:
 		if rng.IntN(6) == 0 {
 			n = 64
 		}
+	}
+	if w.MaxRanks > 0 {
+		n = min(n, w.MaxRanks)
 	}
 	return min(n, w.load.MaxRanks())
 }
