@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -464,12 +465,13 @@ type RemoteError struct {
 	Text string
 }
 
-// Error names the rank.
+// Error names the rank, in one line.
 func (e *RemoteError) Error() string {
+	text := strings.ReplaceAll(e.Text, "\n", "; ")
 	if e.Host == "" {
-		return fmt.Sprintf("rank %d: %s", e.Rank, e.Text)
+		return fmt.Sprintf("rank %d: %s", e.Rank, text)
 	}
-	return fmt.Sprintf("rank %d on %s: %s", e.Rank, e.Host, e.Text)
+	return fmt.Sprintf("rank %d on %s: %s", e.Rank, e.Host, text)
 }
 
 // attach has the messages about a stage handled by h until it is detached. Ranks that have come to it before enter now.

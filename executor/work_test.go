@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -362,5 +363,32 @@ func TestForeignFolder(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("something was left in it: %v %v", entries, err)
+	}
+}
+
+// Temporary files of placed ones are removed, and nothing else.
+func TestRemoveTemporary(t *testing.T) {
+	dir := t.TempDir()
+	keep := []string{"part-1", ".dovetail-note", ".dovetail-0123456789abcdef-1.0.tmp.txt"}
+	for _, name := range append([]string{filepath.Base(placedTemp("/out/x", 42, 3, 7)), "sub/" + filepath.Base(placedTemp("y", 1, 1, 0))}, keep...) {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, nil, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := RemoveTemporary(dir); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			left = append(left, d.Name())
+		}
+		return err
+	})
+	slices.Sort(left)
+	slices.Sort(keep)
+	if !slices.Equal(left, keep) {
+		t.Errorf("left are %q, want %q", left, keep)
 	}
 }

@@ -20,6 +20,8 @@ type disk struct {
 	root *node
 	inos uint64
 	now  func() int64 // ns since 1970
+	// spared folders are those of the guest itself: what is in them never gets lost.
+	spared []string
 	// before is asked before every operation that changes something, or opens a file: what it returns is the outcome.
 	before func(op, path string) sys.Errno
 }
@@ -50,6 +52,11 @@ func (d *disk) folder() *node {
 // crash forgets what was not synced; of each thing that was not, rng decides whether it had reached the disk by chance.
 func (d *disk) crash(rng *rand.Rand) {
 	seen := make(map[*node]bool)
+	for _, p := range d.spared {
+		if n, _, _, _ := d.find(p); n != nil {
+			seen[n] = true
+		}
+	}
 	var visit func(n *node)
 	visit = func(n *node) {
 		if seen[n] {
@@ -73,7 +80,7 @@ func (d *disk) crash(rng *rand.Rand) {
 		after := make(map[string]*node)
 		for _, name := range names {
 			was, is := n.safe[name], n.dir[name]
-			if was != is && (luck == 0 || luck == 1 && rng.IntN(2) == 0) {
+			if was != is && !seen[is] && (luck == 0 || luck == 1 && rng.IntN(2) == 0) {
 				is = was
 			}
 			if is != nil {

@@ -79,6 +79,7 @@ func (w *World) Run(ctx context.Context, seed uint64, workload string, maxRanks 
 	o := &Outcome{Seed: seed, Events: make(map[string]int)}
 	clock := &clock{wall: time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC).UnixNano()}
 	d := newDisk(clock.walltime)
+	d.spared = []string{scene.Input, scene.Reference}
 	for _, name := range []string{"data", "tmp"} {
 		d.root.dir[name] = d.folder()
 	}
@@ -214,8 +215,8 @@ func (l *life) plan() {
 		}
 	}
 	l.disk.before = func(op, path string) sys.Errno {
-		if !strings.HasPrefix(path, "data/") || strings.Count(path, "/") < 2 {
-			return 0 // the folders are made beforehand
+		if path = "/" + path; !strings.HasPrefix(path, scene.Work) && !strings.HasPrefix(path, scene.Output) {
+			return 0
 		}
 		l.ops++
 		if l.ops == crash {

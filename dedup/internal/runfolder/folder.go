@@ -266,6 +266,9 @@ func removeEmpty(dir string) error {
 
 // PutInPlace makes staging permanent and the output.
 func (f *Folders) PutInPlace(staging string) error {
+	if err := executor.RemoveTemporary(staging); err != nil {
+		return err
+	}
 	if err := SyncTree(staging); err != nil {
 		return err
 	}

@@ -1,6 +1,14 @@
 // Package scene is what the simulator and its guest tell each other.
 package scene
 
+// Folders of a guest. The disk has no faults in Input and Reference, which are the guest's own.
+const (
+	Input     = "/data/in"
+	Reference = "/data/ref"
+	Work      = "/data/work"
+	Output    = "/data/out"
+)
+
 // Args are given to a guest.
 type Args struct {
 	Seed uint64

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/internal/simulate/scene"
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -30,8 +31,8 @@ type Pipeline struct {
 }
 
 const (
-	workDir = "/data/work"
-	outDir  = "/data/out"
+	workDir = scene.Work + "/job"
+	outDir  = scene.Output
 )
 
 // MaxRanks is the largest number that the issue of this simulator asked for.
@@ -98,8 +99,10 @@ func (p *Pipeline) Run(ctx context.Context, w *World, j *executor.Job) (err erro
 			return err
 		}
 	}
-	_, err = e.Execute(ctx, []executor.Stage{&stage{p, w, "place", p.put}}, tasks)
-	return err
+	if _, err = e.Execute(ctx, []executor.Stage{&stage{p, w, "place", p.put}}, tasks); err != nil || !j.Root() {
+		return err
+	}
+	return executor.RemoveTemporary(outDir)
 }
 
 // Check looks at the results, at what was counted and at the ledgers.
