@@ -96,13 +96,17 @@ func TestSimulate(t *testing.T) {
 	n, from := *seeds, *first
 	if n == 0 {
 		if n = 200; testing.Short() {
-			n = 20
+			n = 10
 		}
 	}
 	if from == 0 {
 		from = uint64(time.Now().Unix()) * 1000
 	}
-	if o, _ := play(t, w, from, n, 0); o != nil {
+	most := 0
+	if testing.Short() {
+		most = 4
+	}
+	if o, _ := play(t, w, from, n, most); o != nil {
 		t.Fatalf("seed %d: %s\nhistory:\n%s\nplay it again: make simulate SEED=%d SEEDS=1", o.Seed, o.Fault, strings.Join(o.History, "\n"), o.Seed)
 	}
 }
@@ -113,7 +117,7 @@ func TestReplays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for seed := range uint64(6) {
+	for seed := range uint64(3) {
 		a, err := w.Run(t.Context(), seed, "pipeline", 8)
 		if err != nil {
 			t.Fatal(err)
