@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-rivals quality test-browser readme-picture soak clean
+.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-rivals quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
 
 all: build
 
@@ -43,8 +43,23 @@ $(VENV)/done: .ci/python-requirements.txt
 test-python: $(VENV)/done ## files that we write, read and compared by numpy, pyarrow and DuckDB
 	DOVETAIL_PYTHON=$(CURDIR)/$(VENV)/bin/python $(GO) test -count 1 -run 'Py(thon|arrow)' ./dedup/...
 
-test-race:
-	$(GO) test -short -race ./...
+test-race: ## all tests with the race detector, which the guests of the simulator cannot have
+	$(GO) test -short -race $$($(GO) list ./... | grep -v internal/simulate)
+
+# The first seed is another one each time, and is printed.
+SEEDS ?= 200
+SEED  ?= $(shell date +%s)000
+RANKS ?= 0
+GUEST ?= pipeline
+simulate: ## play seeds of the simulator: SEEDS=1000 SEED=1 RANKS=64 GUEST=pipeline or dedup; those that fail print their history
+	$(GO) run ./internal/simulate/cmd --seeds $(SEEDS) --seed $(SEED) --ranks $(RANKS) --guest $(GUEST)
+
+test-simulate: ## some hundred seeds, a few of the main job, and the planted bugs
+	$(GO) test -count 1 -timeout 30m ./internal/simulate
+	$(GO) run ./internal/simulate/cmd --seeds 10 --seed $(SEED) --ranks 4 --guest dedup
+
+simulate-mutants: ## all planted bugs, those too that take many seeds
+	$(GO) test -count 1 -timeout 3h -v -run TestMutants ./internal/simulate -mutants
 
 test-nocgo: ## the same without a C compiler
 	CGO_ENABLED=0 $(GO) build ./...

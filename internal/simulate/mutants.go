@@ -72,7 +72,7 @@ var Mutants = []Mutant{
 		Edits: []Edit{{
 			File: "shuffle/machine.go",
 			Old:  "	if !fresh || m.err != nil {",
-			New:  "	if m.err != nil {",
+			New:  "	if _ = fresh; m.err != nil {",
 		}},
 	},
 	{
@@ -80,7 +80,7 @@ var Mutants = []Mutant{
 		Edits: []Edit{{
 			File: "executor/commit.go",
 			Old:  "		if err := c.run.e.fs.SyncDir(dir); err != nil {",
-			New:  "		if err := error(nil); err != nil {",
+			New:  "		if err := error(nil); dir == \"\" {",
 		}},
 	},
 	{

@@ -208,14 +208,16 @@ func (l *life) plan() {
 	if l.rng.IntN(3) == 0 {
 		crash = moment()
 	}
-	fails := make(map[int]bool)
+	fails, quiet := make(map[int]bool), false
 	if l.rng.IntN(3) == 0 {
 		for range 1 + l.rng.IntN(2) {
 			fails[moment()] = true
 		}
 	}
 	l.disk.before = func(op, path string) sys.Errno {
-		if path = "/" + path; !strings.HasPrefix(path, scene.Work) && !strings.HasPrefix(path, scene.Output) {
+		path = "/" + path
+		quiet = quiet || path == scene.Quiet
+		if quiet || !strings.HasPrefix(path, scene.Work+"/") && !strings.HasPrefix(path, scene.Output+"/") {
 			return 0
 		}
 		l.ops++

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,15 +36,6 @@ func load(overlay map[string][]byte) (*World, error) {
 		return nil, err
 	}
 	return Load(context.Background(), wasm, "")
-}
-
-func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
-	if w, err := guest(); err == nil && code == 0 {
-		_ = w.Close(context.Background())
-	}
-	os.Exit(code)
 }
 
 // play plays seeds, two at a time, until one fails or all are played.
@@ -107,7 +97,7 @@ func TestSimulate(t *testing.T) {
 		most = 4
 	}
 	if o, _ := play(t, w, from, n, most); o != nil {
-		t.Fatalf("seed %d: %s\nhistory:\n%s\nplay it again: make simulate SEED=%d SEEDS=1", o.Seed, o.Fault, strings.Join(o.History, "\n"), o.Seed)
+		t.Fatalf("seed %d: %s\nhistory:\n%s\nplay it again: make simulate SEED=%d SEEDS=1 RANKS=%d", o.Seed, o.Fault, strings.Join(o.History, "\n"), o.Seed, most)
 	}
 }
 
@@ -152,6 +142,13 @@ func TestMutants(t *testing.T) {
 			o, n := play(t, w, 1, 400, 5)
 			if o == nil {
 				t.Fatalf("%s: not found in %d seeds", m.Name, n)
+			}
+			sound, err := guest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if same, err := sound.Run(t.Context(), o.Seed, "pipeline", 5); err != nil || same.Fault != "" {
+				t.Errorf("%s: seed %d fails without the bug, too: %v %s", m.Name, o.Seed, err, same.Fault)
 			}
 			fault, _, _ := strings.Cut(o.Fault, "\n")
 			t.Logf("%s: found by seed %d: %s", m.Name, o.Seed, fault)

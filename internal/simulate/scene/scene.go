@@ -7,6 +7,8 @@ const (
 	Reference = "/data/ref"
 	Work      = "/data/work"
 	Output    = "/data/out"
+	// Quiet is a file that is never there. Who tries to open it has no faults of the disk after that.
+	Quiet = "/tmp/quiet"
 )
 
 // Args are given to a guest.

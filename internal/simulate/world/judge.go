@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -34,6 +35,9 @@ func (w *World) judge() scene.Report {
 	case report.Fault != "":
 	case root.err == nil && !root.killed:
 		report.Done = true
+		if f, err := os.Open(scene.Quiet); err == nil {
+			_ = f.Close()
+		}
 		if err := w.load.Check(); err != nil {
 			report.Fault = fmt.Sprintf("life %d: wrong: %v", w.Life, err)
 		}
