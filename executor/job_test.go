@@ -407,7 +407,10 @@ func TestJobAskWhileHandling(t *testing.T) {
 		handling, asked := make(chan bool), make(chan error, 1)
 		a := j.attach("stage", handlerFunc(func() {
 			close(handling)
-			asked <- func() error { _, err := j.ask(context.Background(), &control.Message{Kind: kindShare, Text: "never shared"}); return err }()
+			asked <- func() error {
+				_, err := j.ask(context.Background(), &control.Message{Kind: kindShare, Text: "never shared"})
+				return err
+			}()
 		}))
 		if _, err := j.Share(ctx, "sent", func() ([]byte, error) { return nil, nil }); err != nil {
 			return err

@@ -224,7 +224,7 @@ func undocumented(d *doc.Package) []string {
 var inPackages = regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|cuda|internal)/`)
 
 // exempt are commands and test suites below those folders.
-var exempt = regexp.MustCompile(`^internal/soak/|^[a-z/]*test/`)
+var exempt = regexp.MustCompile(`^internal/(soak|simulate)/|^[a-z/]*test/`)
 
 var forbidden = []struct {
 	re   *regexp.Regexp
