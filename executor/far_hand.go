@@ -167,6 +167,16 @@ func (h *farHand) submit(p *pending) {
 	h.job.send(m)
 }
 
+// extracting tells the root what the process of an actor would die of, if it dies now. The root has heard it when this returns.
+func (h *farHand) extracting(part int) {
+	if h.job.parent == nil {
+		return
+	}
+	m := h.message(kindExtract, 0, 0)
+	m.N = int64(part)
+	_, _ = h.job.ask(h.sc.ctx, m) // if the link is gone, so is all else
+}
+
 // insertDone tells the root that inserts are committed in the shuffle.
 func (h *farHand) insertDone(g *grant, counts []counter) {
 	m := h.message(kindInserted, g.Actor, g.ID)

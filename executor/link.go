@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"sync"
 
@@ -16,7 +17,11 @@ type link struct {
 	rank    int
 	host    string
 	workers int
+	process uint64 // number of the process of an actor
 	conn    *control.Conn
+
+	words    string   // with which it leaves
+	intended []string // temporary files outside the work folder that it was to make
 
 	mu    sync.Mutex
 	more  sync.Cond
@@ -98,11 +103,16 @@ func (l *link) isGone() bool {
 }
 
 // name is how people call the rank.
-func (l *link) name() string { return fmt.Sprintf("rank %d on %s", l.rank, l.host) }
+func (l *link) name() string {
+	if l.j.children != nil {
+		return fmt.Sprintf("the process of actor %d", l.rank)
+	}
+	return fmt.Sprintf("rank %d on %s", l.rank, l.host)
+}
 
 // failure is an error that happened on the rank.
 func (l *link) failure(text string) error {
-	return &RemoteError{Rank: l.rank, Host: l.host, Text: text}
+	return &RemoteError{Rank: l.rank, Host: l.host, Text: text, here: l.j.children != nil}
 }
 
 // answer hands a reply to whoever asked.
@@ -126,7 +136,8 @@ func (j *Job) handle(l *link, m *control.Message) {
 		j.drop(l)
 	case kindLeave:
 		if m.Text != "" {
-			if j.ctx.Err() == nil { // or it leaves because the job ends
+			l.words = m.Text
+			if j.ctx.Err() == nil && j.children == nil { // or it leaves because the job ends
 				j.note("%s leaves: %s", l.name(), m.Text)
 			}
 			return // and is lost when the connection closes
@@ -147,6 +158,9 @@ func (j *Job) handle(l *link, m *control.Message) {
 		j.mu.Lock()
 		w := j.work
 		j.mu.Unlock()
+		if m.Kind == kindIntend && j.cfg.Rank == 0 {
+			l.intended = append(l.intended, m.Text)
+		}
 		l.reply(m, w.serve(m))
 	case kindEnter:
 		j.enter(l, m)
@@ -222,27 +236,33 @@ func (j *Job) lose(l *link, why error) {
 	l.mu.Unlock()
 	if j.links[l.rank] == l {
 		delete(j.links, l.rank)
+		// Another may come in its place, but the stages hear of them in their order.
+		j.leaving[l.rank] = !known
 		j.leaves.Broadcast()
 	}
+	j.mu.Unlock()
 	if known {
-		j.mu.Unlock()
 		if j.cfg.Rank != 0 {
 			j.cancel(errJobClosed)
 		}
 		return
 	}
-	text := "its connection broke: " + why.Error()
+	text, silent := "its connection broke: "+why.Error(), false
 	if errors.Is(why, io.EOF) {
 		text = "its connection was closed: it was killed, or it stopped"
 	} else if errors.Is(why, control.ErrSilent) {
-		text = "it was " + why.Error()
+		text, silent = "it was "+why.Error(), true
+	}
+	if j.children != nil {
+		text = j.children.lost(l, text, silent)
 	}
 	err := fmt.Errorf("executor: %w: %s: %s", ErrRankLost, l.name(), text)
 	if j.cfg.Rank != 0 {
-		j.mu.Unlock()
 		j.down(fmt.Errorf("%w; run the job again to go on from what was finished", err))
 		return
 	}
+	l.tidy()
+	j.mu.Lock()
 	j.lost = append(j.lost, LostRank{l.rank, l.host, text})
 	stages := make([]*attached, 0, len(j.stages))
 	for _, a := range j.stages {
@@ -252,15 +272,34 @@ func (j *Job) lose(l *link, why error) {
 		j.entered[stage] = slices.DeleteFunc(list, func(a ask) bool { return a.l == l })
 	}
 	left := len(j.links) + 1
+	alone := j.needs && left == 1 && (j.children == nil || j.late)
 	j.mu.Unlock()
-	if j.cfg.StopOnLoss {
+	switch {
+	case j.cfg.StopOnLoss || alone:
 		err = fmt.Errorf("%w; run the job again to go on from what was finished", err)
 		j.note("%s is lost: %s; the job stops", l.name(), text)
 		j.down(err)
-	} else {
+	case j.children != nil:
+		j.note("%s is lost: %s; another takes its place", l.name(), text)
+	default:
 		j.note("%s is lost: %s; the job goes on with %d of %d ranks", l.name(), text, left, j.cfg.Size)
 	}
 	for _, a := range stages {
 		a.call(func() { a.h.left(l, err) })
 	}
+	j.mu.Lock()
+	delete(j.leaving, l.rank)
+	j.mu.Unlock()
+}
+
+// tidy removes what a lost rank has begun outside the work folder: no attempt of it will be committed any more.
+func (l *link) tidy() {
+	for _, path := range l.intended {
+		_ = os.Remove(path) // it may have been put in place or removed before, and the next run looks, too
+	}
+}
+
+// placed says that a temporary file is the root's now.
+func (l *link) placed(path string) {
+	l.intended = slices.DeleteFunc(l.intended, func(p string) bool { return p == path })
 }

@@ -81,15 +81,31 @@ func (f *far) hire(l *link, round, n int) (first int) {
 	return first
 }
 
-// fire says that the actors of a rank are gone.
-func (f *far) fire(l *link, why error) {
+// room returns how many more actors the stage may have, if all are in processes of their own.
+func (f *far) room() int {
 	f.mu.Lock()
-	var gone []int
+	defer f.mu.Unlock()
+	return max(0, f.r.actors-len(f.actors))
+}
+
+// of returns the actors of a rank.
+func (f *far) of(l *link) (list []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for n, a := range f.actors {
 		if a.l == l {
-			gone = append(gone, n)
-			delete(f.actors, n)
+			list = append(list, n)
 		}
+	}
+	return list
+}
+
+// fire says that the actors of a rank are gone.
+func (f *far) fire(l *link, why error) {
+	gone := f.of(l)
+	f.mu.Lock()
+	for _, n := range gone {
+		delete(f.actors, n)
 	}
 	f.mu.Unlock()
 	f.hand.gone(gone, why)
@@ -156,10 +172,11 @@ func (f *far) handle(l *link, m *control.Message) {
 }
 
 // rebuild makes the attempt that another rank describes into one that can be committed here. number is the attempt's.
-func (f *far) rebuild(env *Env, t Task, number uint32, m *control.Message) (*Attempt, error) {
+func (f *far) rebuild(l *link, env *Env, t Task, number uint32, m *control.Message) (*Attempt, error) {
 	me := &meter{run: f.r, env: env, task: t, number: number, ended: true, counts: countersFromWire(m.Sums)}
 	w := f.r.work
 	for _, wf := range m.Files {
+		l.placed(wf.Temp)
 		file := &File{
 			fs: f.r.e.fs, name: wf.Name, path: wf.Path, temp: wf.Temp, placed: wf.Placed, size: wf.Size, crc: wf.CRC, closed: true,
 		}
@@ -184,8 +201,8 @@ func (f *far) rebuild(env *Env, t Task, number uint32, m *control.Message) (*Att
 }
 
 // receive takes over an attempt that another rank has finished, with its results.
-func (f *far) receive(env *Env, t Task, number uint32, m *control.Message) (*Attempt, []Task, error) {
-	out, err := f.rebuild(env, t, number, m)
+func (f *far) receive(l *link, env *Env, t Task, number uint32, m *control.Message) (*Attempt, []Task, error) {
+	out, err := f.rebuild(l, env, t, number, m)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -194,6 +211,9 @@ func (f *far) receive(env *Env, t Task, number uint32, m *control.Message) (*Att
 		return nil, nil, err
 	}
 	f.r.attempts.Add(1)
+	if c := l.j.children; c != nil {
+		c.worked(l)
+	}
 	return out, results, nil
 }
 
@@ -218,6 +238,9 @@ func (f *farPool) enter(l *link, m *control.Message) {
 		return
 	}
 	n := l.actors(f.r)
+	if l.j.children != nil {
+		n = min(n, f.room())
+	}
 	first := f.hire(l, 0, n)
 	l.send(&control.Message{Kind: kindBegin, Stage: f.r.key, N: int64(n), Actor: int64(first)})
 }
@@ -239,7 +262,7 @@ func (f *farPool) handle(l *link, m *control.Message) {
 		return // too late; what it left is removed when the folder is opened next, or by the rank itself
 	}
 	it, at := g.items[m.At], int(m.At)
-	out, results, err := f.receive(a.env, it.task, g.Tasks[at].Number, m)
+	out, results, err := f.receive(l, a.env, it.task, g.Tasks[at].Number, m)
 	if err != nil {
 		f.sc.fail(l.failure(err.Error()))
 		return
