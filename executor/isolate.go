@@ -140,6 +140,9 @@ func joinParent(ctx context.Context, cfg *Isolation) (*Job, error) {
 	}, func(j *Job) { j.parent = &h })
 }
 
+// Isolated reports whether the actors of this job have processes of their own, of [Isolate]. It is false for a nil job.
+func (j *Job) Isolated() bool { return j != nil && (j.children != nil || j.parent != nil) }
+
 // configure makes the workers and devices of an executor those of its isolated job.
 func (j *Job) configure(c *Config) {
 	switch {

@@ -40,7 +40,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if executor.Isolated() {
+		// A terminal interrupts all its processes: it is for the parent to say what happens, and to end this one.
+		signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	} else {
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	}
 	defer signal.Stop(signals)
 	caught := os.Signal(nil)
 	done := make(chan struct{})
@@ -67,6 +72,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if errors.As(err, new(told)) {
+		return 1
 	}
 	var in interrupted
 	if cause := context.Cause(ctx); errors.As(cause, &in) {
