@@ -110,7 +110,8 @@ func (h *farHand) outcome(g *grant, at int, all bool, err error) (fit bool) {
 		return false
 	}
 	m := h.message(kindFailed, g.Actor, g.ID)
-	m.At, m.Text = int64(at), err.Error()
+	m.At = int64(at)
+	h.job.describe(m, err)
 	if all {
 		m.Flags |= flagAll
 	}
@@ -123,7 +124,7 @@ func (h *farHand) outcome(g *grant, at int, all bool, err error) (fit bool) {
 
 func (h *farHand) died(g *grant, err error) bool {
 	m := h.message(kindDied, g.Actor, g.ID)
-	m.Text = err.Error()
+	h.job.describe(m, err)
 	h.job.send(m)
 	h.mu.Lock()
 	delete(h.seats, g.Actor)

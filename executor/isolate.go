@@ -35,6 +35,8 @@ type Isolation struct {
 	// MaxDeaths is how often in a row the process of one actor may end without having finished a task; 0 means 5. Between
 	// them there is a pause that doubles, 50 ms at first. One more ends the job.
 	MaxDeaths int
+	// Errors is as in [JobConfig].
+	Errors ErrorCodec
 	// Note, if not nil, is given lines for people: what actors' processes write to their standard output and standard error, which
 	// of them was lost and why. It is called from several goroutines.
 	Note func(line string)
@@ -104,7 +106,7 @@ func Isolate(ctx context.Context, cfg Isolation) (*Job, error) {
 	}
 	return join(ctx, JobConfig{
 		Size: 1 + cfg.Actors, Listener: l, Name: cfg.Name, Spec: cfg.Spec, Secret: secret, Workers: cfg.Actors, Silence: cfg.Silence,
-		JoinTimeout: cfg.JoinTimeout, Note: cfg.Note,
+		JoinTimeout: cfg.JoinTimeout, Errors: cfg.Errors, Note: cfg.Note,
 	}, func(j *Job) {
 		j.children = newChildren(j, cfg)
 		j.children.start(handover{
@@ -136,7 +138,7 @@ func joinParent(ctx context.Context, cfg *Isolation) (*Job, error) {
 	}
 	return join(ctx, JobConfig{
 		Rank: h.Rank, Size: h.Size, Root: h.Root, Name: cfg.Name, Spec: cfg.Spec, Secret: h.Secret, Workers: 1, Silence: h.Silence,
-		JoinTimeout: h.JoinTimeout, Note: cfg.Note,
+		JoinTimeout: h.JoinTimeout, Errors: cfg.Errors, Note: cfg.Note,
 	}, func(j *Job) { j.parent = &h })
 }
 

@@ -43,8 +43,20 @@ type JobConfig struct {
 	JoinTimeout time.Duration
 	// StopOnLoss ends the job when a rank is lost. Otherwise those that are left do its work, as long as the root is one of them.
 	StopOnLoss bool
+	// Errors, if not nil, carries errors of other ranks to rank 0.
+	Errors ErrorCodec
 	// Note, if not nil, is given lines for people: who joined, who was lost, who was turned away.
 	Note func(line string)
+}
+
+// ErrorCodec carries what rank 0 must find in an error of another rank with errors.As or errors.Is: without one it has the text only. All
+// ranks use the same. Its methods are called from several goroutines.
+type ErrorCodec interface {
+	// EncodeError describes what there is to find in err, or returns nil.
+	EncodeError(err error) []byte
+	// DecodeError makes it again, or returns nil if data describes nothing. The text of a [RemoteError] is that of the error
+	// that was encoded, whatever the text of this.
+	DecodeError(data []byte) error
 }
 
 // EnsureDefaults replaces zero values by what they mean.
@@ -464,8 +476,12 @@ type RemoteError struct {
 	Host string // empty for rank 0
 	Text string
 
-	here bool // on this machine, in the process of an actor
+	here  bool  // on this machine, in the process of an actor
+	inner error // what an [ErrorCodec] has carried
 }
+
+// Unwrap returns what the [ErrorCodec] of the job has carried, or nil.
+func (e *RemoteError) Unwrap() error { return e.inner }
 
 // Error names the rank, unless that is the process of an actor of this one.
 func (e *RemoteError) Error() string {
@@ -476,6 +492,14 @@ func (e *RemoteError) Error() string {
 		return fmt.Sprintf("rank %d: %s", e.Rank, e.Text)
 	}
 	return fmt.Sprintf("rank %d on %s: %s", e.Rank, e.Host, e.Text)
+}
+
+// describe puts an error into a message to the root.
+func (j *Job) describe(m *control.Message, err error) {
+	m.Text = err.Error()
+	if c := j.cfg.Errors; c != nil {
+		m.Data = c.EncodeError(err)
+	}
 }
 
 // attach has the messages about a stage handled by h until it is detached. Ranks that have come to it before enter now.

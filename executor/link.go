@@ -111,7 +111,7 @@ func (l *link) name() string {
 }
 
 // failure is an error that happened on the rank.
-func (l *link) failure(text string) error {
+func (l *link) failure(text string) *RemoteError {
 	return &RemoteError{Rank: l.rank, Host: l.host, Text: text, here: l.j.children != nil}
 }
 

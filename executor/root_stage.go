@@ -124,7 +124,11 @@ func (f *far) actor(l *link, m *control.Message) *farActor {
 
 // remoteFailure is an error that another rank describes.
 func remoteFailure(l *link, m *control.Message) error {
-	err := l.failure(m.Text)
+	re := l.failure(m.Text)
+	if c := l.j.cfg.Errors; c != nil && len(m.Data) > 0 {
+		re.inner = c.DecodeError(m.Data)
+	}
+	err := error(re)
 	if m.Flags&flagTransient != 0 {
 		err = Transient(err)
 	}

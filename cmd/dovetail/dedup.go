@@ -177,10 +177,10 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 	name, spec := "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
 	if isolated {
 		c := f.job.isolate(f.opts.Exec.Workers, f.opts.Note)
-		c.Name, c.Spec = name, spec
+		c.Name, c.Spec, c.Errors = name, spec, dedup.RankErrors{}
 		f.opts.Job, err = executor.Isolate(cmd.Context(), c)
 	} else {
-		jc.Name, jc.Spec = name, spec
+		jc.Name, jc.Spec, jc.Errors = name, spec, dedup.RankErrors{}
 		if jc.Rank == 0 {
 			jc.Note = f.opts.Note
 		}
