@@ -43,6 +43,7 @@ type child struct {
 	worked atomic.Bool // it has finished a task
 	joined atomic.Bool
 	killed atomic.Bool // by this process
+	late   atomic.Bool // because it did not join
 }
 
 const (
@@ -158,12 +159,25 @@ func (c *children) run(h handover) *child {
 	if c.ending() { // which may have begun without it
 		c.kill(p)
 	}
+	// One that is stopped before it has joined would not be missed otherwise.
+	patience := time.AfterFunc(2*h.Silence, func() {
+		if !p.joined.Load() {
+			p.late.Store(true)
+			c.kill(p)
+		}
+	})
 	err = cmd.Wait()
+	patience.Stop()
+	if p.late.Load() {
+		p.why = fmt.Sprintf("it had not joined after %v, and was killed", 2*h.Silence)
+	}
 	p.output.end()
 	c.mu.Lock()
 	p.cmd = nil // its number may be that of another process soon
 	c.mu.Unlock()
-	p.why = p.ended(cmd.ProcessState, err)
+	if p.why == "" {
+		p.why = p.ended(cmd.ProcessState, err)
+	}
 	return p
 }
 

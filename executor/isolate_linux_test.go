@@ -375,6 +375,28 @@ func TestIsolatedMistakes(t *testing.T) {
 	leftovers(t, oneOut(t))
 }
 
+// TestIsolatedLate: a process that does not join in time is replaced.
+func TestIsolatedLate(t *testing.T) {
+	dir := oneOut(t)
+	c := isolate("three", dir, 1)
+	c.Silence = 500 * time.Millisecond
+	begin, calls := c.Command, 0
+	c.Command = func(actor int) *exec.Cmd {
+		if calls++; calls == 1 {
+			return exec.Command("/bin/sleep", "60")
+		}
+		return begin(actor)
+	}
+	out, err := runIsolated(t.Context(), "three", dir, c.Isolation, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkSums(t, out, 40, 11)
+	if len(c.notes) != 1 || !strings.Contains(c.notes[0], "it had not joined after 1s, and was killed; another takes its place") {
+		t.Errorf("%q", c.notes)
+	}
+}
+
 // TestIsolatedStopped: a job that is stopped ends its processes, and whoever does not listen is killed.
 func TestIsolatedStopped(t *testing.T) {
 	dir := oneOut(t)
