@@ -160,7 +160,7 @@ type isolation struct {
 func isolate(name, dir string, actors int) *isolation {
 	c := &isolation{}
 	c.Isolation = Isolation{
-		Actors: actors, Silence: 2 * time.Second, JoinTimeout: 20 * time.Second,
+		Name: "isolated", Spec: name, Actors: actors, Silence: 2 * time.Second, JoinTimeout: 20 * time.Second,
 		Note: func(line string) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -413,4 +413,17 @@ func TestIsolatedStopped(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 	leftovers(t, oneOut(t))
+}
+
+// TestIsolatedIgnoreHeadNode: all actors are on the head node, so without it nothing is left to run on.
+func TestIsolatedIgnoreHeadNode(t *testing.T) {
+	j, err := Isolate(t.Context(), isolate("three", t.TempDir(), 1).Isolation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = New(Config{Job: j, IgnoreHeadNode: true})
+	j.Close(err)
+	if !errors.Is(err, ErrNoResources) {
+		t.Errorf("got %v", err)
+	}
 }
