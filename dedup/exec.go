@@ -17,8 +17,12 @@ type Exec struct {
 	Ranks int `json:"ranks"`
 	// Workers is the number of documents files worked on at a time, over all ranks; 0 means one per CPU.
 	Workers int `json:"workers"`
-	// MemoryLimit bounds the resident memory of the process, in bytes; 0 means no bound.
+	// MemoryLimit bounds the resident memory of the process, in bytes; 0 means no bound. With IsolationProcess it is that of all
+	// processes together, as the sum of their resident sets.
 	MemoryLimit int64 `json:"memory_limit"`
+	// Isolation is IsolationGoroutine or IsolationProcess; "" means IsolationGoroutine. With IsolationProcess every worker is a process of
+	// its own: Options.Job is that of [executor.Isolate], with Workers for its Actors.
+	Isolation string `json:"isolation,omitempty"`
 	// BandsPerIteration is the number of bands that are shuffled at a time; 0 means 5, or all if there are
 	// fewer. Fewer take less disk and memory, more take fewer passes over the band keys.
 	BandsPerIteration int `json:"bands_per_iteration"`
@@ -51,6 +55,12 @@ type Exec struct {
 const (
 	OnDuplicateError = "error"
 	OnDuplicateWarn  = "warn"
+)
+
+// Values of Exec.Isolation.
+const (
+	IsolationGoroutine = "goroutine"
+	IsolationProcess   = "process"
 )
 
 // DefaultBandsPerIteration is NeMo Curator's default.
@@ -90,9 +100,19 @@ func (e *Exec) Validate(bands int) error {
 	check(e.Workers >= 1 && e.Workers <= 4096, "--workers %d: must be from 1 to 4096", e.Workers)
 	check(e.BandsPerIteration >= 1 && e.BandsPerIteration <= bands,
 		"--bands-per-iteration %d: must be from 1 to the number of bands, %d", e.BandsPerIteration, bands)
+	isolated := e.Isolation == IsolationProcess
+	check(isolated || e.Isolation == "" || e.Isolation == IsolationGoroutine, "--isolation %q: must be %s or %s",
+		e.Isolation, IsolationGoroutine, IsolationProcess)
+	check(!isolated || e.Ranks == 1, "--ranks %d has no meaning with --isolation process: every worker is a rank; give --workers", e.Ranks)
 	least := flow.MinMemoryLimit(e.actors())
-	check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %s: the smallest that works is %dMiB with %d workers and %d ranks",
-		humanize.IBytes(uint64(e.MemoryLimit)), least>>20, e.Workers, e.Ranks)
+	if isolated {
+		least = flow.BaseMemory + least*int64(e.Workers)
+		check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %s: the smallest that works is %dMiB with %d workers in processes "+
+			"of their own", humanize.IBytes(uint64(e.MemoryLimit)), least>>20, e.Workers)
+	} else {
+		check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %s: the smallest that works is %dMiB with %d workers and %d ranks",
+			humanize.IBytes(uint64(e.MemoryLimit)), least>>20, e.Workers, e.Ranks)
+	}
 	check(e.OnDuplicateID == OnDuplicateError || e.OnDuplicateID == OnDuplicateWarn,
 		"--on-duplicate-id %q: must be %s or %s", e.OnDuplicateID, OnDuplicateError, OnDuplicateWarn)
 	check(e.SourceLimit.Share >= 0 && e.SourceLimit.Share < 1, "--limit-removed-per-source %g: must be above 0 and below 1", e.SourceLimit.Share)
@@ -104,10 +124,24 @@ func (e *Exec) Validate(bands int) error {
 // plan shares out memory. A batch takes signature, keys and columns for each row.
 func (e *Exec) plan(p lsh.Params) flow.Plan {
 	return flow.Memory{
-		Limit: e.MemoryLimit, Actors: e.actors(), BatchBytes: e.BatchBytes, PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
+		Limit: e.ProcessLimit(), Actors: e.actors(), BatchBytes: e.BatchBytes, PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
 		Share: e.share, Budget: e.budget,
 	}.Plan()
 }
 
-// actors is the most that work at a time.
-func (e *Exec) actors() int { return max(e.Ranks, e.Workers) }
+// ProcessLimit is the share of the memory limit, in bytes, that a process of this run has in which actors work; 0 means no bound. With
+// IsolationProcess it is that of a worker: the first process, which has none, keeps what a process takes without data.
+func (e *Exec) ProcessLimit() int64 {
+	if e.Isolation != IsolationProcess || e.MemoryLimit == 0 {
+		return e.MemoryLimit
+	}
+	return (e.MemoryLimit - flow.BaseMemory) / int64(max(1, e.Workers))
+}
+
+// actors is the most that work at a time in a process.
+func (e *Exec) actors() int {
+	if e.Isolation == IsolationProcess {
+		return 1
+	}
+	return max(e.Ranks, e.Workers)
+}

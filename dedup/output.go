@@ -164,7 +164,7 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 	kind, sources := r.sources()
 	res.Findings = r.findings(kind, sources)
 	stop := func() {
-		res.PeakMemory = runfolder.PeakMemory()
+		res.PeakMemory = max(runfolder.PeakMemory(), r.Job.PeakMemory())
 		res.Finished = time.Now().UTC()
 		res.WallSeconds = res.Finished.Sub(started).Seconds()
 	}

@@ -30,7 +30,8 @@ type Result struct {
 	Started     time.Time `json:"started"`
 	Finished    time.Time `json:"finished"`
 	WallSeconds float64   `json:"wall_seconds"`
-	// PeakMemory is the largest resident set of this process, in bytes; 0 where the system does not tell.
+	// PeakMemory is the largest resident set of this process, in bytes; 0 where the system does not tell. With IsolationProcess it is
+	// the largest sum of those of all its processes that was seen.
 	PeakMemory int64             `json:"peak_memory"`
 	Budget     BudgetResult      `json:"budget"`
 	Steps      Steps             `json:"steps"`

@@ -196,7 +196,12 @@ func (r *run) agree(ctx context.Context) error {
 }
 
 // everyone is the most actors that work at a time, on all ranks.
-func (r *run) everyone() int { return r.Exec.actors() * r.Job.Size() }
+func (r *run) everyone() int {
+	if r.Exec.Isolation == IsolationProcess {
+		return r.Exec.Workers
+	}
+	return r.Exec.actors() * r.Job.Size()
+}
 
 // errUseless is wrapped by errors after which there is no point in going on from what was finished.
 var errUseless = errors.New("nothing to deduplicate")
@@ -211,6 +216,9 @@ func prepare(o *Options) (_ *run, err error) {
 	}
 	if err := o.Spec.canonical(); err != nil {
 		return nil, err
+	}
+	if (o.Exec.Isolation == IsolationProcess) != o.Job.Isolated() {
+		return nil, errors.New("dedup: Exec.Isolation is IsolationProcess if, and only if, Options.Job is of executor.Isolate")
 	}
 	if o.Job != nil && o.Exec.Ranks != 1 {
 		return nil, fmt.Errorf("--ranks %d: a process that is one rank of several has no more of them", o.Exec.Ranks)

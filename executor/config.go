@@ -32,9 +32,10 @@ type Config struct {
 	// stage and in all that follow. A stage that no device is left for fails with [ErrDeviceLost]. It is called from
 	// several goroutines and should return soon. nil means that devices are never lost.
 	CheckDevice func(Device) error
-	// IgnoreHeadNode keeps actors off the head node, as in NeMo Curator. The head node is that of rank 0, which always runs actors,
-	// so there is nothing left to run on and [New] fails with [ErrNoResources], as Curator does on a cluster of one node. The environment variables DOVETAIL_IGNORE_HEAD_NODE and CURATOR_IGNORE_RAY_HEAD_NODE mean the same
-	// if they are 1, true or yes in any case.
+	// IgnoreHeadNode keeps actors off the head node, as in NeMo Curator: rank 0 of a job runs none. It is for jobs whose other ranks
+	// are on other machines. A process that is alone, or has all its actors beside it, has nothing left to run on: [New] fails with
+	// [ErrNoResources] then, as Curator does on a cluster of one node. The environment variables DOVETAIL_IGNORE_HEAD_NODE and
+	// CURATOR_IGNORE_RAY_HEAD_NODE mean the same if they are 1, true or yes in any case.
 	IgnoreHeadNode bool
 	// Work is the folder for committed results, from [OpenWork]. The caller closes it after the executor.
 	// With nil nothing is kept: [Attempt.Create] fails, [Attempt.Place] works.

@@ -72,7 +72,7 @@ func TestFarActorLeaves(t *testing.T) {
 	d := r.dispatcher(r.scope, 1, func(int) {})
 	defer d.stop()
 	d.add(item{task: Task{ID: "a"}})
-	l := &link{rank: 1, host: "h"}
+	l := &link{j: &Job{}, rank: 1, host: "h"}
 	f := newFar(r, r.scope, d, 0)
 	p := &post{}
 	for i := range 2 * maxKills {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -412,6 +413,56 @@ func TestIgnoreHeadNode(t *testing.T) {
 					t.Errorf("got %v", err)
 				}
 			})
+		}
+	}
+}
+
+// In a job rank 0 can leave the work to others.
+func TestIgnoreHeadNodeOfJob(t *testing.T) {
+	for _, lose := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "work")
+		tj := &testJob{size: 3}
+		errs := tj.run(t, func(ctx context.Context, j *Job) error {
+			w, err := j.ShareWork(ctx, func() (*Work, error) { return OpenWork(dir, nil) })
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			e, err := New(Config{Job: j, Work: w, Workers: 2, IgnoreHeadNode: true})
+			if err != nil {
+				return err
+			}
+			defer e.Close()
+			here := func() error {
+				if j.Root() {
+					return errors.New("an actor on rank 0")
+				}
+				if lose { // one after the other
+					j.links[0].conn.Break()
+					<-j.ctx.Done()
+				}
+				return nil
+			}
+			st := &stage{process: func(_ context.Context, t Task, _ *Attempt) ([]Task, error) { return []Task{t}, here() }}
+			out, err := e.Execute(ctx, []Stage{st}, shuffleTasks(20))
+			if err != nil {
+				return err
+			}
+			su := &sums{name: "sums", total: 7, insert: func(context.Context, Task, *PartWriter) error { return here() }}
+			if out, err = e.Shuffle(ctx, su, out); err != nil {
+				return err
+			}
+			if j.Root() {
+				checkSums(t, out, 20, 7)
+			}
+			return nil
+		})
+		err := errors.Join(errs...)
+		if !lose && err != nil {
+			t.Error(err)
+		}
+		if lose && !errors.Is(errs[0], ErrRankLost) {
+			t.Errorf("rank 0: %v", errs[0])
 		}
 	}
 }

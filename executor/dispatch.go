@@ -166,6 +166,18 @@ func (d *dispatcher) held(actor int, id uint64) *grant {
 	return nil
 }
 
+// holding returns what actors hold.
+func (d *dispatcher) holding(actors []int) (its []item) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, actor := range actors {
+		if s := d.actors[actor]; s != nil && s.now != nil {
+			its = append(its, s.now.items...)
+		}
+	}
+	return its
+}
+
 // gone says that actors are gone with their rank. Those that hold nothing go first: they must not be given what the others
 // leave behind.
 func (d *dispatcher) gone(actors []int, why error) {

@@ -1,4 +1,4 @@
-// Package executor runs stages of work on pools of actors, in this process, and remembers what is done.
+// Package executor runs stages of work on pools of actors, in this process or in several, and remembers what is done.
 //
 // Five ideas carry it:
 //
@@ -19,6 +19,9 @@
 // sequence, and streams can be chained. [Executor.Shuffle] runs one shuffle stage, [Executor.Collective] one
 // collective stage. The rules for the number of actors are those of NeMo Curator's actor pool executor; see
 // [ActorCount].
+//
+// A [Job] is several processes that run one program: [Join] makes this one a rank of those started by whoever wants to, and [Isolate]
+// starts a process for every actor, and another in the place of one that dies.
 //
 // Actors of stages that ask for it own a [Device] each, or share one, on threads of their own. A device that is lost loses its
 // actors, whose tasks go to others, and gets none again. [Executor.Snapshot] says how a run goes, for metrics.

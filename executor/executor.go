@@ -24,6 +24,7 @@ type Executor struct {
 	runID uint64
 	epoch uint32
 	key   string // in front of the names of stages, where several executors share a job
+	idle  bool   // this is rank 0 and leaves the work to others
 	spill string
 	temp  bool // spill is a temporary folder of this executor
 
@@ -42,6 +43,7 @@ type Executor struct {
 
 // New checks cfg and fills in defaults.
 func New(cfg Config) (*Executor, error) {
+	cfg.Job.configure(&cfg)
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -65,19 +67,20 @@ func New(cfg Config) (*Executor, error) {
 	if j := cfg.Job; j != nil {
 		n := j.number("executor")
 		e.key = fmt.Sprintf("%d/", n)
+		var err error
+		if e.idle, err = j.leave(&cfg); err != nil {
+			return nil, err
+		}
 		if cfg.Work == nil {
-			// All ranks must use the same number for a run.
-			b, err := j.Share(context.Background(), "run", func() ([]byte, error) {
-				return binary.LittleEndian.AppendUint64(nil, e.runID), nil
-			})
-			if err != nil {
+			if err := e.shareRun(); err != nil {
 				return nil, err
-			}
-			if len(b) == 8 {
-				e.runID = binary.LittleEndian.Uint64(b)
 			}
 		} else if cfg.SpillDir == "" {
 			e.spill = filepath.Join(e.spill, fmt.Sprintf("rank-%d", j.Rank()))
+		}
+		if j.parent != nil && cfg.SpillDir == "" && n == 1 {
+			// What the process before this one has left. It has ended, or this one would not be there.
+			_ = os.RemoveAll(e.spill)
 		}
 	}
 	var err error
@@ -96,6 +99,37 @@ func New(cfg Config) (*Executor, error) {
 		o.Observe(e)
 	}
 	return e, nil
+}
+
+// shareRun has all ranks use the same number for a run, which they have from the log otherwise, and those of an isolated job a folder that
+// is removed even if they are killed.
+func (e *Executor) shareRun() error {
+	j := e.cfg.Job
+	b, err := j.Share(context.Background(), "run", func() ([]byte, error) {
+		b := binary.LittleEndian.AppendUint64(nil, e.runID)
+		if j.children == nil || e.cfg.SpillDir != "" {
+			return b, nil
+		}
+		dir, err := os.MkdirTemp("", "dovetail-spill-")
+		if err != nil {
+			return nil, ioError("making the folder for spilled data", err)
+		}
+		j.mu.Lock()
+		j.scratch = append(j.scratch, dir)
+		j.mu.Unlock()
+		return append(b, dir...), nil
+	})
+	if err != nil {
+		return err
+	}
+	if len(b) < 8 {
+		return errors.New("executor: rank 0 describes the run in a way that makes no sense")
+	}
+	e.runID = binary.LittleEndian.Uint64(b)
+	if dir := string(b[8:]); dir != "" && e.cfg.SpillDir == "" {
+		e.spill = filepath.Join(dir, fmt.Sprintf("rank-%d", j.Rank()))
+	}
+	return nil
 }
 
 // Execute runs stages one after another, each to completion: the results of one, in the order of its
@@ -355,6 +389,9 @@ func (e *Executor) Stats() RunStats {
 	}
 	if j := e.cfg.Job; j != nil {
 		s.Hosts, s.Lost = j.hosts(), j.Lost()
+		if j.children != nil {
+			s.Ranks, s.Hosts = e.cfg.Workers, nil // all are here
+		}
 	}
 	for _, st := range e.stages {
 		s.Tasks += st.Tasks

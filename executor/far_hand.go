@@ -110,7 +110,8 @@ func (h *farHand) outcome(g *grant, at int, all bool, err error) (fit bool) {
 		return false
 	}
 	m := h.message(kindFailed, g.Actor, g.ID)
-	m.At, m.Text = int64(at), err.Error()
+	m.At = int64(at)
+	h.job.describe(m, err)
 	if all {
 		m.Flags |= flagAll
 	}
@@ -123,7 +124,7 @@ func (h *farHand) outcome(g *grant, at int, all bool, err error) (fit bool) {
 
 func (h *farHand) died(g *grant, err error) bool {
 	m := h.message(kindDied, g.Actor, g.ID)
-	m.Text = err.Error()
+	h.job.describe(m, err)
 	h.job.send(m)
 	h.mu.Lock()
 	delete(h.seats, g.Actor)
@@ -165,6 +166,16 @@ func (h *farHand) submit(p *pending) {
 	m.Sums = wireCounters(me.counts)
 	h.tell() // first: the stage may be over when the last attempt is
 	h.job.send(m)
+}
+
+// extracting tells the root what the process of an actor would die of, if it dies now. The root has heard it when this returns.
+func (h *farHand) extracting(part int) {
+	if h.job.parent == nil {
+		return
+	}
+	m := h.message(kindExtract, 0, 0)
+	m.N = int64(part)
+	_, _ = h.job.ask(h.sc.ctx, m) // if the link is gone, so is all else
 }
 
 // insertDone tells the root that inserts are committed in the shuffle.

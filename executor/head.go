@@ -25,9 +25,27 @@ func (c *Config) ignoresHeadNode(getenv func(string) string) string {
 
 // checkHeadNode refuses to run where only the head node could.
 func (c *Config) checkHeadNode() error {
-	if who := c.ignoresHeadNode(os.Getenv); who != "" && c.Job.Root() {
-		return fmt.Errorf("executor: %w: %s leaves out the head node, and this process is the head node and always runs actors; unset it",
+	who := c.ignoresHeadNode(os.Getenv)
+	if who == "" || !c.Job.Root() {
+		return nil
+	}
+	if c.Job.Size() == 1 || c.Job.children != nil {
+		return fmt.Errorf("executor: %w: %s leaves out the head node, and this process is on the head node, as all actors are; unset it",
 			ErrNoResources, who)
 	}
 	return nil
+}
+
+// leave reports whether rank 0 leaves the work to others: to the processes of its actors, or because the head node is left out.
+func (j *Job) leave(c *Config) (bool, error) {
+	if !j.Root() || j.children == nil && (j.Size() == 1 || c.ignoresHeadNode(os.Getenv) == "") {
+		return false, nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.needs = true
+	if len(j.links) == 0 && j.children == nil {
+		return true, fmt.Errorf("executor: %w: all but rank 0, which has no actors as the head node is left out", ErrRankLost)
+	}
+	return true, nil
 }

@@ -16,6 +16,9 @@ func TestMain(m *testing.M) {
 		crashChild()
 		return
 	}
+	if os.Getenv(isolatedEnv) != "" {
+		os.Exit(isolatedChild())
+	}
 	goleak.VerifyTestMain(m)
 }
 

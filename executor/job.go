@@ -49,8 +49,20 @@ type JobConfig struct {
 	JoinTimeout time.Duration
 	// StopOnLoss ends the job when a rank is lost. Otherwise those that are left do its work, as long as the root is one of them.
 	StopOnLoss bool
+	// Errors, if not nil, carries errors of other ranks to rank 0.
+	Errors ErrorCodec
 	// Note, if not nil, is given lines for people: who joined, who was lost, who was turned away.
 	Note func(line string)
+}
+
+// ErrorCodec carries what rank 0 must find in an error of another rank with errors.As or errors.Is: without one it has the text only. All
+// ranks use the same. Its methods are called from several goroutines.
+type ErrorCodec interface {
+	// EncodeError describes what there is to find in err, or returns nil.
+	EncodeError(err error) []byte
+	// DecodeError makes it again, or returns nil if data describes nothing. The text of a [RemoteError] is that of the error
+	// that was encoded, whatever the text of this.
+	DecodeError(data []byte) error
 }
 
 // EnsureDefaults replaces zero values by what they mean.
@@ -130,6 +142,13 @@ type Job struct {
 	closed  bool
 	lost    []LostRank
 	where   map[int]string // hosts, by rank
+	leaving map[int]bool   // ranks of which the stages have not been told yet that they are lost
+	late    bool           // no rank is taken in any more
+	needs   bool           // the root has no actors of its own
+
+	children *children // of the root of an isolated job
+	parent   *handover // of the process of an actor in one
+	scratch  []string  // folders to remove when no process is left
 
 	ctx    context.Context // ends when the job cannot go on
 	cancel context.CancelCauseFunc
@@ -190,6 +209,7 @@ const (
 	kindStageFailed       // Stage cannot go on, because of Text
 	kindNote              // Text is worth showing
 	kindProgress          // N units and At rows more were done in Stage
+	kindExtract           // call: extracting partition N has begun
 )
 
 // From the root:
@@ -258,7 +278,10 @@ func (j *Job) hosts() []string {
 
 // Join makes this process a rank of a job. It returns when all ranks are there, or with an error that names those that are
 // not. ctx ends the waiting, not the job; the caller calls [Job.Close].
-func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
+func Join(ctx context.Context, cfg JobConfig) (*Job, error) { return join(ctx, cfg, func(*Job) {}) }
+
+// join joins a job, after begin.
+func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 	cfg.EnsureDefaults()
 	if err := cfg.Validate(); err != nil {
 		if cfg.Listener != nil {
@@ -270,6 +293,7 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
 		cfg: cfg, links: make(map[int]*link), stages: make(map[string]*attached), shared: make(map[string]*control.Message),
 		asked: make(map[string][]ask), entered: make(map[string][]ask), over: make(map[string]*control.Message),
 		calls: make(map[uint64]chan *control.Message), numbers: make(map[string]int), where: make(map[int]string),
+		leaving: make(map[int]bool),
 	}
 	j.leaves.L = &j.mu
 	j.host, _ = os.Hostname() // only for people
@@ -283,6 +307,7 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) {
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
 	defer stop()
+	begin(j)
 	var err error
 	if cfg.Rank == 0 {
 		err = j.gather(ctx)
@@ -351,7 +376,8 @@ func (j *Job) Share(ctx context.Context, name string, value func() ([]byte, erro
 const meetTime = time.Minute
 
 // Meet waits until all ranks that are there have called it, and is called by all as [Job.Share] is: what the root does after it, such
-// as removing a folder, disturbs no one. It does not wait for a rank that is more than a minute behind.
+// as removing a folder, disturbs no one. It does not wait for a rank that is more than a minute behind. It belongs at the end of a job:
+// after it no rank is taken in any more, and no process of an actor gets a successor.
 func (j *Job) Meet(ctx context.Context, name string) error {
 	if j == nil {
 		return nil
@@ -370,7 +396,9 @@ func (j *Job) Meet(ctx context.Context, name string) error {
 	}
 	defer context.AfterFunc(ctx, wake)()
 	defer context.AfterFunc(j.ctx, wake)()
+	j.children.settle()
 	j.mu.Lock()
+	j.late = true
 	for ctx.Err() == nil && j.ctx.Err() == nil && j.awaited(key) {
 		j.leaves.Wait()
 	}
@@ -463,15 +491,32 @@ type RemoteError struct {
 	Rank int
 	Host string // empty for rank 0
 	Text string
+
+	here  bool  // on this machine, in the process of an actor
+	inner error // what an [ErrorCodec] has carried
 }
 
-// Error names the rank, in one line.
+// Unwrap returns what the [ErrorCodec] of the job has carried, or nil.
+func (e *RemoteError) Unwrap() error { return e.inner }
+
+// Error is one line that names the rank, unless that is the process of an actor of this one.
 func (e *RemoteError) Error() string {
 	text := strings.ReplaceAll(e.Text, "\n", "; ")
+	if e.here {
+		return text
+	}
 	if e.Host == "" {
 		return fmt.Sprintf("rank %d: %s", e.Rank, text)
 	}
 	return fmt.Sprintf("rank %d on %s: %s", e.Rank, e.Host, text)
+}
+
+// describe puts an error into a message to the root.
+func (j *Job) describe(m *control.Message, err error) {
+	m.Text = err.Error()
+	if c := j.cfg.Errors; c != nil {
+		m.Data = c.EncodeError(err)
+	}
 }
 
 // attach has the messages about a stage handled by h until it is detached. Ranks that have come to it before enter now.
@@ -539,6 +584,7 @@ func (j *Job) Close(err error) {
 		j.mu.Unlock()
 		return
 	}
+	j.children.settle()
 	if j.cfg.Rank == 0 && err == nil {
 		j.waitForOthers()
 	}
@@ -562,6 +608,10 @@ func (j *Job) Close(err error) {
 	}
 	j.cancel(errJobClosed)
 	j.all.Wait()
+	j.children.end()
+	for _, dir := range j.scratch {
+		_ = os.RemoveAll(dir) // a temporary folder is the system's to remove if this fails
+	}
 }
 
 // lastWords is how long the root waits at the end for ranks that are still reading results.

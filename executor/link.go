@@ -16,9 +16,11 @@ type link struct {
 	rank    int
 	host    string
 	workers int
+	process uint64 // number of the process of an actor
 	conn    *control.Conn
 
-	deaf chan struct{} // closed when nothing more is received
+	words string        // with which it leaves
+	deaf  chan struct{} // closed when nothing more is received
 
 	mu    sync.Mutex
 	more  sync.Cond
@@ -102,11 +104,16 @@ func (l *link) isGone() bool {
 }
 
 // name is how people call the rank.
-func (l *link) name() string { return fmt.Sprintf("rank %d on %s", l.rank, l.host) }
+func (l *link) name() string {
+	if l.j.children != nil {
+		return fmt.Sprintf("the process of actor %d", l.rank)
+	}
+	return fmt.Sprintf("rank %d on %s", l.rank, l.host)
+}
 
 // failure is an error that happened on the rank.
-func (l *link) failure(text string) error {
-	return &RemoteError{Rank: l.rank, Host: l.host, Text: text}
+func (l *link) failure(text string) *RemoteError {
+	return &RemoteError{Rank: l.rank, Host: l.host, Text: text, here: l.j.children != nil}
 }
 
 // answer hands a reply to whoever asked.
@@ -130,7 +137,8 @@ func (j *Job) handle(l *link, m *control.Message) {
 		j.drop(l)
 	case kindLeave:
 		if m.Text != "" {
-			if j.ctx.Err() == nil { // or it leaves because the job ends
+			l.words = m.Text
+			if j.ctx.Err() == nil && j.children == nil { // or it leaves because the job ends
 				j.note("%s leaves: %s", l.name(), m.Text)
 			}
 			return // and is lost when the connection closes
@@ -226,27 +234,32 @@ func (j *Job) lose(l *link, why error) {
 	l.mu.Unlock()
 	if j.links[l.rank] == l {
 		delete(j.links, l.rank)
+		// Another may come in its place, but the stages hear of them in their order.
+		j.leaving[l.rank] = !known
 		j.leaves.Broadcast()
 	}
+	j.mu.Unlock()
 	if known {
-		j.mu.Unlock()
 		if j.cfg.Rank != 0 {
 			j.cancel(errJobClosed)
 		}
 		return
 	}
-	text := "its connection broke: " + why.Error()
+	text, silent := "its connection broke: "+why.Error(), false
 	if errors.Is(why, io.EOF) {
 		text = "its connection was closed: it was killed, or it stopped"
 	} else if errors.Is(why, control.ErrSilent) {
-		text = "it was " + why.Error()
+		text, silent = "it was "+why.Error(), true
+	}
+	if j.children != nil {
+		text = j.children.lost(l, text, silent)
 	}
 	err := fmt.Errorf("executor: %w: %s: %s", ErrRankLost, l.name(), text)
 	if j.cfg.Rank != 0 {
-		j.mu.Unlock()
 		j.down(fmt.Errorf("%w; run the job again to go on from what was finished", err))
 		return
 	}
+	j.mu.Lock()
 	j.lost = append(j.lost, LostRank{l.rank, l.host, text})
 	stages := make([]*attached, 0, len(j.stages))
 	for _, a := range j.stages {
@@ -256,15 +269,22 @@ func (j *Job) lose(l *link, why error) {
 		j.entered[stage] = slices.DeleteFunc(list, func(a ask) bool { return a.l == l })
 	}
 	left := len(j.links) + 1
+	alone := j.needs && left == 1 && (j.children == nil || j.late)
 	j.mu.Unlock()
-	if j.cfg.StopOnLoss {
+	switch {
+	case j.cfg.StopOnLoss || alone:
 		err = fmt.Errorf("%w; run the job again to go on from what was finished", err)
 		j.note("%s is lost: %s; the job stops", l.name(), text)
 		j.down(err)
-	} else {
+	case j.children != nil:
+		j.note("%s is lost: %s; another takes its place", l.name(), text)
+	default:
 		j.note("%s is lost: %s; the job goes on with %d of %d ranks", l.name(), text, left, j.cfg.Size)
 	}
 	for _, a := range stages {
 		a.call(func() { a.h.left(l, err) })
 	}
+	j.mu.Lock()
+	delete(j.leaving, l.rank)
+	j.mu.Unlock()
 }

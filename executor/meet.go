@@ -44,7 +44,12 @@ func (j *Job) gather(ctx context.Context) error {
 		}
 		select {
 		case <-joined:
+		case <-j.ctx.Done():
+			return j.Err()
 		case <-ctx.Done():
+			if j.children != nil {
+				return fmt.Errorf("executor: the processes of actors have not all begun, %s: %w", j.missing(), context.Cause(ctx))
+			}
 			return fmt.Errorf("executor: rank 0 of %d misses %s: %w", j.cfg.Size, j.missing(), context.Cause(ctx))
 		}
 	}
@@ -101,6 +106,9 @@ func (j *Job) listen(l net.Listener, joined chan<- struct{}) {
 			}
 			if err != nil {
 				_ = c.Close()
+				if j.children != nil && errors.Is(err, errThere) {
+					return // the one before it is on its way out
+				}
 				j.note("turned away a caller from %s: %v", c.RemoteAddr(), err)
 				return
 			}
@@ -111,6 +119,9 @@ func (j *Job) listen(l net.Listener, joined chan<- struct{}) {
 		})
 	}
 }
+
+// errThere turns a rank away that may come back in a moment.
+var errThere = errors.New("it is there already")
 
 // greetTime is how long a greeting may take.
 const greetTime = 10 * time.Second
@@ -151,15 +162,22 @@ func (j *Job) greet(c net.Conn) error {
 		return refuse("rank %d was started with other options or sees another input than rank 0", m.Rank)
 	}
 	l := newLink(j, conn, int(m.Rank), m.Names[2], int(max(1, min(m.Actor, maxWorkers))))
+	l.process = m.Grant
+	if j.children != nil && !j.children.expects(l.rank, l.process) {
+		return refuse("it is not the process that rank 0 has started for actor %d", l.rank)
+	}
 	j.mu.Lock()
-	other := j.links[l.rank]
-	if other == nil && !j.closed {
+	late, there := j.late, j.links[l.rank] != nil || j.leaving[l.rank]
+	if !there && !late && !j.closed {
 		j.links[l.rank], j.where[l.rank] = l, l.host
 	}
 	j.mu.Unlock()
-	if other != nil {
+	if late {
+		return refuse("the job is about to end")
+	}
+	if there {
 		// It may be the same rank, back before it was known to be lost.
-		err := fmt.Errorf("rank %d is there already, on %s", l.rank, other.host)
+		err := fmt.Errorf("%w: rank %d", errThere, l.rank)
 		_ = conn.Send(&control.Message{Kind: kindRefuse, Flags: flagTransient, Text: err.Error()})
 		_ = conn.Close()
 		return err
@@ -275,10 +293,14 @@ func (j *Job) callRoot(ctx context.Context) error {
 		return err
 	}
 	conn := control.NewConn(safe, j.cfg.Silence)
-	err = conn.Send(&control.Message{
+	hello := &control.Message{
 		Kind: kindHello, N: control.Version, Rank: int64(j.cfg.Rank), At: int64(j.cfg.Size), Actor: int64(j.cfg.Workers),
 		Names: []string{j.cfg.Name, j.cfg.Spec, j.host},
-	})
+	}
+	if j.parent != nil {
+		hello.Grant = j.parent.Process
+	}
+	err = conn.Send(hello)
 	var m *control.Message
 	if err == nil {
 		m, err = conn.Receive()

@@ -110,7 +110,9 @@ func (m *member) wait(ch chan *control.Message) *control.Message {
 func (m *member) end() ([]Task, error) {
 	err := m.reason()
 	if err != nil {
-		m.job.send(&control.Message{Kind: kindStageFailed, Stage: m.key, Text: err.Error()})
+		failed := &control.Message{Kind: kindStageFailed, Stage: m.key}
+		m.job.describe(failed, err)
+		m.job.send(failed)
 	}
 	var over *control.Message
 	if m.parent.Err() == nil {

@@ -23,6 +23,9 @@ func (p *pool) run(n int, feed func(add func(...item)), sink func(seq int, resul
 	c := &crew[Actor]{r: p.stageRun, sc: p.scope, call: "NewActor", setup: p.stage.NewActor, body: p.work}
 	d := p.dispatcher(p.scope, batchSize(p.stage), c.giveUp)
 	p.hand = d
+	if p.e.idle {
+		n = 0
+	}
 	leave := p.invite(d, n)
 	c.run(p.e.envs(p.name, n), func() {
 		defer d.close()

@@ -38,6 +38,7 @@ type shuffleRoot struct {
 	stats  map[int]RankShuffle // of the round, by rank in it
 	place  map[int]int         // a member's rank in the round
 	why    map[int]error       // of ranks that were lost, and of links that broke
+	kills  map[victim]int      // ranks that were lost under it
 	own    *ownRound
 	over   bool
 }
@@ -49,6 +50,7 @@ type ownRound struct {
 	far     *far
 	inserts *dispatcher
 	claimed map[uint64]Task // inserts of other ranks that were accepted, by grant
+	extract map[int]*link   // partitions that are being extracted elsewhere
 	ended   chan struct{}   // closed when its work has ended; nil if none was begun
 	linked  bool            // the shuffler is there
 	stopped bool
@@ -65,9 +67,10 @@ func (s *shuffleRun) runRounds(tasks []Task) {
 	r := &shuffleRoot{
 		s: s, j: j, tasks: tasks, start: time.Now(), done: make(chan struct{}),
 		m: rounds.New(rounds.Config{
-			Stop: j.cfg.StopOnLoss, MaxBroken: maxBroken, Patience: j.cfg.Silence + j.cfg.Silence/4,
+			Stop: j.cfg.StopOnLoss, Return: j.children != nil, MaxBroken: maxBroken, Patience: j.cfg.Silence + j.cfg.Silence/4,
 		}),
 		links: make(map[int]*link), addrs: make(map[int]string), stats: make(map[int]RankShuffle), why: make(map[int]error),
+		kills: make(map[victim]int),
 	}
 	r.idle.L = &r.mu
 	s.spilled = r.spilled
@@ -78,7 +81,9 @@ func (s *shuffleRun) runRounds(tasks []Task) {
 			r.event(rounds.Event{Kind: rounds.EvExpected, Rank: rank})
 		}
 	}
-	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
+	if !s.e.idle {
+		r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
+	}
 	r.event(rounds.Event{Kind: rounds.EvOpen})
 	stop := context.AfterFunc(j.ctx, func() { s.fail(j.gone()) })
 	select {
@@ -110,7 +115,9 @@ func (r *shuffleRoot) finish() {
 	r.all.Wait()
 	r.s.addCounters(own.inserted.list)
 	if !own.stopped {
-		r.stats[r.place[0]] = own.result(r.place[0])
+		if !r.s.e.idle {
+			r.stats[r.place[0]] = own.result(r.place[0])
+		}
 		r.s.teardowns = append(r.s.teardowns, own.disconnect()...)
 		if err := own.mesh.close(); err != nil && !r.s.failed() {
 			r.s.teardowns = append(r.s.teardowns, fmt.Errorf("executor: stage %q: closing the links: %w", r.s.name, err))
@@ -224,7 +231,7 @@ func (r *shuffleRoot) prepare(a rounds.Action) {
 	sc := newScope(r.s.ctx)
 	r.own = &ownRound{
 		round:   &round{stageRun: r.s.stageRun, sc: sc, stage: r.s.stage, number: a.Round, input: r.s.input, parts: parts},
-		claimed: make(map[uint64]Task),
+		claimed: make(map[uint64]Task), extract: make(map[int]*link),
 	}
 	for i, rank := range a.Members {
 		r.place[rank] = i
@@ -233,6 +240,9 @@ func (r *shuffleRoot) prepare(a rounds.Action) {
 				Kind: kindPrepare, Stage: r.s.key, Epoch: uint32(a.Round), Rank: int64(i), N: int64(len(a.Members)), Data: bits,
 			})
 		}
+	}
+	if r.s.e.idle {
+		return // it holds no partitions and needs no links
 	}
 	m, addr, err := r.j.openMesh()
 	if err != nil {
@@ -255,6 +265,9 @@ func (r *shuffleRoot) connect(a rounds.Action) {
 		return
 	}
 	n = min(n, r.s.e.cfg.Workers)
+	if r.s.e.idle {
+		n = 0
+	}
 	r.s.actors = n
 	own.far = newFar(r.s.stageRun, own.sc, own.inserts, n)
 	addrs := make([]string, len(a.Members))
@@ -289,7 +302,11 @@ func (r *shuffleRoot) connect(a rounds.Action) {
 
 // runOwn does the root's part of a round and returns what the machine is to know.
 func (r *shuffleRoot) runOwn(own *ownRound, envs []*Env, addrs []string) rounds.Kind {
-	if err := own.link(r.j, own.mesh, addrs); err != nil {
+	var err error
+	if !r.s.e.idle {
+		err = own.link(r.j, own.mesh, addrs)
+	}
+	if err != nil {
 		own.sc.fail(err)
 	} else {
 		r.mu.Lock()
@@ -373,16 +390,17 @@ func (r *shuffleRoot) left(l *link, why error) {
 	mine := r.links[l.rank] == nil || r.links[l.rank] == l
 	delete(r.links, l.rank)
 	r.why[l.rank] = why
-	var f *far
-	if r.own != nil {
-		f = r.own.far
+	own := r.own
+	if own != nil && own.far == nil {
+		own = nil
 	}
 	r.mu.Unlock()
 	if !mine {
 		return
 	}
-	if f != nil {
-		f.fire(l, why)
+	if own != nil {
+		r.blame(own, l, why)
+		own.far.fire(l, why)
 	}
 	r.event(rounds.Event{Kind: rounds.EvLost, Rank: l.rank})
 }
@@ -461,14 +479,22 @@ func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
 			r.s.attempts.Add(1)
 			own.insertDone(task, countersFromWire(m.Sums))
 		}
+	case kindExtract:
+		own.far.mu.Lock()
+		own.extract[int(m.N)] = l
+		own.far.mu.Unlock()
+		l.reply(m, &control.Message{})
 	case kindPart:
 		part := int(m.N)
+		own.far.mu.Lock()
+		delete(own.extract, part)
+		own.far.mu.Unlock()
 		if m.N < 0 || part >= own.parts.total || own.parts.done[part] || m.At < 0 || m.At/attemptsPerRound != int64(own.number-1) {
 			r.s.fail(l.failure(fmt.Sprintf("it sends partition %d, which it was not given", m.N)))
 			return
 		}
 		env := &Env{Stage: r.s.name, Rank: l.rank, Epoch: r.s.e.epoch}
-		out, results, err := own.far.receive(env, partTask(part), uint32(m.At), m)
+		out, results, err := own.far.receive(l, env, partTask(part), uint32(m.At), m)
 		if err != nil {
 			r.s.fail(l.failure(err.Error()))
 			return

@@ -81,15 +81,31 @@ func (f *far) hire(l *link, round, n int) (first int) {
 	return first
 }
 
-// fire says that the actors of a rank are gone.
-func (f *far) fire(l *link, why error) {
+// room returns how many more actors the stage may have, if all are in processes of their own.
+func (f *far) room() int {
 	f.mu.Lock()
-	var gone []int
+	defer f.mu.Unlock()
+	return max(0, f.r.actors-len(f.actors))
+}
+
+// of returns the actors of a rank.
+func (f *far) of(l *link) (list []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for n, a := range f.actors {
 		if a.l == l {
-			gone = append(gone, n)
-			delete(f.actors, n)
+			list = append(list, n)
 		}
+	}
+	return list
+}
+
+// fire says that the actors of a rank are gone.
+func (f *far) fire(l *link, why error) {
+	gone := f.of(l)
+	f.mu.Lock()
+	for _, n := range gone {
+		delete(f.actors, n)
 	}
 	f.mu.Unlock()
 	f.hand.gone(gone, why)
@@ -108,7 +124,11 @@ func (f *far) actor(l *link, m *control.Message) *farActor {
 
 // remoteFailure is an error that another rank describes.
 func remoteFailure(l *link, m *control.Message) error {
-	err := l.failure(m.Text)
+	re := l.failure(m.Text)
+	if c := l.j.cfg.Errors; c != nil && len(m.Data) > 0 {
+		re.inner = c.DecodeError(m.Data)
+	}
+	err := error(re)
 	if m.Flags&flagTransient != 0 {
 		err = Transient(err)
 	}
@@ -184,7 +204,7 @@ func (f *far) rebuild(env *Env, t Task, number uint32, m *control.Message) (*Att
 }
 
 // receive takes over an attempt that another rank has finished, with its results.
-func (f *far) receive(env *Env, t Task, number uint32, m *control.Message) (*Attempt, []Task, error) {
+func (f *far) receive(l *link, env *Env, t Task, number uint32, m *control.Message) (*Attempt, []Task, error) {
 	out, err := f.rebuild(env, t, number, m)
 	if err != nil {
 		return nil, nil, err
@@ -194,6 +214,9 @@ func (f *far) receive(env *Env, t Task, number uint32, m *control.Message) (*Att
 		return nil, nil, err
 	}
 	f.r.attempts.Add(1)
+	if c := l.j.children; c != nil {
+		c.worked(l)
+	}
 	return out, results, nil
 }
 
@@ -218,6 +241,9 @@ func (f *farPool) enter(l *link, m *control.Message) {
 		return
 	}
 	n := l.actors(f.r)
+	if l.j.children != nil {
+		n = min(n, f.room())
+	}
 	first := f.hire(l, 0, n)
 	l.send(&control.Message{Kind: kindBegin, Stage: f.r.key, N: int64(n), Actor: int64(first)})
 }
@@ -239,7 +265,7 @@ func (f *farPool) handle(l *link, m *control.Message) {
 		return // too late; what it left is removed when the folder is opened next, or by the rank itself
 	}
 	it, at := g.items[m.At], int(m.At)
-	out, results, err := f.receive(a.env, it.task, g.Tasks[at].Number, m)
+	out, results, err := f.receive(l, a.env, it.task, g.Tasks[at].Number, m)
 	if err != nil {
 		f.sc.fail(l.failure(err.Error()))
 		return

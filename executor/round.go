@@ -175,6 +175,9 @@ func (s *round) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
 	return true
 }
 
+// extractReporter is a [hand] that is told which partitions are being extracted.
+type extractReporter interface{ extracting(part int) }
+
 // insertReporter is a [hand] that is told of inserts that are committed in the shuffle.
 type insertReporter interface {
 	insertDone(g *grant, counts []counter)
@@ -260,6 +263,9 @@ func (s *round) extract(env *Env, a ShuffleActor, g *grant) (fit bool) {
 	if err != nil {
 		s.sc.fail(fmt.Errorf("executor: stage %q, rank %d: opening partition %d: %w", s.name, env.Rank, part, err))
 		return true
+	}
+	if r, ok := s.inserts.(extractReporter); ok {
+		r.extracting(part)
 	}
 	number := uint32(max(0, s.number-1))*attemptsPerRound + g.Tasks[0].Number
 	out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: g.items[0].task, number: number}}}

@@ -2,6 +2,7 @@ package executor
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -12,20 +13,21 @@ import (
 // rssInterval is how often the memory of a stage is looked at. A peak that is shorter can be missed.
 const rssInterval = 100 * time.Millisecond
 
-// rssWatch remembers the largest resident set of the process while a stage runs.
+// rssWatch remembers the largest resident set while a stage runs.
 type rssWatch struct {
-	peak atomic.Int64
-	stop func()
+	resident func() int64
+	peak     atomic.Int64
+	stop     func()
 }
 
-func watchRSS() *rssWatch {
-	w := &rssWatch{}
+func watchRSS(resident func() int64) *rssWatch {
+	w := &rssWatch{resident: resident}
 	w.look()
 	w.stop = every(rssInterval, w.look)
 	return w
 }
 
-func (w *rssWatch) look() { w.peak.Store(max(w.peak.Load(), residentBytes())) }
+func (w *rssWatch) look() { w.peak.Store(max(w.peak.Load(), w.resident())) }
 
 // end stops watching and returns the peak in bytes, or 0 where the system does not tell or nothing was watched.
 func (w *rssWatch) end() int64 {
@@ -36,12 +38,33 @@ func (w *rssWatch) end() int64 {
 	return w.peak.Load()
 }
 
+// resident is the resident set of this process and of those that it has started for its actors, in bytes, or 0 where the system does
+// not tell.
+func (j *Job) resident() int64 {
+	if j == nil {
+		return residentBytes()
+	}
+	return j.children.resident()
+}
+
+// PeakMemory is the largest sum of the resident sets of this process and of those of its actors that was seen since they were started, in
+// bytes. It is 0 for a job without such processes, and where the system does not tell. What processes share counts for each.
+func (j *Job) PeakMemory() int64 {
+	if j == nil || j.children == nil {
+		return 0
+	}
+	return j.children.peak.Load()
+}
+
 // residentBytes is the resident set of this process now, or 0 where the system does not tell.
-func residentBytes() int64 {
+func residentBytes() int64 { return residentOf(os.Getpid()) }
+
+// residentOf is that of any process.
+func residentOf(pid int) int64 {
 	if runtime.GOOS != "linux" {
 		return 0
 	}
-	b, err := os.ReadFile("/proc/self/statm")
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0
 	}

@@ -60,7 +60,7 @@ func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageR
 
 // announce tells the reporter that the stage starts, and from then on how it goes. tasks < 0 means unknown.
 func (r *stageRun) announce(tasks int64) {
-	r.rss = watchRSS()
+	r.rss = watchRSS(r.e.cfg.Job.resident)
 	r.e.show(r)
 	r.event(slog.LevelInfo, "stage started", nil, slog.Int("actors", r.actors), slog.Int64("tasks", tasks),
 		slog.Int64("reused", r.reused.Load()))

@@ -39,7 +39,8 @@ type StageStats struct {
 	ComputeSeconds float64 `json:"compute_seconds"`
 	WaitSeconds    float64 `json:"wait_seconds"`
 	CommitSeconds  float64 `json:"commit_seconds"`
-	// PeakMemory is the largest resident set of this process seen while the stage ran, in bytes; 0 where the system does not tell.
+	// PeakMemory is the largest resident set of this process seen while the stage ran, in bytes, or the largest sum of those of it
+	// and of the processes of its actors; 0 where the system does not tell.
 	// Stages that run at the same time share it.
 	PeakMemory int64 `json:"peak_memory,omitempty"`
 	// Counters are the sums of [Meter.Count] over attempts that counted, those of reused tasks included.

@@ -83,3 +83,16 @@ func TestOneLine(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestOneLineNamesFile: what a task is about is said once.
+func TestOneLineNamesFile(t *testing.T) {
+	for text, want := range map[string]string{
+		`executor: stage "sign", task "split-00007" (in/a.jsonl, from line 9 on): rank is lost: the process of actor 1: it was killed`: "in/a.jsonl, from line 9 on: rank is lost: the process of actor 1: it was killed",
+		`executor: stage "sign", task "split-00007" (in/a (1).jsonl): corpus: in/a (1).jsonl:3: no value`:                              "in/a (1).jsonl:3: no value",
+		`executor: stage "decide", task "part-00007": panic in Extract: oh`:                                                            "panic in Extract: oh",
+	} {
+		if got := oneLine(errors.New(text)); got != want {
+			t.Errorf("%s\nbecame %s\nwant   %s", text, got, want)
+		}
+	}
+}

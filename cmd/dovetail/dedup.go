@@ -131,6 +131,9 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if jc != nil && jc.Rank > 0 {
 		f.progress = "none" // rank 0 speaks for all
 	}
+	if executor.Isolated() {
+		f.progress, f.watch = "none", watchFlags{} // and does all that is done once
+	}
 	rep, err := newReporter(f.progress, stderr)
 	if err != nil {
 		return usageError{err}
@@ -139,7 +142,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	limitHeap(f.opts.Exec.MemoryLimit)
+	limitHeap(f.opts.Exec.ProcessLimit())
 	f.opts.Version = version()
 	f.opts.Exec.NoReport = !f.report
 	f.opts.Progress = rep
@@ -166,15 +169,24 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 
 // inJob runs as a rank of a job, if there is one.
 func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *dedup.Result, err error) {
-	if jc == nil {
+	isolated := f.opts.Exec.Isolation == dedup.IsolationProcess
+	if jc == nil && !isolated {
 		return dedup.Run(cmd.Context(), f.opts)
 	}
 	// What depends on the input and the output is compared when the work folder is opened.
-	jc.Name, jc.Spec = "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
-	if jc.Rank == 0 {
-		jc.Note = f.opts.Note
+	name, spec := "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
+	if isolated {
+		c := f.job.isolate(f.opts.Exec.Workers, f.opts.Note)
+		c.Name, c.Spec, c.Errors = name, spec, dedup.RankErrors{}
+		f.opts.Job, err = executor.Isolate(cmd.Context(), c)
+	} else {
+		jc.Name, jc.Spec, jc.Errors = name, spec, dedup.RankErrors{}
+		if jc.Rank == 0 {
+			jc.Note = f.opts.Note
+		}
+		f.opts.Job, err = executor.Join(cmd.Context(), *jc)
 	}
-	if f.opts.Job, err = executor.Join(cmd.Context(), *jc); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	res, err = dedup.Run(cmd.Context(), f.opts)
@@ -183,8 +195,16 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 		why = context.Cause(cmd.Context()) // and not what was being read at that moment
 	}
 	f.opts.Job.Close(why)
+	if err != nil && executor.Isolated() {
+		err = told{err}
+	}
 	return res, err
 }
+
+// told is an error of a worker's process that its parent has been told.
+type told struct{ error }
+
+func (t told) Unwrap() error { return t.error }
 
 // leftOut says that a result is complete but for what was bad.
 type leftOut struct {
@@ -219,6 +239,9 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 		errs = append(errs, err)
 	}
 	f.opts.Exec.MemoryLimit = n
+	if f.job.isolation != dedup.IsolationGoroutine {
+		f.opts.Exec.Isolation = f.job.isolation
+	}
 	if f.opts.Exec.SourceLimit, err = dedup.ParseSourceLimit(f.sourceLimit); err != nil {
 		errs = append(errs, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
 )
 
@@ -21,6 +22,7 @@ type jobFlags struct {
 	secretFile  string
 	dataHost    string
 	onRankLoss  string
+	isolation   string
 	rankTimeout time.Duration
 	joinTimeout time.Duration
 }
@@ -31,14 +33,15 @@ const (
 )
 
 func (f *jobFlags) add(fl *pflag.FlagSet) {
+	fl.StringVar(&f.isolation, "isolation", dedup.IsolationGoroutine, "where workers work: goroutine, or process to give each a process of its own, which is replaced if it is killed, runs out of memory or goes silent; not with --size")
 	fl.IntVar(&f.rank, "rank", 0, "with --size: number of this process, from 0 ($DOVETAIL_RANK)")
 	fl.IntVar(&f.size, "size", 0, "processes that do the work together, each started with the same options and its --rank ($DOVETAIL_SIZE)")
 	fl.StringVar(&f.root, "root", "", "with --size: host:port at which rank 0 listens and the others find it ($DOVETAIL_ROOT)")
 	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks: needed off this machine, and encrypts ($DOVETAIL_SECRET_FILE)")
 	fl.StringVar(&f.dataHost, "data-host", "", "host or address at which other ranks reach this one for data (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
-	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank may be silent before it is lost")
-	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks wait for each other at the start")
+	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
+	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
 }
 
 // environ fills in what the command line does not say.
@@ -66,10 +69,34 @@ func (f *jobFlags) environ(fl *pflag.FlagSet) error {
 	return errors.Join(number("rank", "DOVETAIL_RANK", &f.rank), number("size", "DOVETAIL_SIZE", &f.size))
 }
 
+// alone refuses what makes a process one rank of several where its workers are to be processes.
+func (f *jobFlags) alone(fl *pflag.FlagSet) error {
+	if f.size != 0 {
+		return errors.New("--isolation process and --size: the processes of a job that is started by hand share nothing but their rank; " +
+			"give one of the two, or start one process per worker with --size and --workers 1")
+	}
+	for _, name := range []string{"on-rank-loss", "data-host"} {
+		if fl.Changed(name) {
+			return fmt.Errorf("--%s has no meaning with --isolation process: all are on this machine, and who is lost is replaced", name)
+		}
+	}
+	return nil
+}
+
+// isolate says how workers get processes of their own.
+func (f *jobFlags) isolate(workers int, note func(string)) executor.Isolation {
+	return executor.Isolation{Actors: workers, Silence: f.rankTimeout, JoinTimeout: f.joinTimeout, Note: note}
+}
+
 // config says which rank this process is; nil means that it is alone. Faults are of the command line.
 func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig, error) {
 	if err := f.environ(cmd.Flags()); err != nil {
 		return nil, err
+	}
+	if f.isolation == dedup.IsolationProcess {
+		if err := f.alone(cmd.Flags()); err != nil {
+			return nil, err
+		}
 	}
 	if f.size <= 0 {
 		if f.size < 0 || f.root != "" || f.rank != 0 || f.secretFile != "" {

@@ -40,7 +40,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if executor.Isolated() {
+		// A terminal interrupts all its processes: it is for the parent to say what happens, and to end this one.
+		signal.Ignore(os.Interrupt, syscall.SIGTERM)
+	} else {
+		signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	}
 	defer signal.Stop(signals)
 	caught := os.Signal(nil)
 	done := make(chan struct{})
@@ -67,6 +72,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if errors.As(err, new(told)) {
+		return 1
 	}
 	var in interrupted
 	if cause := context.Cause(ctx); errors.As(cause, &in) {
@@ -117,13 +125,20 @@ func exitCode(err error) int {
 }
 
 // inside is what errors say about the inside of the program: packages, and which task of which stage it was.
-var inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem|cuda): |stage "[^"]*", task "[^"]*": )+`)
+//
+// What a task is about is said, unless the error names a file itself, as those of package corpus do.
+var (
+	named  = regexp.MustCompile(`stage "[^"]*", task "[^"]*" \(.*?\): (corpus: )`)
+	about  = regexp.MustCompile(`stage "[^"]*", task "[^"]*" \((.*?)\): `)
+	inside = regexp.MustCompile(`(^|: )((dedup|curator|corpus|executor|shuffle|lsh|mem|cuda): |stage "[^"]*", task "[^"]*": )+`)
+)
 
 // oneLine puts an error that may consist of several on one line, in the words of whoever started the program. What several
 // of them say, such as what to do, stands there once, after all of them.
 func oneLine(err error) string {
 	var parts []string
 	for line := range strings.Lines(err.Error()) {
+		line = about.ReplaceAllString(named.ReplaceAllString(line, "$1"), "$1: ")
 		line = inside.ReplaceAllString(strings.TrimSpace(line), "$1")
 		for part := range strings.SplitSeq(line, "; ") {
 			if part == "" {

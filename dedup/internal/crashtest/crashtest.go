@@ -34,6 +34,21 @@ func Main[J any](m *testing.M, do func(job J) error) int {
 	return 0
 }
 
+// Command returns a command that does one job in a process of its own.
+func Command(ctx context.Context, job any) (*exec.Cmd, error) {
+	data, err := json.Marshal(job)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), variable+"="+string(data))
+	return cmd, nil
+}
+
 // Killer kills children at random moments.
 type Killer struct {
 	Rng    *rand.Rand
@@ -53,18 +68,12 @@ func (k *Killer) More() bool { return k.Killed < k.Kills }
 // by itself fails the test.
 func (k *Killer) Finish(t *testing.T, job func() any) {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for try := 0; ; try++ {
-		data, err := json.Marshal(job())
+		ctx, cancel := context.WithCancel(t.Context())
+		cmd, err := Command(ctx, job())
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cmd := exec.CommandContext(ctx, self)
-		cmd.Env = append(os.Environ(), variable+"="+string(data))
 		started := time.Now()
 		if k.usual > 0 && k.More() && try < k.Tries {
 			time.AfterFunc(time.Duration(k.Rng.Int64N(int64(k.usual))), cancel)

@@ -1,8 +1,8 @@
 package flow
 
 const (
-	// baseMemory is what the process takes before it holds any data: code, runtime, file handles.
-	baseMemory = 64 << 20
+	// BaseMemory is what a process takes before it holds any data, in bytes: code, runtime, file handles.
+	BaseMemory = 64 << 20
 	// minShare is the least an actor can work in.
 	minShare = 8 << 20
 	// maxParts bounds the partitions of a shuffle however much memory there is: each costs every rank a little, too.
@@ -11,7 +11,7 @@ const (
 
 // MinMemoryLimit is the least memory limit, in bytes, for a number of actors.
 func MinMemoryLimit(actors int) int64 {
-	return baseMemory + 2*minShare*int64(max(actors, 4))
+	return BaseMemory + 2*minShare*int64(max(actors, 4))
 }
 
 // Plan is how memory is shared out. Half of what there is belongs to the shuffles, which spill; of the other
@@ -41,7 +41,7 @@ type Memory struct {
 func (m Memory) Plan() Plan {
 	pl := Plan{Share: 64 << 20}
 	if m.Limit > 0 {
-		avail := m.Limit - baseMemory
+		avail := m.Limit - BaseMemory
 		pl.Budget = avail / 2
 		pl.Share = min(256<<20, avail/2/int64(m.Actors))
 		pl.MaxDoc = pl.Share / 2
@@ -80,4 +80,4 @@ func (p *Plan) Sorter(dir string, kind RowKind, part int64) *Sorter {
 }
 
 // LimitFor returns the smallest memory limit, in MiB, under which one document may take need bytes.
-func LimitFor(need int64) int64 { return (2*need+baseMemory)>>20 + 1 }
+func LimitFor(need int64) int64 { return (2*need+BaseMemory)>>20 + 1 }

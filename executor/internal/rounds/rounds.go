@@ -15,6 +15,8 @@ import (
 type Config struct {
 	// Stop ends the stage at the first loss.
 	Stop bool
+	// Return says that others come in the place of ranks that are lost: without any the stage waits for them.
+	Return bool
 	// MaxBroken is how many rounds may break although no member was lost (a link between two of them that fails), at least 1.
 	MaxBroken int
 	// Patience is how long a broken round waits to hear which member was lost.
@@ -172,7 +174,7 @@ func (m *Machine) leave(ev Event) {
 	}
 	delete(m.alive, ev.Rank)
 	member := m.state != idle && slices.Contains(m.members, ev.Rank)
-	if m.cfg.Stop || len(m.alive) == 0 {
+	if m.cfg.Stop || len(m.alive) == 0 && !m.cfg.Return {
 		m.state = ended
 		m.acts = append(m.acts, Action{Kind: ActAbort, Round: m.round, Members: m.left()},
 			Action{Kind: ActLost, Rank: ev.Rank, Round: m.round})

@@ -111,16 +111,25 @@ func TestTable(t *testing.T) {
 // long as one rank lives.
 func TestAnyLosses(t *testing.T) {
 	for seed := range uint64(5000) {
-		if err := random(seed); err != nil {
+		if err := random(seed, false); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	}
 }
 
-func random(seed uint64) error {
+// The same where another comes in the place of everyone who is lost: then all may be lost at once.
+func TestAnySuccessors(t *testing.T) {
+	for seed := range uint64(5000) {
+		if err := random(seed, true); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+func random(seed uint64, successors bool) error {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	ranks := 1 + rng.IntN(6)
-	m := New(Config{Patience: time.Duration(rng.IntN(30)), MaxBroken: 1 << 30})
+	m := New(Config{Return: successors, Patience: time.Duration(rng.IntN(30)), MaxBroken: 1 << 30})
 	alive := map[int]bool{}
 	var mail []Event // on its way
 	now := time.Duration(0)
@@ -148,7 +157,7 @@ func random(seed uint64) error {
 			if rng.IntN(10) == 0 {
 				mail = append(mail, ev) // twice
 			}
-		} else if rng.IntN(40) == 0 && len(alive) > 1 {
+		} else if rng.IntN(40) == 0 && (len(alive) > 1 || successors && steps < 5000) {
 			r := rng.IntN(ranks)
 			if alive[r] {
 				delete(alive, r)
@@ -157,7 +166,14 @@ func random(seed uint64) error {
 			continue
 		}
 		ev.Now = now
-		for _, a := range m.Step(ev) {
+		acts := m.Step(ev)
+		if ev.Kind == EvLost && successors {
+			// What the lost one has said has arrived, or never will.
+			mail = slices.DeleteFunc(mail, func(e Event) bool { return e.Rank == ev.Rank })
+			mail = append(mail, Event{Kind: EvEntered, Rank: ev.Rank})
+			alive[ev.Rank] = true
+		}
+		for _, a := range acts {
 			switch a.Kind {
 			case ActPrepare:
 				for _, r := range a.Members {
