@@ -101,14 +101,14 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return err
 	}
-	columns, err := flow.OpenColumns(a.work, in.File)
+	columns, err := flow.OpenColumns(ctx, a.work, in.File)
 	if err != nil {
 		return err
 	}
 	want := &candidateReader{ColumnReader: columns, codec: a.refs}
 	defer func() { err = errors.Join(err, want.Close()) }()
 	// The reader of texts is ahead by a batch, so it has a list of its own.
-	ords, err := flow.OpenOrdinals(a.work, in.File, "ord")
+	ords, err := flow.OpenOrdinals(ctx, a.work, in.File, "ord")
 	if err != nil {
 		return err
 	}

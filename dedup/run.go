@@ -225,6 +225,7 @@ func prepare(o *Options) (_ *run, err error) {
 			return nil, err
 		}
 	}
+	o.FS = flow.Metered(o.FS)
 	folders, err := runfolder.New(o.Output, o.Work, o.Spec.Hash())
 	if err != nil {
 		return nil, err

@@ -134,7 +134,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	if err := v.strayTables(); err != nil {
 		return nil, err
 	}
-	if err := v.choose(); err != nil {
+	if err := v.choose(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.compare(ctx); err != nil {
@@ -243,7 +243,7 @@ func (v *verifier) findKept(ctx context.Context) error {
 	}
 	o := v.corpusOptions()
 	o.Format, o.KeepField, o.Adds = v.set.Format, "", nil
-	if v.kept, err = corpus.Resolve(ctx, corpus.Local(), names, o); err != nil {
+	if v.kept, err = corpus.Resolve(ctx, flow.Metered(corpus.Local()), names, o); err != nil {
 		return err
 	}
 	for k := range v.kept.Files {
@@ -281,7 +281,7 @@ func (v *verifier) tableName(kind string, part int) string {
 }
 
 // choose picks the removals to replay: those with the smallest hashes of their ids.
-func (v *verifier) choose() error {
+func (v *verifier) choose(ctx context.Context) error {
 	if v.o.Sample < 0 || v.o.Sample >= v.res.Steps.Removed {
 		v.o.Sample = -1
 		return nil
@@ -302,7 +302,7 @@ func (v *verifier) choose() error {
 		picks = picks[:min(int64(len(picks)), v.o.Sample)]
 	}
 	for part := range v.res.Parts {
-		t, err := openTable(v.tableName("removed", part), removedFields(v.set.IDKind))
+		t, err := openTable(ctx, v.tableName("removed", part), removedFields(v.set.IDKind))
 		if err != nil {
 			continue // which the full pass finds, too, and reports
 		}
@@ -455,9 +455,9 @@ func decoding(err error) error {
 }
 
 // verifyTable opens a table; a missing or damaged one is a mismatch.
-func (v *verifier) table(kind string, part int, fields []field) (*tableReader, error) {
+func (v *verifier) table(ctx context.Context, kind string, part int, fields []field) (*tableReader, error) {
 	name := v.tableName(kind, part)
-	t, err := openTable(name, fields)
+	t, err := openTable(ctx, name, fields)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, wrong("%s is missing", name)
 	}

@@ -27,8 +27,7 @@ type meter struct {
 
 	mu     sync.Mutex
 	counts []counter
-	units  int64
-	waited time.Duration
+	spent  spent
 	held   []*mem.Reservation
 	files  []*File
 	ended  bool
@@ -78,7 +77,7 @@ func (m Meter) Progress(units int64) {
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
-		m.m.units += units
+		m.m.spent.units += units
 		m.m.run.units.Add(units)
 	}
 }
@@ -88,6 +87,7 @@ func (m Meter) ProgressRows(rows int64) {
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
+		m.m.spent.rows += rows
 		m.m.run.rows.Add(rows)
 	}
 }
@@ -100,7 +100,7 @@ func (m Meter) errorf(format string, args ...any) error {
 func (m *meter) wait(start time.Time) {
 	d := time.Since(start)
 	m.mu.Lock()
-	m.waited += d
+	m.spent.wait += d
 	m.mu.Unlock()
 }
 
@@ -150,7 +150,7 @@ func (m *meter) many(f *File) {
 // discard undoes what the attempt has done. It is called after end. What cannot be removed now is removed
 // when the work folder is opened next.
 func (m *meter) discard() {
-	m.run.units.Add(-m.units)
+	m.run.units.Add(-m.spent.units)
 	for _, f := range m.files {
 		f.discard()
 	}
@@ -159,6 +159,9 @@ func (m *meter) discard() {
 
 // syncAll puts the files on disk.
 func (m *meter) syncAll() error {
+	if len(m.files) > 0 {
+		defer m.wrote(time.Now())
+	}
 	for _, f := range m.files {
 		if err := f.sync(); err != nil {
 			return err
@@ -264,7 +267,7 @@ func (a *Attempt) create(f *File) (*File, error) {
 	}
 	f.file, f.fs = file, m.run.e.fs
 	f.w = writers.Get().(*bufio.Writer)
-	f.w.Reset(file)
+	f.w.Reset(meteredWriter{file, m})
 	m.files = append(m.files, f)
 	return f, nil
 }

@@ -182,7 +182,7 @@ func (c *collectiveRun) process(env *Env, a CollectiveActor) (fit bool) {
 		}
 	}
 	results, _, err := c.attempt(env, outs, "Process", c.fail, func(outs []*Attempt) ([][]Task, error) {
-		results, err := a.Process(c.ctx, slices.Clone(tasks), outs[:len(tasks):len(tasks)])
+		results, err := a.Process(outs[0].m.within(c.ctx), slices.Clone(tasks), outs[:len(tasks):len(tasks)])
 		if err == nil && len(results) != len(tasks) {
 			err = fmt.Errorf("it returned %d lists of results for %d tasks", len(results), len(tasks))
 		}

@@ -24,6 +24,7 @@ type member struct {
 	giveUp func(actor int)
 
 	shownUnits, shownRows int64
+	shownTimes            actorTimes
 }
 
 func (m *member) enter(*link, *control.Message) {}
@@ -154,10 +155,12 @@ func (m *member) showProgress() (stop func()) {
 func (m *member) tell() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	units, rows := m.units.Load(), m.rows.Load()
-	if units == m.shownUnits && rows == m.shownRows {
+	units, rows, times := m.units.Load(), m.rows.Load(), m.actorTimes()
+	if units == m.shownUnits && rows == m.shownRows && times == m.shownTimes {
 		return
 	}
-	m.job.send(&control.Message{Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows})
-	m.shownUnits, m.shownRows = units, rows
+	m.job.send(&control.Message{
+		Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows, Data: times.since(m.shownTimes),
+	})
+	m.shownUnits, m.shownRows, m.shownTimes = units, rows, times
 }

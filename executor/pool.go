@@ -77,7 +77,7 @@ func (p *pool) process(env *Env, a Actor, g *grant) (fit bool) {
 			for i := range g.items {
 				tasks[i] = g.items[i].task
 			}
-			results, err := b.ProcessBatch(g.ctx, tasks, outs)
+			results, err := b.ProcessBatch(outs[0].m.within(g.ctx), tasks, outs)
 			if err == nil && len(results) != len(tasks) {
 				err = fmt.Errorf("ProcessBatch returned %d lists of results for %d tasks", len(results), len(tasks))
 			}
@@ -89,7 +89,7 @@ func (p *pool) process(env *Env, a Actor, g *grant) (fit bool) {
 			return true
 		}
 		if !p.try(env, g, i, i+1, "Process", func(outs []*Attempt) ([][]Task, error) {
-			results, err := a.Process(g.ctx, g.items[i].task, outs[0])
+			results, err := a.Process(outs[0].m.within(g.ctx), g.items[i].task, outs[0])
 			return [][]Task{results}, err
 		}) {
 			return false
@@ -145,10 +145,8 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(err
 		results, err = do(outs)
 		return err
 	})
-	spent := time.Since(start)
+	total := time.Since(start)
 	for i, out := range outs {
-		spent -= out.m.waited
-		r.waitNS.Add(int64(out.m.waited))
 		faults := []error{out.m.end()}
 		if err == nil {
 			faults = append(faults, nameResults(out.m.task, results[i]))
@@ -159,7 +157,7 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(err
 			}
 		}
 	}
-	r.computeNS.Add(int64(max(spent, 0))) // several goroutines of one actor may have waited
+	r.spend(divide(total, outs))
 	if err != nil {
 		err = r.blame(env, err)
 	}

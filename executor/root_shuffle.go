@@ -459,7 +459,10 @@ func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
 		own.far.mu.Unlock()
 		if ok {
 			r.s.attempts.Add(1)
-			own.insertDone(task, countersFromWire(m.Sums))
+			env := &Env{Stage: r.s.name, Rank: l.rank, Actor: int(m.Actor), Epoch: r.s.e.epoch}
+			own.insertDone(&meter{
+				run: r.s.stageRun, env: env, task: task, counts: countersFromWire(m.Sums), spent: spentFromWire(m.Data),
+			})
 		}
 	case kindPart:
 		part := int(m.N)
@@ -467,7 +470,7 @@ func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
 			r.s.fail(l.failure(fmt.Sprintf("it sends partition %d, which it was not given", m.N)))
 			return
 		}
-		env := &Env{Stage: r.s.name, Rank: l.rank, Epoch: r.s.e.epoch}
+		env := &Env{Stage: r.s.name, Rank: l.rank, Actor: int(m.Actor), Epoch: r.s.e.epoch}
 		out, results, err := own.far.receive(env, partTask(part), uint32(m.At), m)
 		if err != nil {
 			r.s.fail(l.failure(err.Error()))

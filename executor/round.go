@@ -150,7 +150,7 @@ func (s *round) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
 	}
 	_, _, err := s.attempt(env, []*Attempt{{Meter{m}}}, "Insert", func(err error) { drop(); s.inserts.died(g, err) },
 		func([]*Attempt) ([][]Task, error) {
-			return make([][]Task, 1), a.Insert(g.ctx, it.task, &PartWriter{Meter{m}, in, sh, s.parts})
+			return make([][]Task, 1), a.Insert(m.within(g.ctx), it.task, &PartWriter{Meter{m}, in, sh, s.parts})
 		})
 	if err != nil {
 		drop()
@@ -168,26 +168,27 @@ func (s *round) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
 		s.sc.fail(s.taskError(env, it.task, m.number, 0, err))
 		return true
 	}
-	s.insertDone(it.task, m.counts)
+	s.insertDone(m)
 	if r, ok := s.inserts.(insertReporter); ok {
-		r.insertDone(g, m.counts)
+		r.insertDone(g, m)
 	}
 	return true
 }
 
 // insertReporter is a [hand] that is told of inserts that are committed in the shuffle.
 type insertReporter interface {
-	insertDone(g *grant, counts []counter)
+	insertDone(g *grant, m *meter)
 }
 
 // insertDone counts inserts that are committed in the shuffle, whichever rank did them.
-func (s *round) insertDone(t Task, counts []counter) {
-	s.inserted.add(counts)
+func (s *round) insertDone(m *meter) {
+	s.inserted.add(m.counts)
 	s.insertedTasks.Add(1)
-	s.insertedSize.Add(t.Size)
+	s.insertedSize.Add(m.task.Size)
 	s.insertsDone.Add(1)
 	s.tasksDone.Add(1)
-	s.sizeDone.Add(t.Size)
+	s.sizeDone.Add(m.task.Size)
+	s.timed(&s.insertTimes, m, "task inserted", 0)
 	s.committing.done()
 }
 
@@ -265,7 +266,7 @@ func (s *round) extract(env *Env, a ShuffleActor, g *grant) (fit bool) {
 	out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: g.items[0].task, number: number}}}
 	results, _, err := s.attempt(env, []*Attempt{out}, "Extract", func(err error) { extracts.died(g, err) },
 		func([]*Attempt) ([][]Task, error) {
-			results, err := a.Extract(g.ctx, p, out)
+			results, err := a.Extract(out.m.within(g.ctx), p, out)
 			return [][]Task{results}, err
 		})
 	if err != nil {

@@ -255,7 +255,7 @@ func (a *identicalActor) Insert(ctx context.Context, task executor.Task, out *ex
 	if err != nil {
 		return err
 	}
-	f, err := flow.OpenColumns(a.work, in.File)
+	f, err := flow.OpenColumns(ctx, a.work, in.File)
 	if err != nil {
 		return err
 	}

@@ -299,7 +299,7 @@ func (a assembleActor) Process(ctx context.Context, task executor.Task, out *exe
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		if err := a.copy(t, name); err != nil {
+		if err := a.copy(ctx, t, name); err != nil {
 			return nil, err
 		}
 	}
@@ -313,8 +313,8 @@ const (
 )
 
 // copy appends a work file to the table.
-func (a assembleActor) copy(t *table, name string) (err error) {
-	f, err := flow.OpenColumns(a.work, name)
+func (a assembleActor) copy(ctx context.Context, t *table, name string) (err error) {
+	f, err := flow.OpenColumns(ctx, a.work, name)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -83,7 +84,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.folders, err = runfolder.New(o.Output, o.Work, o.Spec.Hash()); err != nil {
 		return nil, err
 	}
-	r.set, err = corpus.Resolve(ctx, o.FS, o.Inputs, corpus.Options{Tables: true, Workers: o.Exec.Workers})
+	r.set, err = corpus.Resolve(ctx, flow.Metered(o.FS), o.Inputs, corpus.Options{Tables: true, Workers: o.Exec.Workers})
 	if err != nil {
 		return nil, err
 	}
