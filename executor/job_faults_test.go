@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -86,6 +87,12 @@ func TestJobAnyFaults(t *testing.T) {
 				got, err := e.Execute(ctx, []Stage{first}, shuffleTasks(24))
 				if err != nil {
 					return err
+				}
+				streamed := &stage{name: "streamed", process: first.process}
+				if out, err := collect(e.Stream(ctx, streamed, source(makeTasks(30), new(atomic.Int64)))); err != nil {
+					return err
+				} else if len(out) != 30 || out[29].ID != "t00029" {
+					return fmt.Errorf("WRONG: streamed %q", ids(out))
 				}
 				all := &together{name: "together", middle: func(*Env) error { wait(); return nil }, after: func(*Env) error { wait(); return nil }}
 				if out, err := e.Collective(ctx, all, makeTasks(7)); err != nil {

@@ -88,6 +88,19 @@ func (e *Executor) runMember(ctx context.Context, st Stage, tasks []Task) ([]Tas
 	return m.end()
 }
 
+// farActors returns how many actors of a stage the other ranks have that are there.
+func (j *Job) farActors(r *stageRun) (n int) {
+	if j == nil {
+		return 0
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.links {
+		n += l.actors(r)
+	}
+	return n
+}
+
 func (e *Executor) newMember(r *stageRun) *member {
 	return &member{
 		stageRun: r, job: e.cfg.Job, begin: make(chan *control.Message, 1), over: make(chan *control.Message, 1),

@@ -12,7 +12,8 @@ type pool struct {
 	stage   Stage
 	hand    hand
 	commits sink
-	inputs  inputHash // of all tasks; with a job
+	inputs  inputHash                   // of all tasks; with a job
+	invited func(*farPool) stageHandler // what handles messages of other ranks instead, if not nil
 }
 
 // run starts n actors, hands them the tasks that feed adds, and returns when all have been processed and committed, or the
@@ -40,12 +41,19 @@ func (p *pool) invite(d *dispatcher, n int) (leave func()) {
 	if j == nil {
 		return func() {}
 	}
-	a := j.attach(p.key, &farPool{far: newFar(p.stageRun, p.scope, d, n), p: p})
+	var h stageHandler = &farPool{far: newFar(p.stageRun, p.scope, d, n), p: p}
+	if p.invited != nil {
+		h = p.invited(h.(*farPool))
+	}
+	a := j.attach(p.key, h)
 	stop := context.AfterFunc(j.ctx, func() { p.fail(j.gone()) })
 	return func() {
 		select {
 		case <-d.done:
 		case <-p.ctx.Done():
+		}
+		if s, ok := h.(*streamRoot); ok {
+			s.await(p.ctx)
 		}
 		stop()
 		j.detach(p.key, a)
