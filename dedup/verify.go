@@ -35,6 +35,8 @@ type VerifyOptions struct {
 	Sample int64
 	Seed   uint64
 	Exec   Exec
+	// Job makes this process a rank of a job, all of which call Verify with the same options. What is found is returned to all.
+	Job *executor.Job
 	// FS is where inputs are; nil means the local disk.
 	FS corpus.FS
 	// Progress is told how it goes; nil means nobody is.
@@ -107,9 +109,12 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	}
 	o.Exec.BandsPerIteration = 1 // of no meaning here
 	r, err := prepare(&Options{
-		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Against: o.Against, Output: o.Dir, FS: o.FS, Progress: o.Progress,
+		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Against: o.Against, Output: o.Dir, FS: o.FS, Progress: o.Progress, Job: o.Job,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
 	v := &verifier{run: r, o: &o, res: res, out: &Verification{Recorded: res.Digest}}
@@ -330,7 +335,7 @@ func (v *verifier) choose(ctx context.Context) error {
 func (v *verifier) compare(ctx context.Context) (err error) {
 	v.budget = mem.NewBudget(v.plan.Budget)
 	v.ex, err = executor.New(executor.Config{
-		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress,
+		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress, Job: v.Job,
 	})
 	if err != nil {
 		return err

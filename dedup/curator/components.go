@@ -70,6 +70,9 @@ func Components(ctx context.Context, o ComponentsOptions) (*ComponentsResult, er
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	in, err := findTables(o.Inputs)
 	if err != nil {
 		return nil, err
@@ -88,7 +91,7 @@ func Components(ctx context.Context, o ComponentsOptions) (*ComponentsResult, er
 		return nil, err
 	}
 	res := new(ComponentsResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}

@@ -97,6 +97,9 @@ func LSH(ctx context.Context, o LSHOptions) (*LSHResult, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	in, err := findTables(o.Inputs)
 	if err != nil {
 		return nil, err
@@ -129,7 +132,7 @@ func LSH(ctx context.Context, o LSHOptions) (*LSHResult, error) {
 		return nil, err
 	}
 	res := new(LSHResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}

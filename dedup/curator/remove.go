@@ -54,6 +54,9 @@ func Remove(ctx context.Context, o RemoveOptions) (*RemoveResult, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	if o.DuplicateIDField == "" {
 		if o.DuplicateIDField = o.IDField; o.IDField == "" {
 			o.DuplicateIDField = IDColumn
@@ -80,7 +83,7 @@ func Remove(ctx context.Context, o RemoveOptions) (*RemoveResult, error) {
 		return nil, err
 	}
 	res := new(RemoveResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}
