@@ -336,7 +336,11 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		}
 	}
 	d := &a.decider
-	d.tests, d.cacheSize, d.text = 0, int(cache), a.store.get
+	d.tests, d.cacheSize = 0, int(cache)
+	d.text = func(place textPlace) (leaders, text []byte, err error) {
+		out.Alive() // a large component takes long
+		return a.store.get(place)
+	}
 	clear(d.rejected[:])
 	defer d.free()
 	w, err := flow.NewRowFile(out, "verdicts", verdictColumns)

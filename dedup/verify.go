@@ -336,6 +336,7 @@ func (v *verifier) compare(ctx context.Context) (err error) {
 	v.budget = mem.NewBudget(v.plan.Budget)
 	v.ex, err = executor.New(executor.Config{
 		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress, Job: v.Job,
+		TaskTimeout: flow.TaskTimeout(v.Exec.TaskTimeout),
 	})
 	if err != nil {
 		return err

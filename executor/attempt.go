@@ -25,6 +25,7 @@ type meter struct {
 	task   Task
 	number uint32
 
+	life   *life // of the grant that the attempt is of; nil if nobody looks
 	mu     sync.Mutex
 	counts []counter
 	spent  spent
@@ -47,6 +48,7 @@ func (m Meter) Epoch() uint32 { return m.m.env.Epoch }
 // Reserve waits for n bytes of the budget. What is left of the reservation when the attempt ends is given
 // back then, unless the caller released it before. See [mem.Budget.Reserve] for errors and deadlocks.
 func (m Meter) Reserve(ctx context.Context, p mem.Purpose, n int64) (*mem.Reservation, error) {
+	defer m.m.life.wait()()
 	defer m.m.wait(time.Now())
 	r, err := m.m.env.Budget.Reserve(ctx, p, n)
 	if err != nil {
@@ -65,6 +67,7 @@ func (m Meter) Reserve(ctx context.Context, p mem.Purpose, n int64) (*mem.Reserv
 // Count adds n to the counter name of this attempt. The counters of attempts that commit are summed per stage
 // into [StageStats].Counters, also when the task is reused by a later run. Call it per batch, not per row.
 func (m Meter) Count(name string, n int64) {
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
@@ -74,6 +77,7 @@ func (m Meter) Count(name string, n int64) {
 
 // Progress says that units more (bytes, or whatever the stage counts) are done.
 func (m Meter) Progress(units int64) {
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
@@ -84,6 +88,7 @@ func (m Meter) Progress(units int64) {
 
 // ProgressRows says that rows more are done: the count beside the bytes of [Meter.Progress], for people.
 func (m Meter) ProgressRows(rows int64) {
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {

@@ -68,7 +68,7 @@ func (h *farHand) next(env *Env) (*grant, bool) {
 
 // give hands a grant of the root to an actor.
 func (h *farHand) give(m *control.Message) {
-	g := &grant{Grant: &handout.Grant{ID: m.Grant, Actor: int(m.Actor), Tasks: make([]handout.Attempt, len(m.Tasks))}}
+	g := &grant{Grant: &handout.Grant{ID: m.Grant, Actor: int(m.Actor), Tasks: make([]handout.Attempt, len(m.Tasks))}, life: new(life)}
 	for i, t := range m.Tasks {
 		g.Tasks[i].Number = t.Number
 		g.items = append(g.items, item{seq: int(t.Seq), task: Task{ID: t.ID, Data: t.Data, Size: t.Size}})

@@ -16,6 +16,10 @@ func TestMain(m *testing.M) {
 		crashChild()
 		return
 	}
+	if spec := os.Getenv(wedgeEnv); spec != "" {
+		wedgedRank(spec)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

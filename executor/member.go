@@ -161,7 +161,12 @@ func (m *member) end() ([]Task, error) {
 // showProgress tells the root how far this rank is, until it is stopped.
 func (m *member) showProgress() (stop func()) {
 	m.e.show(m.stageRun)
-	return every(m.e.cfg.ProgressInterval, m.tell)
+	tell := every(m.e.cfg.ProgressInterval, m.tell)
+	if m.e.cfg.TaskTimeout <= 0 {
+		return tell
+	}
+	alive := every(m.e.cfg.TaskTimeout/toldPerTimeout, m.tellAlive)
+	return func() { alive(); tell() }
 }
 
 // tell tells the root how far this rank is.

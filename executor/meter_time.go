@@ -25,6 +25,7 @@ func (s *spent) sum() time.Duration { return s.wait + s.read + s.compute + s.wri
 // [ReaderAt] and [Chunks].
 func (m Meter) Reading(start time.Time) {
 	d := time.Since(start)
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
@@ -99,6 +100,7 @@ func (w meteredWriter) Write(b []byte) (int, error) {
 // wrote counts the time since start as writing.
 func (m *meter) wrote(start time.Time) {
 	d := time.Since(start)
+	m.life.sign()
 	m.mu.Lock()
 	m.spent.write += d
 	m.mu.Unlock()

@@ -24,12 +24,14 @@ func (p *pool) run(n int, feed func(add func(...item)), sink func(seq int, resul
 	c := &crew[Actor]{r: p.stageRun, sc: p.scope, call: "NewActor", setup: p.stage.NewActor, body: p.work}
 	d := p.dispatcher(p.scope, batchSize(p.stage), c.giveUp)
 	p.hand = d
+	unwatch := d.watch()
 	leave := p.invite(d, n)
 	c.run(p.e.envs(p.name, n), func() {
 		defer d.close()
 		feed(d.add)
 	})
 	leave()
+	unwatch()
 	d.stop()
 	commits.close()
 }
@@ -111,7 +113,7 @@ func (p *pool) try(env *Env, g *grant, lo, hi int, call string, do func([]*Attem
 	outs := make([]*Attempt, hi-lo)
 	for i := range outs {
 		outs[i] = &Attempt{Meter{&meter{
-			run: p.stageRun, env: env, task: g.items[lo+i].task, number: g.Tasks[lo+i].Number,
+			run: p.stageRun, env: env, task: g.items[lo+i].task, number: g.Tasks[lo+i].Number, life: g.life,
 		}}}
 	}
 	results, at, err := p.attempt(env, outs, call, func(err error) { p.hand.died(g, err) }, do)

@@ -45,10 +45,12 @@ func (c *collectiveRun) runRounds() {
 	a := j.attach(c.key, r)
 	r.open()
 	stop := context.AfterFunc(j.ctx, func() { c.fail(j.gone()) })
+	unwatch := j.watchEntry(c.e.cfg.TaskTimeout, c.name, r.has)
 	select {
 	case <-r.done:
 	case <-c.ctx.Done():
 	}
+	unwatch()
 	stop()
 	j.detach(c.key, a)
 	r.finish()

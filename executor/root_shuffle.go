@@ -81,10 +81,12 @@ func (s *shuffleRun) runRounds(tasks []Task) {
 	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
 	r.event(rounds.Event{Kind: rounds.EvOpen})
 	stop := context.AfterFunc(j.ctx, func() { s.fail(j.gone()) })
+	unwatch := j.watchEntry(s.e.cfg.TaskTimeout, s.name, r.has)
 	select {
 	case <-r.done:
 	case <-s.ctx.Done():
 	}
+	unwatch()
 	stop()
 	j.detach(s.key, a)
 	r.finish()
@@ -366,6 +368,13 @@ func (r *shuffleRoot) enter(l *link, m *control.Message) {
 	r.links[l.rank] = l
 	r.mu.Unlock()
 	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: l.rank})
+}
+
+// has reports whether a rank has come to the stage.
+func (r *shuffleRoot) has(rank int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.links[rank] != nil
 }
 
 func (r *shuffleRoot) left(l *link, why error) {

@@ -134,6 +134,10 @@ func (r *stageRun) aside(l *link, m *control.Message) bool {
 
 // handle does what messages about tasks say.
 func (f *far) handle(l *link, m *control.Message) {
+	if m.Kind == kindAlive {
+		f.alive(l, m)
+		return
+	}
 	a := f.actor(l, m)
 	if a == nil {
 		return

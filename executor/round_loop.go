@@ -119,6 +119,13 @@ func (r *roundLoop) entered(l *link, m *control.Message) {
 	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: l.rank})
 }
 
+// has reports whether a rank has come to the stage.
+func (r *roundLoop) has(rank int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.links[rank] != nil
+}
+
 // left says that a rank is gone.
 func (r *roundLoop) left(l *link, why error) {
 	r.mu.Lock()

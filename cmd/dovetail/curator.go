@@ -44,6 +44,9 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 		return usageError{err}
 	}
 	f.exec.MemoryLimit = n
+	if f.exec.TaskTimeout, err = f.stuckAfter(); err != nil {
+		return usageError{err}
+	}
 	jc, err := f.job.join(cmd, f.exec.Workers, nil)
 	if err != nil {
 		return usageError{err}
@@ -342,7 +345,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
-		"metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout",
+		"metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
 	}
 )
 

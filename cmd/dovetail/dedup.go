@@ -219,6 +219,9 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 		errs = append(errs, err)
 	}
 	f.opts.Exec.MemoryLimit = n
+	if f.opts.Exec.TaskTimeout, err = f.stuckAfter(); err != nil {
+		errs = append(errs, err)
+	}
 	if f.opts.Exec.SourceLimit, err = dedup.ParseSourceLimit(f.sourceLimit); err != nil {
 		errs = append(errs, err)
 	}

@@ -120,6 +120,9 @@ func (f *shuffleFlags) resolve() error {
 	if f.opts.Exec.MemoryLimit, err = f.limit(); err != nil {
 		errs = append(errs, err)
 	}
+	if f.opts.Exec.TaskTimeout, err = f.stuckAfter(); err != nil {
+		errs = append(errs, err)
+	}
 	if f.rowGroupSize != "" {
 		if f.opts.Spec.RowGroupBytes, err = parseSizeFlag("row-group-size", f.rowGroupSize); err != nil {
 			errs = append(errs, err)

@@ -61,6 +61,9 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			if jc != nil && jc.Rank > 0 {
 				m.progress = "none" // rank 0 speaks for all
 			}
+			if o.Exec.TaskTimeout, err = m.stuckAfter(); err != nil {
+				return usageError{err}
+			}
 			rep, err := newReporter(m.progress, cmd.ErrOrStderr())
 			if err != nil {
 				return usageError{err}

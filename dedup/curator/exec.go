@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -31,6 +32,9 @@ type Exec struct {
 	// SplitBytes is the size of the pieces in which the input is read; 0 chooses by the size of the input, and by nothing
 	// else, so that a run can go on with other workers.
 	SplitBytes int64
+	// TaskTimeout is how long a task may show no sign of progress before its worker is taken to be stuck: 0 means an hour, less
+	// than 0 for ever.
+	TaskTimeout time.Duration
 	// Job makes this process a rank of a job, all of which make the same calls with the same options and see the same files under the
 	// same paths; Ranks is 1 then. Rank 0's Workers, MemoryLimit and SplitBytes count for all. Results are returned to all.
 	Job *executor.Job

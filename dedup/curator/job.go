@@ -229,6 +229,7 @@ func (j *job) open(ctx context.Context) (err error) {
 	}
 	j.ex, err = executor.New(executor.Config{
 		Ranks: j.Ranks, Workers: j.Workers, Work: j.work, Budget: mem.NewBudget(j.plan.Budget), Progress: j.Progress, Job: j.Job,
+		TaskTimeout: flow.TaskTimeout(j.TaskTimeout),
 	})
 	if err != nil {
 		return errors.Join(err, j.work.Close())

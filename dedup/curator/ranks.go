@@ -5,16 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // What the ranks of a job must know of each other; see [Exec].Job.
 
 // shared is what rank 0's Exec says for all: what is cut into how many parts must be the same on all ranks.
 type shared struct {
-	Workers     int   `json:"workers"`
-	MemoryLimit int64 `json:"memory_limit"`
-	SplitBytes  int64 `json:"split_bytes"`
-	OnDisk      bool  `json:"on_disk"`
+	Workers     int           `json:"workers"`
+	MemoryLimit int64         `json:"memory_limit"`
+	SplitBytes  int64         `json:"split_bytes"`
+	OnDisk      bool          `json:"on_disk"`
+	TaskTimeout time.Duration `json:"task_timeout"`
 }
 
 // agree takes over rank 0's Exec.
@@ -23,7 +25,7 @@ func (e *Exec) agree(ctx context.Context) error {
 		return nil
 	}
 	data, err := e.Job.Share(ctx, "options", func() ([]byte, error) {
-		return json.Marshal(shared{e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk})
+		return json.Marshal(shared{e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk, e.TaskTimeout})
 	})
 	if err != nil || e.Job.Root() {
 		return err
@@ -32,7 +34,7 @@ func (e *Exec) agree(ctx context.Context) error {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return fmt.Errorf("curator: rank 0 describes its options in a way that makes no sense: %w", err)
 	}
-	e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk = s.Workers, s.MemoryLimit, s.SplitBytes, s.OnDisk
+	e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk, e.TaskTimeout = s.Workers, s.MemoryLimit, s.SplitBytes, s.OnDisk, s.TaskTimeout
 	return nil
 }
 

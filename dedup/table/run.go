@@ -239,6 +239,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress, Job: r.Job,
+		TaskTimeout: flow.TaskTimeout(r.Exec.TaskTimeout),
 	})
 	if err != nil {
 		return nil, err
