@@ -29,7 +29,7 @@ func TestJobStream(t *testing.T) {
 							}}
 							mark := &groupStage2{stage{name: "mark", process: func(_ context.Context, task Task, out *Attempt) ([]Task, error) {
 								out.Count("tasks", 1)
-								return []Task{{Data: append(task.Data, '!')}}, nil
+								return []Task{{Data: []byte(string(task.Data) + "!")}}, nil
 							}}}
 							got, err := collect(e.Stream(ctx, mark, e.Stream(ctx, double, source(makeTasks(50), new(atomic.Int64)))))
 							if err != nil {

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/pprof/profile"
@@ -22,9 +23,14 @@ import (
 // with -short. It reports, in percent of the processor time of the run, the median and the extremes of what the executor took of
 // it over all b.N runs. The first run, which warms up, is left out where there are more.
 func BenchmarkMainJob(b *testing.B) {
-	inputs := []string{filepath.Join(runtime.GOROOT(), "src"), filepath.Join(runtime.GOROOT(), "test")}
+	out, err := exec.CommandContext(b.Context(), "go", "env", "GOROOT").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	root := strings.TrimSpace(string(out))
+	inputs := []string{filepath.Join(root, "src"), filepath.Join(root, "test")}
 	if testing.Short() {
-		inputs = []string{filepath.Join(runtime.GOROOT(), "src", "cmd", "go")}
+		inputs = []string{filepath.Join(root, "src", "cmd", "go")}
 	}
 	b.Run("files", func(b *testing.B) { measure(b, "files", inputs) })
 	b.Run("jsonl", func(b *testing.B) {

@@ -210,6 +210,7 @@ func TestRankMistakes(t *testing.T) {
 		want string
 	}{
 		{[]string{"--rank", "1"}, 2, "need --size"},
+		{[]string{"--task-timeout", "-1s"}, 2, "--task-timeout -1s"},
 		{[]string{"--size", "2", "--rank", "2", "--root", "127.0.0.1:1"}, 2, "--rank 2: must be from 0 to 1"},
 		{[]string{"--size", "2"}, 2, "--root: give host:port"},
 		{[]string{"--size", "2", "--root", "127.0.0.1:1", "--on-rank-loss", "panic"}, 2, "must be continue or stop"},
