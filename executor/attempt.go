@@ -263,6 +263,7 @@ func (a *Attempt) create(f *File) (*File, error) {
 	m.many(f)
 	// O_EXCL: a second file of this name, in this attempt or of a task whose ID differs only in case where
 	// the file system does not tell cases apart, must not overwrite the first.
+	start := time.Now()
 	file, err := m.run.e.fs.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, os.ErrExist) {
 		return nil, a.errorf("creating file %s: it was created before: %w", f.name, err)
@@ -270,7 +271,9 @@ func (a *Attempt) create(f *File) (*File, error) {
 	if err != nil {
 		return nil, ioError("creating "+f.name, err)
 	}
-	f.file, f.fs = file, m.run.e.fs
+	m.life.sign()
+	m.spent.write += time.Since(start)
+	f.file, f.fs, f.of = file, m.run.e.fs, m
 	f.w = writers.Get().(*bufio.Writer)
 	f.w.Reset(meteredWriter{file, m})
 	m.files = append(m.files, f)
