@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-rivals quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
+.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-executor bench-rivals quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
 
 all: build
 
@@ -91,6 +91,9 @@ quality: build ## precision and recall of every mode, dedup's and Curator's, on 
 	{ echo "# Latest result of \`make quality\`"; echo; \
 	  echo "Texts of $$($(GO) env GOVERSION)'s distribution."; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
 	mv $(OUT)-quality.md docs/quality.md
+
+bench-executor: ## what the executor adds to the job of `make run`, in percent of its processor time
+	$(GO) test -run "^$$" -bench MainJob -benchtime 11x -timeout 60m ./bench/overhead
 
 bench-rivals: ## the Parquet and JSON libraries that were not chosen, on the same texts
 	cd dedup/corpus/internal/rivals && $(GO) test -bench . -benchtime 3x

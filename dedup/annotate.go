@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"context"
 	"errors"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
@@ -91,10 +92,10 @@ type annotator struct {
 	members []*memberWalk
 }
 
-func newAnnotator(r *run, removals []string) (*annotator, error) {
+func newAnnotator(ctx context.Context, r *run, removals []string) (*annotator, error) {
 	a := &annotator{run: r}
 	for range annotations(r.set.IDKind) {
-		in, err := flow.OpenColumns(r.work, removals...)
+		in, err := flow.OpenColumns(ctx, r.work, removals...)
 		if err != nil {
 			a.close()
 			return nil, err

@@ -50,7 +50,7 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return err
 	}
-	members, err := flow.OpenOrdinals(a.work, in.Members, "doc")
+	members, err := flow.OpenOrdinals(ctx, a.work, in.Members, "doc")
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return err
 	}
-	f, err := flow.OpenColumns(a.work, in.Signs...)
+	f, err := flow.OpenColumns(ctx, a.work, in.Signs...)
 	if err != nil {
 		return err
 	}

@@ -101,14 +101,14 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	if err != nil {
 		return err
 	}
-	columns, err := flow.OpenColumns(a.work, in.File)
+	columns, err := flow.OpenColumns(ctx, a.work, in.File)
 	if err != nil {
 		return err
 	}
 	want := &candidateReader{ColumnReader: columns, codec: a.refs}
 	defer func() { err = errors.Join(err, want.Close()) }()
 	// The reader of texts is ahead by a batch, so it has a list of its own.
-	ords, err := flow.OpenOrdinals(a.work, in.File, "ord")
+	ords, err := flow.OpenOrdinals(ctx, a.work, in.File, "ord")
 	if err != nil {
 		return err
 	}
@@ -336,7 +336,11 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		}
 	}
 	d := &a.decider
-	d.tests, d.cacheSize, d.text = 0, int(cache), a.store.get
+	d.tests, d.cacheSize = 0, int(cache)
+	d.text = func(place textPlace) (leaders, text []byte, err error) {
+		out.Alive() // a large component takes long
+		return a.store.get(place)
+	}
 	clear(d.rejected[:])
 	defer d.free()
 	w, err := flow.NewRowFile(out, "verdicts", verdictColumns)

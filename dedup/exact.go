@@ -44,7 +44,7 @@ func (a *exactActor) Insert(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return err
 	}
-	f, err := flow.OpenColumns(a.work, in.Files...)
+	f, err := flow.OpenColumns(ctx, a.work, in.Files...)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (a *membersActor) Close() error { return nil }
 
 func (a *membersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
 	w := a.plan.Records(out, a.layout, len(a.splits))
-	err := flow.EachRowOf(a.work, task, a.refs.Columns("doc", "rep"), func(words []uint64) error {
+	err := flow.EachRowOf(ctx, a.work, task, a.refs.Columns("doc", "rep"), func(words []uint64) error {
 		doc, _ := a.refs.Read(words)
 		return w.Add(ctx, a.splitOf(doc.Ord), words...)
 	})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -35,6 +36,9 @@ type Exec struct {
 	OnDuplicateID string `json:"on_duplicate_id"`
 	// Device names what computes signatures, for the record.
 	Device string `json:"device"`
+	// TaskTimeout is how long a task may show no sign of progress before its worker is taken to be stuck; see
+	// [executor.Config].TaskTimeout. 0 means [DefaultTaskTimeout], less than 0 for ever.
+	TaskTimeout time.Duration `json:"task_timeout"`
 	// NoReport leaves out report.html, and the rereading of the documents that it shows.
 	NoReport bool `json:"no_report,omitempty"`
 
@@ -63,6 +67,9 @@ const (
 	IsolationProcess   = "process"
 )
 
+// DefaultTaskTimeout is far beyond what any step takes that neither reads nor writes: a run that is merely slow never meets it.
+const DefaultTaskTimeout = flow.DefaultTaskTimeout
+
 // DefaultBandsPerIteration is NeMo Curator's default.
 const DefaultBandsPerIteration = 5
 
@@ -76,6 +83,9 @@ func (e *Exec) EnsureDefaults() {
 	}
 	if e.BandsPerIteration == 0 {
 		e.BandsPerIteration = DefaultBandsPerIteration
+	}
+	if e.TaskTimeout == 0 {
+		e.TaskTimeout = DefaultTaskTimeout
 	}
 	if e.OnDuplicateID == "" {
 		e.OnDuplicateID = OnDuplicateError

@@ -53,7 +53,7 @@ func (a *idsActor) Insert(ctx context.Context, task executor.Task, out *executor
 	if err != nil {
 		return err
 	}
-	f, err := flow.OpenColumns(a.work, in.Files...)
+	f, err := flow.OpenColumns(ctx, a.work, in.Files...)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (r *run) checkIDs(ctx context.Context) error {
 	if total.Duplicates == 0 {
 		return nil
 	}
-	id, err := r.idOf(total.Second)
+	id, err := r.idOf(ctx, total.Second)
 	if err != nil {
 		return err
 	}
@@ -186,8 +186,8 @@ func (r *run) checkIDs(ctx context.Context) error {
 }
 
 // idOf looks up the user's id of one document.
-func (r *run) idOf(ord uint64) (id userID, err error) {
-	in, err := r.openIDs(r.splitOf(ord))
+func (r *run) idOf(ctx context.Context, ord uint64) (id userID, err error) {
+	in, err := r.openIDs(ctx, r.splitOf(ord))
 	if err != nil {
 		return id, err
 	}

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"context"
 	"errors"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
@@ -108,8 +109,8 @@ type memberReader struct {
 }
 
 // openMembers opens a file of members; an empty name is an empty file.
-func (r *run) openMembers(file string) (*memberReader, error) {
-	c, err := flow.OpenColumns(r.work, file)
+func (r *run) openMembers(ctx context.Context, file string) (*memberReader, error) {
+	c, err := flow.OpenColumns(ctx, r.work, file)
 	return newMemberReader(c, r.set.IDKind), err
 }
 
@@ -146,8 +147,8 @@ func (m *memberReader) pull() (_ member, ok bool, err error) {
 }
 
 // eachMember calls f for every member in a file.
-func (r *run) eachMember(file string, f func(member) error) (err error) {
-	m, err := r.openMembers(file)
+func (r *run) eachMember(ctx context.Context, file string, f func(member) error) (err error) {
+	m, err := r.openMembers(ctx, file)
 	if err != nil {
 		return err
 	}

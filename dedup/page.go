@@ -17,6 +17,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/dedup/report"
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 const reportName = "report.html"
@@ -97,7 +98,7 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 	for _, st := range res.Stages.Stages {
 		out := report.Stage{
 			Name: st.Name, Tasks: st.Tasks, Reused: st.Reused, WallSeconds: st.WallSeconds, ComputeSeconds: st.ComputeSeconds,
-			WaitSeconds: st.WaitSeconds, FileBytes: st.Bytes, PeakMemory: st.PeakMemory,
+			ReadSeconds: st.ReadSeconds, WriteSeconds: st.WriteSeconds, WaitSeconds: st.WaitSeconds, FileBytes: st.Bytes, PeakMemory: st.PeakMemory,
 		}
 		if st.Shuffle != nil {
 			var l Ledger
@@ -107,6 +108,7 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 			out.ShuffledRows, out.ShuffledBytes, out.SpilledBytes = l.ShuffledRows, l.ShuffledBytes, l.SpilledBytes
 		}
 		d.Stages = append(d.Stages, out)
+		d.TaskTimes = append(d.TaskTimes, taskTimes(&st)...)
 		for _, n := range st.Notes {
 			d.Warnings = append(d.Warnings, st.Name+": "+n)
 		}
@@ -122,6 +124,31 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 		{Name: "tasks", Value: fmt.Sprintf("%s, of which %s were done by an earlier run", humanize.Comma(res.Stages.Tasks), humanize.Comma(res.TasksReused))},
 	}
 	return d
+}
+
+// taskTimes are the page's lines about the tasks of a stage.
+func taskTimes(st *executor.StageStats) (out []report.TaskTimes) {
+	add := func(kind string, t *executor.TaskTimes) {
+		if t == nil {
+			return
+		}
+		spread := func(s executor.Spread) report.Spread { return report.Spread{Median: s.Median, P90: s.P90, Max: s.Max} }
+		slow := &t.Slowest[0]
+		out = append(out, report.TaskTimes{
+			Stage: st.Name, Kind: kind, Tasks: t.Tasks, Total: spread(t.Total), Wait: spread(t.Wait), Read: spread(t.Read),
+			Compute: spread(t.Compute), Write: spread(t.Write),
+			Slowest: report.SlowTask{
+				Name: slow.Task, About: slow.About, Rank: slow.Rank, Seconds: slow.Wait + slow.Read + slow.Compute + slow.Write,
+			},
+		})
+	}
+	add("inserts", st.InsertTimes)
+	if st.Kind == "shuffle" {
+		add("partitions", st.TaskTimes)
+	} else {
+		add("", st.TaskTimes)
+	}
+	return out
 }
 
 // documentsRow is the equation of the ledger.

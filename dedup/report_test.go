@@ -44,6 +44,7 @@ func readReport(t *testing.T, out string) *report.Data {
 func timeless(d *report.Data) string {
 	c := *d
 	c.Started, c.WallSeconds, c.PeakMemory, c.MemoryLimit, c.Stages, c.Ledger, c.Warnings = time.Time{}, 0, 0, 0, nil, d.Ledger[:2], nil
+	c.TaskTimes = nil
 	c.Options = slices.DeleteFunc(slices.Clone(c.Options), func(o report.Option) bool { return !o.Decides })
 	text, err := json.MarshalIndent(c, "", " ")
 	if err != nil {
@@ -342,6 +343,28 @@ func TestManySources(t *testing.T) {
 	r.found.Files = r.found.Files[:2]
 	if kind, rows := r.sources(); kind != "file" || len(rows) != 2 || rows[0].Name != "a.jsonl" {
 		t.Errorf("%s %+v", kind, rows)
+	}
+}
+
+// run.json and the page say how long tasks took, and what the slowest of those that read were about.
+func TestTaskTimesAreReported(t *testing.T) {
+	dir := t.TempDir()
+	makeCorpus(rand.New(rand.NewPCG(36, 1)), 3, 100).write(t, dir)
+	out, res := testRun(t, dir, smallSpec(), Exec{})
+	var stages []string
+	for _, st := range res.Stages.Stages {
+		if st.TaskTimes == nil || st.TaskTimes.Tasks != st.Tasks || st.Kind == "shuffle" && st.InsertTimes.Tasks != st.Inserts {
+			t.Errorf("%s: %+v, %+v", st.Name, st.TaskTimes, st.InsertTimes)
+		}
+		stages = append(stages, st.Name)
+	}
+	sign := res.Stages.Stages[0]
+	if about := sign.TaskTimes.Slowest[0].About; !strings.Contains(about, ".") || sign.ReadSeconds <= 0 {
+		t.Errorf("the slowest task of %s is about %q, and all of them read for %v s", sign.Name, about, sign.ReadSeconds)
+	}
+	page := readReport(t, out)
+	if len(page.TaskTimes) < len(stages) || page.TaskTimes[0].Slowest.About != sign.TaskTimes.Slowest[0].About {
+		t.Errorf("the page has %+v of the stages %q", page.TaskTimes, stages)
 	}
 }
 

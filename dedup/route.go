@@ -68,7 +68,7 @@ func (a *routeActor) Insert(ctx context.Context, task executor.Task, out *execut
 		l, columns = a.labels, components.LabelColumns
 	}
 	w := a.plan.Records(out, l, len(a.splits))
-	err = flow.EachRow(a.work, in.File, columns, func(words []uint64) error {
+	err = flow.EachRow(ctx, a.work, in.File, columns, func(words []uint64) error {
 		doc := words[0]
 		if !in.Labels {
 			r, _ := a.refs.Read(words)
@@ -119,7 +119,7 @@ func (a *routeActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	}
 	res.File = file.Name()
 	w := &candidateFile{w: colfile.NewWriter(file, a.candidateColumns()), withKeep: a.refs.WithKeep}
-	if err := a.join(l, p, w, &res); err != nil {
+	if err := a.join(ctx, l, p, w, &res); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	if err := errors.Join(w.flush(), w.w.Finish(), file.Close()); err != nil {
@@ -187,8 +187,8 @@ func (f *candidateFile) flush() error {
 }
 
 // join walks over the sign files of the split beside the sorted labels and pairs and writes a row for every label.
-func (a *routeActor) join(labels, pairs *flow.RowCursor, w *candidateFile, res *routeResult) (err error) {
-	f, err := flow.OpenColumns(a.work, a.signs[res.Split].Files...)
+func (a *routeActor) join(ctx context.Context, labels, pairs *flow.RowCursor, w *candidateFile, res *routeResult) (err error) {
+	f, err := flow.OpenColumns(ctx, a.work, a.signs[res.Split].Files...)
 	if err != nil {
 		return err
 	}

@@ -233,6 +233,7 @@ func prepare(o *Options) (_ *run, err error) {
 			return nil, err
 		}
 	}
+	o.FS = flow.Metered(o.FS)
 	folders, err := runfolder.New(o.Output, o.Work, o.Spec.Hash())
 	if err != nil {
 		return nil, err
@@ -324,7 +325,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
-		Job: r.Job,
+		Job: r.Job, TaskTimeout: flow.TaskTimeout(r.Exec.TaskTimeout),
 	})
 	if err != nil {
 		return nil, err

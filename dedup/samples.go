@@ -54,7 +54,7 @@ func (a *samplesActor) Process(ctx context.Context, task executor.Task, out *exe
 	if err != nil {
 		return nil, err
 	}
-	signed, err := a.signed(in)
+	signed, err := a.signed(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -115,8 +115,8 @@ func eachOf(ords []uint64) func() (uint64, bool, error) {
 }
 
 // signed finds what the sign file says of the wanted documents.
-func (a *samplesActor) signed(in samplesInput) (_ []outcome, err error) {
-	docs := docReader{run: a.run, signs: [][]string{a.signs[in.Split].Files}, removals: []string{""}}
+func (a *samplesActor) signed(ctx context.Context, in samplesInput) (_ []outcome, err error) {
+	docs := docReader{run: a.run, ctx: ctx, signs: [][]string{a.signs[in.Split].Files}, removals: []string{""}}
 	defer docs.close()
 	out := make([]outcome, 0, len(in.Ords))
 	for len(out) < len(in.Ords) {
@@ -171,7 +171,8 @@ type sample struct {
 // sampleStore finds the samples of a run.
 type sampleStore struct {
 	*run
-	at map[uint64]samplePlace
+	ctx context.Context
+	at  map[uint64]samplePlace
 }
 
 type samplePlace struct {
@@ -181,7 +182,7 @@ type samplePlace struct {
 
 // samples runs the samples stage for everything that the report will show.
 func (r *run) samples(ctx context.Context) (*sampleStore, error) {
-	store := &sampleStore{run: r, at: make(map[uint64]samplePlace)}
+	store := &sampleStore{run: r, ctx: ctx, at: make(map[uint64]samplePlace)}
 	wanted := make([][]uint64, len(r.splits))
 	want := func(removals []removal) {
 		for _, m := range removals {
@@ -234,7 +235,7 @@ func (s *sampleStore) get(ord uint64) (_ sample, err error) {
 	if !ok {
 		return sample{}, s.changed(ord)
 	}
-	f, err := flow.OpenColumns(s.work, place.file)
+	f, err := flow.OpenColumns(s.ctx, s.work, place.file)
 	if err != nil {
 		return sample{}, err
 	}

@@ -287,7 +287,8 @@ func (r *run) dropSigns(ctx context.Context) error {
 // badReader walks over the ordinals of the records that were left out of consecutive splits.
 type badReader struct {
 	*run
-	files []string // bad files of splits, "" for none
+	ctx   context.Context // of the attempt that reads
+	files []string        // bad files of splits, "" for none
 	in    *flow.ColumnReader
 	ords  []uint64
 }
@@ -312,7 +313,7 @@ func (b *badReader) more() (bool, error) {
 			b.files = b.files[1:]
 		case b.in == nil:
 			var err error
-			if b.in, err = flow.OpenColumns(b.work, b.files[0]); err != nil {
+			if b.in, err = flow.OpenColumns(b.ctx, b.work, b.files[0]); err != nil {
 				return false, err
 			}
 			b.files = b.files[1:]

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 // tableReader reads a table that a tableWriter wrote, row by row. It holds one row group.
@@ -24,7 +26,7 @@ type tableReader struct {
 }
 
 // openTable opens a table and checks that it has the given columns.
-func openTable(name string, fields []field) (_ *tableReader, err error) {
+func openTable(ctx context.Context, name string, fields []field) (_ *tableReader, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -36,7 +38,11 @@ func openTable(name string, fields []field) (_ *tableReader, err error) {
 		}
 	}()
 	err = t.guard(func() (err error) {
-		if t.r, err = file.NewParquetReader(f); err != nil {
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if t.r, err = file.NewParquetReader(io.NewSectionReader(executor.ReaderAt(ctx, f), 0, st.Size())); err != nil {
 			return err
 		}
 		sc := t.r.MetaData().Schema

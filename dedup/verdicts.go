@@ -67,7 +67,7 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	if in.Members {
 		w := a.plan.Records(out, memberRecords, len(a.splits))
-		err := flow.EachRow(a.work, in.File, []string{"doc", "rep"}, func(r []uint64) error {
+		err := flow.EachRow(ctx, a.work, in.File, []string{"doc", "rep"}, func(r []uint64) error {
 			if a.set.IsReference(r[0]) {
 				return nil
 			}
@@ -81,11 +81,11 @@ func (a *spreadActor) Insert(ctx context.Context, task executor.Task, out *execu
 	w := a.plan.Records(out, verdictRecords, len(a.splits))
 	if a.spec.Verify == VerifyNone {
 		// A document that is its own label is kept, and one of a reference set. They come along to be counted.
-		err = flow.EachRow(a.work, in.File, components.LabelColumns, func(r []uint64) error {
+		err = flow.EachRow(ctx, a.work, in.File, components.LabelColumns, func(r []uint64) error {
 			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], 0, 0, evidenceCandidate)
 		})
 	} else {
-		err = flow.EachRow(a.work, in.File, verdictColumns, func(r []uint64) error {
+		err = flow.EachRow(ctx, a.work, in.File, verdictColumns, func(r []uint64) error {
 			return w.Add(ctx, a.splitOf(r[0]), r[0], r[1], r[2], r[3], evidenceJaccard)
 		})
 	}
@@ -189,7 +189,7 @@ func (a *clustersActor) Close() error { return nil }
 
 func (a *clustersActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
 	w := a.plan.Records(out, removedRecords, len(a.splits))
-	err := flow.EachRowOf(a.work, task, removedColumns, func(r []uint64) error {
+	err := flow.EachRowOf(ctx, a.work, task, removedColumns, func(r []uint64) error {
 		return w.Add(ctx, a.splitOf(r[1]), r...)
 	})
 	if err != nil {
@@ -214,7 +214,7 @@ func (a *clustersActor) Extract(ctx context.Context, part *shuffle.Partition, ou
 		return nil, err
 	}
 	a.watch("clusters", rows.Peak)
-	ids, err := a.openIDs(part.Index())
+	ids, err := a.openIDs(ctx, part.Index())
 	if err != nil {
 		return nil, err
 	}
@@ -268,11 +268,11 @@ type idReader struct {
 	at   int
 }
 
-func (r *run) openIDs(split int) (*idReader, error) {
+func (r *run) openIDs(ctx context.Context, split int) (*idReader, error) {
 	if r.set.IDKind == corpus.NoIDs {
 		return &idReader{}, nil
 	}
-	f, err := flow.OpenColumns(r.work, r.signs[split].Files...)
+	f, err := flow.OpenColumns(ctx, r.work, r.signs[split].Files...)
 	return &idReader{f: f, kind: r.set.IDKind}, err
 }
 
@@ -344,7 +344,7 @@ func (a *removalsActor) Insert(ctx context.Context, task executor.Task, out *exe
 		return err
 	}
 	w := a.plan.Records(out, memberLayout, len(a.splits))
-	err = a.eachMember(in.File, func(m member) error {
+	err = a.eachMember(ctx, in.File, func(m member) error {
 		return w.AddBlob(ctx, a.splitOf(m.doc), []byte(m.keptID.str), m.words()...)
 	})
 	if err != nil {

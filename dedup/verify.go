@@ -35,6 +35,8 @@ type VerifyOptions struct {
 	Sample int64
 	Seed   uint64
 	Exec   Exec
+	// Job makes this process a rank of a job, all of which call Verify with the same options. What is found is returned to all.
+	Job *executor.Job
 	// FS is where inputs are; nil means the local disk.
 	FS corpus.FS
 	// Progress is told how it goes; nil means nobody is.
@@ -107,9 +109,12 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	}
 	o.Exec.BandsPerIteration = 1 // of no meaning here
 	r, err := prepare(&Options{
-		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Against: o.Against, Output: o.Dir, FS: o.FS, Progress: o.Progress,
+		Spec: res.Spec, Exec: o.Exec, Inputs: o.Inputs, Against: o.Against, Output: o.Dir, FS: o.FS, Progress: o.Progress, Job: o.Job,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
 	v := &verifier{run: r, o: &o, res: res, out: &Verification{Recorded: res.Digest}}
@@ -134,7 +139,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Verification, error) {
 	if err := v.strayTables(); err != nil {
 		return nil, err
 	}
-	if err := v.choose(); err != nil {
+	if err := v.choose(ctx); err != nil {
 		return nil, err
 	}
 	if err := v.compare(ctx); err != nil {
@@ -243,7 +248,7 @@ func (v *verifier) findKept(ctx context.Context) error {
 	}
 	o := v.corpusOptions()
 	o.Format, o.KeepField, o.Adds = v.set.Format, "", nil
-	if v.kept, err = corpus.Resolve(ctx, corpus.Local(), names, o); err != nil {
+	if v.kept, err = corpus.Resolve(ctx, flow.Metered(corpus.Local()), names, o); err != nil {
 		return err
 	}
 	for k := range v.kept.Files {
@@ -281,7 +286,7 @@ func (v *verifier) tableName(kind string, part int) string {
 }
 
 // choose picks the removals to replay: those with the smallest hashes of their ids.
-func (v *verifier) choose() error {
+func (v *verifier) choose(ctx context.Context) error {
 	if v.o.Sample < 0 || v.o.Sample >= v.res.Steps.Removed {
 		v.o.Sample = -1
 		return nil
@@ -302,7 +307,7 @@ func (v *verifier) choose() error {
 		picks = picks[:min(int64(len(picks)), v.o.Sample)]
 	}
 	for part := range v.res.Parts {
-		t, err := openTable(v.tableName("removed", part), removedFields(v.set.IDKind))
+		t, err := openTable(ctx, v.tableName("removed", part), removedFields(v.set.IDKind))
 		if err != nil {
 			continue // which the full pass finds, too, and reports
 		}
@@ -330,7 +335,8 @@ func (v *verifier) choose() error {
 func (v *verifier) compare(ctx context.Context) (err error) {
 	v.budget = mem.NewBudget(v.plan.Budget)
 	v.ex, err = executor.New(executor.Config{
-		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress,
+		Ranks: v.Exec.Ranks, Workers: v.Exec.Workers, Budget: v.budget, Progress: v.Progress, Job: v.Job,
+		TaskTimeout: flow.TaskTimeout(v.Exec.TaskTimeout),
 	})
 	if err != nil {
 		return err
@@ -455,9 +461,9 @@ func decoding(err error) error {
 }
 
 // verifyTable opens a table; a missing or damaged one is a mismatch.
-func (v *verifier) table(kind string, part int, fields []field) (*tableReader, error) {
+func (v *verifier) table(ctx context.Context, kind string, part int, fields []field) (*tableReader, error) {
 	name := v.tableName(kind, part)
-	t, err := openTable(name, fields)
+	t, err := openTable(ctx, name, fields)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, wrong("%s is missing", name)
 	}

@@ -240,11 +240,11 @@ func (p *partCheck) open(set *corpus.Set, first, last int, added []corpus.Added,
 }
 
 func (p *partCheck) run() (err error) {
-	if p.removed, err = p.table("removed", p.in.Index, removedFields(p.set.IDKind)); err != nil {
+	if p.removed, err = p.table(p.ctx, "removed", p.in.Index, removedFields(p.set.IDKind)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.removed.close()) }()
-	if p.clusters, err = p.table("clusters", p.in.Index, clustersFields(p.set.IDKind)); err != nil {
+	if p.clusters, err = p.table(p.ctx, "clusters", p.in.Index, clustersFields(p.set.IDKind)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.clusters.close()) }()

@@ -28,7 +28,7 @@ func changeFile(t *testing.T, path string, f func([]byte) []byte) {
 // changeRemoved rewrites a removed table.
 func changeRemoved(t *testing.T, path string, f func([]removedRow) []removedRow) {
 	t.Helper()
-	r, err := openTable(path, removedFields(corpus.NoIDs))
+	r, err := openTable(t.Context(), path, removedFields(corpus.NoIDs))
 	if err != nil {
 		t.Fatal(err)
 	}

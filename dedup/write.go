@@ -121,11 +121,11 @@ type fileWriter struct {
 }
 
 func (w *fileWriter) open() (err error) {
-	w.docs = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
-	w.written = &docReader{run: w.run, signs: w.in.Signs, removals: w.in.Removals}
-	w.bad = &badReader{run: w.run, files: w.in.Bad}
+	w.docs = &docReader{run: w.run, ctx: w.ctx, signs: w.in.Signs, removals: w.in.Removals}
+	w.written = &docReader{run: w.run, ctx: w.ctx, signs: w.in.Signs, removals: w.in.Removals}
+	w.bad = &badReader{run: w.run, ctx: w.ctx, files: w.in.Bad}
 	if w.spec.Write == WriteAnnotate {
-		if w.annotator, err = newAnnotator(w.run, w.in.Removals); err != nil {
+		if w.annotator, err = newAnnotator(w.ctx, w.run, w.in.Removals); err != nil {
 			return err
 		}
 	}
@@ -428,6 +428,7 @@ func (o *outcome) removed() bool { return o.clustered && o.member.evidence != 0 
 // docReader joins the sign files and removal files of consecutive splits, document by document.
 type docReader struct {
 	*run
+	ctx      context.Context // of the attempt that reads
 	signs    [][]string
 	removals []string
 	sign     *flow.ColumnReader // of the split in hand, nil between splits
@@ -485,11 +486,11 @@ func (d *docReader) read() (bool, error) {
 
 // openNext opens the files of the next split.
 func (d *docReader) openNext() error {
-	sign, err := flow.OpenColumns(d.work, d.signs[0]...)
+	sign, err := flow.OpenColumns(d.ctx, d.work, d.signs[0]...)
 	if err != nil {
 		return err
 	}
-	members, err := d.openMembers(d.removals[0])
+	members, err := d.openMembers(d.ctx, d.removals[0])
 	if err != nil {
 		return errors.Join(err, sign.Close())
 	}

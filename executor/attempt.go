@@ -25,10 +25,10 @@ type meter struct {
 	task   Task
 	number uint32
 
+	life   *life // of the grant that the attempt is of; nil if nobody looks
 	mu     sync.Mutex
 	counts []counter
-	units  int64
-	waited time.Duration
+	spent  spent
 	held   []*mem.Reservation
 	files  []*File
 	ended  bool
@@ -48,6 +48,7 @@ func (m Meter) Epoch() uint32 { return m.m.env.Epoch }
 // Reserve waits for n bytes of the budget. What is left of the reservation when the attempt ends is given
 // back then, unless the caller released it before. See [mem.Budget.Reserve] for errors and deadlocks.
 func (m Meter) Reserve(ctx context.Context, p mem.Purpose, n int64) (*mem.Reservation, error) {
+	defer m.m.life.wait()()
 	defer m.m.wait(time.Now())
 	r, err := m.m.env.Budget.Reserve(ctx, p, n)
 	if err != nil {
@@ -66,6 +67,7 @@ func (m Meter) Reserve(ctx context.Context, p mem.Purpose, n int64) (*mem.Reserv
 // Count adds n to the counter name of this attempt. The counters of attempts that commit are summed per stage
 // into [StageStats].Counters, also when the task is reused by a later run. Call it per batch, not per row.
 func (m Meter) Count(name string, n int64) {
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
@@ -75,19 +77,22 @@ func (m Meter) Count(name string, n int64) {
 
 // Progress says that units more (bytes, or whatever the stage counts) are done.
 func (m Meter) Progress(units int64) {
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
-		m.m.units += units
+		m.m.spent.units += units
 		m.m.run.units.Add(units)
 	}
 }
 
 // ProgressRows says that rows more are done: the count beside the bytes of [Meter.Progress], for people.
 func (m Meter) ProgressRows(rows int64) {
+	m.m.life.sign()
 	m.m.mu.Lock()
 	defer m.m.mu.Unlock()
 	if !m.m.ended {
+		m.m.spent.rows += rows
 		m.m.run.rows.Add(rows)
 	}
 }
@@ -100,7 +105,7 @@ func (m Meter) errorf(format string, args ...any) error {
 func (m *meter) wait(start time.Time) {
 	d := time.Since(start)
 	m.mu.Lock()
-	m.waited += d
+	m.spent.wait += d
 	m.mu.Unlock()
 }
 
@@ -150,7 +155,7 @@ func (m *meter) many(f *File) {
 // discard undoes what the attempt has done. It is called after end. What cannot be removed now is removed
 // when the work folder is opened next.
 func (m *meter) discard() {
-	m.run.units.Add(-m.units)
+	m.run.units.Add(-m.spent.units)
 	for _, f := range m.files {
 		f.discard()
 	}
@@ -159,6 +164,9 @@ func (m *meter) discard() {
 
 // syncAll puts the files on disk.
 func (m *meter) syncAll() error {
+	if len(m.files) > 0 {
+		defer m.wrote(time.Now())
+	}
 	for _, f := range m.files {
 		if err := f.sync(); err != nil {
 			return err
@@ -255,6 +263,7 @@ func (a *Attempt) create(f *File) (*File, error) {
 	m.many(f)
 	// O_EXCL: a second file of this name, in this attempt or of a task whose ID differs only in case where
 	// the file system does not tell cases apart, must not overwrite the first.
+	start := time.Now()
 	file, err := m.run.e.fs.OpenFile(f.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if errors.Is(err, os.ErrExist) {
 		return nil, a.errorf("creating file %s: it was created before: %w", f.name, err)
@@ -262,9 +271,11 @@ func (a *Attempt) create(f *File) (*File, error) {
 	if err != nil {
 		return nil, ioError("creating "+f.name, err)
 	}
-	f.file, f.fs = file, m.run.e.fs
+	m.life.sign()
+	m.spent.write += time.Since(start)
+	f.file, f.fs, f.of = file, m.run.e.fs, m
 	f.w = writers.Get().(*bufio.Writer)
-	f.w.Reset(file)
+	f.w.Reset(meteredWriter{file, m})
 	m.files = append(m.files, f)
 	return f, nil
 }

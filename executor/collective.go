@@ -5,29 +5,33 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-
-	"github.com/dovetail-dedup/dovetail/shuffle/collective"
 )
 
 // Collective runs one collective stage: the tasks are split evenly over the ranks, every rank processes its share in one
 // call, and the results come back in the order of the tasks. The stage counts as a whole: it is committed when every rank
 // has succeeded, and if the work folder knows all of its tasks as committed by one run, for the same tasks in the same
-// order, it is not run again. A failure on any rank ends it on all. All ranks must be in this process: a [Config].Job of
-// several is refused.
-func (e *Executor) Collective(ctx context.Context, st CollectiveStage, tasks []Task) ([]Task, error) {
-	if n := e.cfg.Job.Size(); n > 1 {
-		return nil, fmt.Errorf("executor: stage %q is a collective one, whose ranks have to be in one process, and the job has %d "+
-			"processes; run it without a job, with Config.Ranks", st.Name(), n)
-	}
+// order, it is not run again. A failure on any rank ends it on all.
+//
+// In a job of several processes each is one rank. If one is lost, the others begin again without it, or the job ends, as
+// [JobConfig].StopOnLoss says; no rank's attempts count that were made before.
+func (e *Executor) Collective(ctx context.Context, st CollectiveStage, tasks []Task) (out []Task, err error) {
 	if err := e.prepare(ctx, st); err != nil {
 		return nil, err
+	}
+	if j := e.cfg.Job; !j.Root() {
+		return e.collectiveMember(ctx, st, tasks)
+	} else if j != nil {
+		defer func() { j.conclude(e.key+st.Name(), out, err) }()
+	}
+	if e.idle {
+		return nil, fmt.Errorf("executor: stage %q: %w: every rank takes part in a collective stage, but rank 0 leaves the work to others",
+			st.Name(), ErrNoResources)
 	}
 	if err := checkTasks(st, tasks); err != nil {
 		return nil, err
 	}
 	c := &collectiveRun{
-		stageRun: e.newRun(ctx, st, kindCollective), stage: st, input: hashTasks(tasks, 0), all: tasks,
-		shares: make([]share, e.cfg.Ranks), results: make([][]Task, len(tasks)),
+		stageRun: e.newRun(ctx, st, kindCollective), stage: st, input: hashTasks(tasks, 0), all: tasks, results: make([][]Task, len(tasks)),
 	}
 	c.tasks.Store(int64(len(tasks)))
 	for _, t := range tasks {
@@ -35,6 +39,8 @@ func (e *Executor) Collective(ctx context.Context, st CollectiveStage, tasks []T
 	}
 	if c.reuseAll() {
 		c.announce(int64(len(tasks)))
+	} else if e.cfg.Job.Size() > 1 {
+		c.runRounds()
 	} else if err := c.run(); err != nil {
 		c.fail(err)
 	}
@@ -50,16 +56,7 @@ type collectiveRun struct {
 	stage   CollectiveStage
 	input   inputHash // of all tasks together
 	all     []Task
-	groups  map[int]*collective.Group // of the ranks in this process, by rank
-	shares  []share                   // by rank
-	results [][]Task                  // by task
-}
-
-// share is what one rank does.
-type share struct {
-	first   int // index of its first task
-	outs    []*Attempt
-	results [][]Task
+	results [][]Task // by task
 }
 
 // reuseAll takes over the results of an earlier run, if it committed all of them.
@@ -84,6 +81,7 @@ func (c *collectiveRun) reuseAll() bool {
 	return true
 }
 
+// run takes the only round of the stage when all ranks are in this process.
 func (c *collectiveRun) run() error {
 	ranks := c.e.cfg.Ranks
 	n, err := c.actorCount(c.stage, ranks, false)
@@ -93,142 +91,55 @@ func (c *collectiveRun) run() error {
 	if n < ranks {
 		c.note(fmt.Sprintf("stage %q has room for %d actors, but each of %d ranks needs one: using %d", c.name, n, ranks, ranks))
 	}
-	defer c.leave()
-	if err := c.connect(); err != nil {
-		return err
-	}
-	// A rank that waits for others must hear of a failure of this one, and of the end of ctx.
-	aborted := make(chan struct{})
-	stop := context.AfterFunc(c.ctx, func() {
-		defer close(aborted)
-		for _, g := range c.groups {
-			g.Abort(context.Cause(c.ctx))
-		}
-	})
-	c.actors = ranks
-	c.spilled = func() (n int64) {
-		for _, g := range c.groups {
-			n += g.Statistics().Spilled.Bytes
-		}
-		return n
-	}
-	c.announce(c.tasks.Load())
-	actors := &crew[CollectiveActor]{
-		r: c.stageRun, sc: c.scope, call: "NewCollectiveActor", body: c.process,
-		setup: func(ctx context.Context, env *Env) (CollectiveActor, error) {
-			return c.stage.NewCollectiveActor(ctx, env, c.groups[env.Rank])
-		},
-	}
-	envs := slices.DeleteFunc(c.e.envs(c.name, ranks), func(env *Env) bool { return c.groups[env.Rank] == nil })
-	actors.run(envs, func() {})
-	c.commit()
-	if !stop() {
-		<-aborted
-	}
-	return nil
-}
-
-// connect makes the groups.
-func (c *collectiveRun) connect() error {
 	comms, op, err := c.e.communicators()
 	if err != nil {
 		return fmt.Errorf("executor: stage %q: connecting the ranks: %w", c.name, err)
 	}
-	c.shuffle = &ShuffleStats{Op: op, TotalParts: c.e.cfg.Ranks}
-	c.groups = make(map[int]*collective.Group)
-	for _, comm := range comms {
-		g, err := collective.New(collective.Options{
-			Comm: comm, Run: c.e.runID, Op: op, Epoch: c.e.epoch,
-			Budget: c.e.cfg.Budget, Alloc: c.e.cfg.Alloc, SpillDir: c.e.spill,
-		})
-		if err != nil {
-			return fmt.Errorf("executor: stage %q: %w", c.name, err)
-		}
-		c.groups[g.Rank()] = g
+	c.shuffle = &ShuffleStats{Op: op, TotalParts: ranks}
+	rd := &collectiveRound{stageRun: c.stageRun, sc: c.scope, stage: c.stage, all: c.all, size: ranks, shares: make([]share, ranks)}
+	defer c.leave(rd)
+	if err := rd.join(comms, op, c.e.cfg.Budget.Limit()); err != nil {
+		return err
 	}
+	c.actors = ranks
+	c.spilled = rd.spilledBytes
+	c.announce(c.tasks.Load())
+	rd.run(c.e.envs(c.name, ranks))
+	if c.failed() {
+		rd.discard()
+		return nil
+	}
+	finished := make([]*pending, 0, len(c.all))
+	for i := range rd.shares {
+		finished = append(finished, rd.pending(i, c.input)...)
+	}
+	c.commit(finished)
 	return nil
 }
 
+// pending are the finished attempts of a rank.
+func (c *collectiveRound) pending(rank int, input inputHash) (list []*pending) {
+	s := &c.shares[rank]
+	for i, out := range s.outs {
+		list = append(list, &pending{a: out, seq: s.first + i, results: s.results[i], input: input})
+	}
+	return list
+}
+
 // leave closes the groups and keeps what they have counted.
-func (c *collectiveRun) leave() {
-	for _, rank := range slices.Sorted(maps.Keys(c.groups)) {
-		g := c.groups[rank]
+func (c *collectiveRun) leave(rd *collectiveRound) {
+	for _, rank := range slices.Sorted(maps.Keys(rd.groups)) {
+		g := rd.groups[rank]
 		_ = g.Close() // never fails
 		c.shuffle.Ranks = append(c.shuffle.Ranks, RankShuffle{Rank: rank, Statistics: g.Statistics()})
 	}
 }
 
-// split returns the tasks of a rank: the first ranks have one more where it does not come out even.
-func split(tasks, ranks, rank int) (lo, hi int) {
-	each, more := tasks/ranks, tasks%ranks
-	lo = rank*each + min(rank, more)
-	hi = lo + each
-	if rank < more {
-		hi++
-	}
-	return lo, hi
-}
-
-// process is what the actor of a rank does. Whatever happens to it, another in its place would be of no use.
-func (c *collectiveRun) process(env *Env, a CollectiveActor) (fit bool) {
-	defer c.groups[env.Rank].Close() // ranks that make a call that this one does not must not wait for it
-	lo, hi := split(len(c.all), c.e.cfg.Ranks, env.Rank)
-	tasks := c.all[lo:hi]
-	outs := make([]*Attempt, max(1, len(tasks))) // without tasks, there is still the attempt itself to count
-	for i := range outs {
-		outs[i] = &Attempt{Meter{&meter{run: c.stageRun, env: env}}}
-		if i < len(tasks) {
-			outs[i].m.task = tasks[i]
-		}
-	}
-	results, _, err := c.attempt(env, outs, "Process", c.fail, func(outs []*Attempt) ([][]Task, error) {
-		results, err := a.Process(c.ctx, slices.Clone(tasks), outs[:len(tasks):len(tasks)])
-		if err == nil && len(results) != len(tasks) {
-			err = fmt.Errorf("it returned %d lists of results for %d tasks", len(results), len(tasks))
-		}
-		if len(tasks) == 0 {
-			results = make([][]Task, 1)
-		}
-		return results, err
-	})
-	if err != nil {
-		for _, out := range outs {
-			out.m.discard()
-		}
-		c.fail(c.rankError(env, tasks, err))
-		return true
-	}
-	c.shares[env.Rank] = share{lo, outs[:len(tasks)], results}
-	return true
-}
-
-// rankError says which rank failed, and over which tasks.
-func (c *collectiveRun) rankError(env *Env, tasks []Task, err error) error {
-	about := "without tasks"
-	switch n := len(tasks); {
-	case n == 1:
-		about = fmt.Sprintf("task %q", tasks[0].ID)
-	case n > 1:
-		about = fmt.Sprintf("tasks %q to %q", tasks[0].ID, tasks[n-1].ID)
-	}
-	return fmt.Errorf("executor: stage %q, rank %d of %d, %s: %w", c.name, env.Rank, env.Size, about, err)
-}
-
-// commit makes the results permanent, if every rank has them.
-func (c *collectiveRun) commit() {
-	if c.failed() {
-		for _, s := range c.shares {
-			for _, out := range s.outs {
-				out.m.discard()
-			}
-		}
-		return
-	}
+// commit makes the results of all ranks permanent.
+func (c *collectiveRun) commit(finished []*pending) {
 	commits := newCommitter(c.stageRun, func(i int, results []Task) { c.results[i] = results })
-	for _, s := range c.shares {
-		for i, out := range s.outs {
-			commits.submit(&pending{a: out, seq: s.first + i, results: s.results[i], input: c.input})
-		}
+	for _, p := range finished {
+		commits.submit(p)
 	}
 	commits.close()
 }

@@ -176,6 +176,9 @@ func TestCollective(t *testing.T) {
 					sessions += len(st.sessions)
 				}
 				st := e.Stats().Stages[1]
+				if tt := st.TaskTimes; tt == nil || tt.Tasks != int64(n) || tt.Slowest[0].Compute <= 0 {
+					t.Errorf("times of tasks are %+v", tt)
+				}
 				if st.Kind != "collective" || st.Tasks != int64(n) || st.Actors != ranks || st.Counters["tasks"] != int64(n) ||
 					len(st.Shuffle.Ranks) != ranks || ranks > 1 && st.Shuffle.Ranks[ranks-1].Statistics.Sent.Bytes == 0 {
 					t.Errorf("stats are %+v", st)
@@ -396,22 +399,5 @@ func TestCollectiveBadInput(t *testing.T) {
 	_, err := small.Collective(t.Context(), &together{name: "together"}, makeTasks(2))
 	if err == nil || !strings.Contains(err.Error(), "budget's limit") {
 		t.Errorf("got %v", err)
-	}
-}
-
-// A job of one process runs collective stages, and one of several says at once that it does not.
-func TestCollectiveInJob(t *testing.T) {
-	for _, size := range []int{1, 2} {
-		tj := &testJob{size: size}
-		for rank, err := range tj.run(t, func(ctx context.Context, j *Job) error {
-			return jobExecutor(ctx, j, "", func(e *Executor) error {
-				_, err := e.Collective(ctx, &together{name: "together"}, makeTasks(3))
-				return err
-			})
-		}) {
-			if size == 1 && err != nil || size == 2 && (err == nil || !strings.Contains(err.Error(), "the job has 2 processes")) {
-				t.Errorf("%d ranks, rank %d: %v", size, rank, err)
-			}
-		}
 	}
 }

@@ -52,6 +52,11 @@ type Config struct {
 	// MaxAttempts is how often a task is tried if it fails with a [Transient] error; 0 means 3. Between attempts there
 	// is a pause, 50 ms at first, that doubles up to 5 s.
 	MaxAttempts int
+	// TaskTimeout is how long an actor may hold a task without a sign that it goes on: something read through [ReaderAt] or [Chunks],
+	// written to a [File], inserted, counted or reported by [Meter.Progress] or [Meter.Alive]. After it the actor is taken to be
+	// stuck: as after [Deadliner].TaskDeadline, it is replaced, and the task is given to another, once. Waiting for memory or for room is no reason.
+	// In a job a rank that does not come to a shuffle or collective stage for as long is lost. It must be the same on all ranks. 0 means for ever.
+	TaskTimeout time.Duration
 	// Events, if not nil, is told who ran what, where and when, and why again: stages and what went wrong at level Info and
 	// above, every attempt at level Debug. It is called from many goroutines, some of which hold a lock.
 	Events *slog.Logger
@@ -110,6 +115,7 @@ func (c *Config) Validate() error {
 	}
 	check(c.ProgressInterval >= 0, "ProgressInterval is %v, want 0 or more", c.ProgressInterval)
 	check(c.MaxAttempts >= 0, "MaxAttempts is %d, want 0 or more", c.MaxAttempts)
+	check(c.TaskTimeout >= 0, "TaskTimeout is %v, want 0 or more", c.TaskTimeout)
 	check(c.InFlight >= 0, "InFlight is %d, want 0 or more", c.InFlight)
 	check(c.SpillMemoryLimit >= 0, "SpillMemoryLimit is %d, want 0 or more", c.SpillMemoryLimit)
 	return errors.Join(errs...)

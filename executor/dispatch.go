@@ -23,6 +23,7 @@ type grant struct {
 	*handout.Grant
 	items []item
 	ctx   context.Context // ends early if the batch takes too long
+	life  *life
 }
 
 // dispatcher gives the tasks of a stage to actors as they become free. It drives a [handout.Machine], which decides, and
@@ -83,7 +84,7 @@ func (r *stageRun) dispatcher(sc *scope, batch int, lose func(actor int)) *dispa
 		cfg.Deadline = max(0, d.TaskDeadline())
 	}
 	return &dispatcher{
-		r: r, sc: sc, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0,
+		r: r, sc: sc, start: time.Now(), done: make(chan struct{}), lose: lose, limited: cfg.Deadline > 0 || r.e.cfg.TaskTimeout > 0,
 		m: handout.New(cfg), actors: make(map[int]*seat),
 	}
 }
@@ -253,7 +254,7 @@ func (g *grant) fatal(err error) error {
 	case errors.Is(err, ErrPanic), errors.Is(err, ErrDeviceLost):
 		return err
 	case errors.Is(context.Cause(g.ctx), errTooLong):
-		return errTooLong
+		return context.Cause(g.ctx)
 	}
 	return nil
 }
@@ -285,7 +286,7 @@ func (d *dispatcher) perform(a *handout.Action) {
 	switch a.Kind {
 	case handout.ActGive:
 		s := d.actors[a.Actor]
-		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.sc.ctx}
+		g := &grant{Grant: a.Grant, items: make([]item, len(a.Grant.Tasks)), ctx: d.sc.ctx, life: new(life)}
 		for i, t := range a.Grant.Tasks {
 			g.items[i] = d.items[t.Task]
 			d.r.attemptEvent(slog.LevelDebug, "attempt started", nil, s.env, g.items[i].task.ID, t.Number)
@@ -309,7 +310,7 @@ func (d *dispatcher) perform(a *handout.Action) {
 			slog.Bool("actor_lost", a.Kills > 0))
 		d.sc.fail(d.r.taskError(d.whose, d.items[a.Attempt.Task].task, a.Attempt.Number, a.Kills, d.cause))
 	case handout.ActExpire:
-		d.expired(a.Actor)
+		d.expired(a.Actor, errTooLong)
 	case handout.ActFinished:
 		close(d.done)
 	}
@@ -334,7 +335,7 @@ func (d *dispatcher) again(a *handout.Action) string {
 }
 
 // expired tells an actor that its time is up, and gives it up if it does not listen.
-func (d *dispatcher) expired(actor int) {
+func (d *dispatcher) expired(actor int, why error) {
 	s := d.actors[actor]
 	if s == nil || s.now == nil {
 		return
@@ -342,11 +343,12 @@ func (d *dispatcher) expired(actor int) {
 	if s.far != nil {
 		s.far.tooLong(s.now)
 	} else {
-		s.cancel(errTooLong)
+		s.cancel(why)
 	}
 	g, far := s.now, s.far
 	time.AfterFunc(silence, func() {
-		if d.sc.failed() || !d.died(g, errTooLong) {
+		// When the stage is ending anyway the task is nobody's business any more, but the end waits for the actor.
+		if d.sc.failed() && d.held(actor, g.ID) != g || !d.sc.failed() && !d.died(g, why) {
 			return
 		}
 		if far != nil {

@@ -34,7 +34,8 @@ type TaskError struct {
 	Rank    int
 	Worker  int    // index of the actor in its rank
 	Attempt uint32 // from 0
-	// About says what the task is about, such as the names of its files, if the stage is a [TaskDescriber].
+	// About says what the task is about, such as the names of its files, if the stage is a [TaskDescriber]. Error has it where
+	// actors died of the task.
 	About string
 	// Kills is how many actors died of the task.
 	Kills int
@@ -44,7 +45,7 @@ type TaskError struct {
 // Error is one line: stage, task and the cause.
 func (e *TaskError) Error() string {
 	s := fmt.Sprintf("executor: stage %q, task %q", e.Stage, e.Task)
-	if e.About != "" {
+	if e.About != "" && e.Kills > 0 { // other errors say themselves what they are about
 		s += " (" + e.About + ")"
 	}
 	if p, ok := e.Err.(*PanicError); ok && p.Task == e.Task && p.Stage == e.Stage {

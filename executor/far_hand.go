@@ -68,7 +68,7 @@ func (h *farHand) next(env *Env) (*grant, bool) {
 
 // give hands a grant of the root to an actor.
 func (h *farHand) give(m *control.Message) {
-	g := &grant{Grant: &handout.Grant{ID: m.Grant, Actor: int(m.Actor), Tasks: make([]handout.Attempt, len(m.Tasks))}}
+	g := &grant{Grant: &handout.Grant{ID: m.Grant, Actor: int(m.Actor), Tasks: make([]handout.Attempt, len(m.Tasks))}, life: new(life)}
 	for i, t := range m.Tasks {
 		g.Tasks[i].Number = t.Number
 		g.items = append(g.items, item{seq: int(t.Seq), task: Task{ID: t.ID, Data: t.Data, Size: t.Size}})
@@ -151,7 +151,7 @@ func (h *farHand) submit(p *pending) {
 	if p.g != nil {
 		m.Actor, m.Grant, m.At = int64(p.g.Actor), p.g.ID, int64(p.at)
 	} else {
-		m.Kind, m.N, m.At = kindPart, int64(p.seq), int64(p.a.m.number)
+		m.Kind, m.N, m.At, m.Actor = kindPart, int64(p.seq), int64(p.a.m.number), int64(p.a.m.env.Actor)
 	}
 	me := p.a.m
 	if err := errors.Join(me.syncAll(), me.closeBarrier()); err != nil {
@@ -163,7 +163,7 @@ func (h *farHand) submit(p *pending) {
 	for _, f := range me.files {
 		m.Files = append(m.Files, control.File{Name: f.name, Temp: f.temp, Path: f.path, Placed: f.placed, Size: f.size, CRC: f.crc})
 	}
-	m.Sums = wireCounters(me.counts)
+	m.Sums, m.Data = wireCounters(me.counts), me.spent.append(nil)
 	h.tell() // first: the stage may be over when the last attempt is
 	h.job.send(m)
 }
@@ -179,9 +179,9 @@ func (h *farHand) extracting(part int) {
 }
 
 // insertDone tells the root that inserts are committed in the shuffle.
-func (h *farHand) insertDone(g *grant, counts []counter) {
+func (h *farHand) insertDone(g *grant, me *meter) {
 	m := h.message(kindInserted, g.Actor, g.ID)
-	m.Sums = wireCounters(counts)
+	m.Sums, m.Data = wireCounters(me.counts), me.spent.append(nil)
 	h.tell()
 	h.job.send(m)
 }

@@ -19,6 +19,7 @@ type File struct {
 	fs     vfs.FS
 	file   vfs.File
 	w      *bufio.Writer // nil once closed
+	of     *meter        // of the attempt that writes it
 	name   string
 	path   string // where it ends
 	temp   string // where it is until then
@@ -66,6 +67,9 @@ func (f *File) Close() error {
 		f.err = f.ioError("writing", err)
 	}
 	f.recycle()
+	if f.of != nil {
+		defer f.of.wrote(time.Now())
+	}
 	if !f.mtime.IsZero() && f.err == nil {
 		if err := f.fs.Attributes(f.temp, f.perm, f.mtime); err != nil {
 			f.err = f.ioError("setting the permissions and the time of", err)

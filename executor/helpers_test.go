@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(isolatedEnv) != "" {
 		os.Exit(isolatedChild())
 	}
+	if spec := os.Getenv(wedgeEnv); spec != "" {
+		wedgedRank(spec)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

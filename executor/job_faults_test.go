@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -16,17 +17,26 @@ func breakData(j *Job) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, a := range j.stages {
-		m, ok := a.h.(*shuffleMember)
-		if !ok {
-			continue
+		var now *mesh
+		switch m := a.h.(type) {
+		case *shuffleMember:
+			m.rmu.Lock()
+			if m.cur != nil {
+				now = m.cur.mesh
+			}
+			m.rmu.Unlock()
+		case *collectiveMember:
+			m.rmu.Lock()
+			if m.cur != nil {
+				now = m.cur.mesh
+			}
+			m.rmu.Unlock()
 		}
-		m.rmu.Lock()
-		if m.cur != nil {
-			if c := m.cur.mesh.comm.Load(); c != nil {
+		if now != nil {
+			if c := now.comm.Load(); c != nil {
 				go c.Close()
 			}
 		}
-		m.rmu.Unlock()
 	}
 }
 
@@ -51,7 +61,7 @@ func TestJobAnyFaults(t *testing.T) {
 		faults := make([][]fault, size)
 		for range 1 + rng.IntN(3) {
 			r := 1 + rng.IntN(size-1)
-			faults[r] = append(faults[r], fault{time.Duration(rng.Int64N(int64(60 * time.Millisecond))), rng.IntN(2) == 0})
+			faults[r] = append(faults[r], fault{time.Duration(rng.Int64N(int64(80 * time.Millisecond))), rng.IntN(2) == 0})
 		}
 		errs := tj.run(t, func(ctx context.Context, j *Job) error {
 			for _, f := range faults[j.Rank()] {
@@ -77,6 +87,18 @@ func TestJobAnyFaults(t *testing.T) {
 				got, err := e.Execute(ctx, []Stage{first}, shuffleTasks(24))
 				if err != nil {
 					return err
+				}
+				streamed := &stage{name: "streamed", process: first.process}
+				if out, err := collect(e.Stream(ctx, streamed, source(makeTasks(30), new(atomic.Int64)))); err != nil {
+					return err
+				} else if len(out) != 30 || out[29].ID != "t00029" {
+					return fmt.Errorf("WRONG: streamed %q", ids(out))
+				}
+				all := &together{name: "together", middle: func(*Env) error { wait(); return nil }, after: func(*Env) error { wait(); return nil }}
+				if out, err := e.Collective(ctx, all, makeTasks(7)); err != nil {
+					return err
+				} else if len(out) != 7 || string(out[6].Data) != "6 of 21, at most 6" {
+					return fmt.Errorf("WRONG: %+v", out)
 				}
 				for i := range 3 {
 					st := &sums{name: fmt.Sprint("sums", i), total: 9,

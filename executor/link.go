@@ -26,6 +26,7 @@ type link struct {
 	more  sync.Cond
 	queue []*control.Message // received and not yet handled
 	ended error              // no more are received
+	why   error              // this process has ended the connection because of it
 	gone  bool
 }
 
@@ -231,6 +232,7 @@ func (j *Job) lose(l *link, why error) {
 	l.mu.Lock()
 	known := l.gone || j.closed
 	l.gone = true
+	evicted := l.why
 	l.mu.Unlock()
 	if j.links[l.rank] == l {
 		delete(j.links, l.rank)
@@ -253,6 +255,9 @@ func (j *Job) lose(l *link, why error) {
 	}
 	if j.children != nil {
 		text = j.children.lost(l, text, silent)
+	}
+	if evicted != nil {
+		text = evicted.Error()
 	}
 	err := fmt.Errorf("executor: %w: %s: %s", ErrRankLost, l.name(), text)
 	if j.cfg.Rank != 0 {

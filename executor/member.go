@@ -24,6 +24,7 @@ type member struct {
 	giveUp func(actor int)
 
 	shownUnits, shownRows int64
+	shownTimes            actorTimes
 }
 
 func (m *member) enter(*link, *control.Message) {}
@@ -85,6 +86,19 @@ func (e *Executor) runMember(ctx context.Context, st Stage, tasks []Task) ([]Tas
 		stop()
 	}
 	return m.end()
+}
+
+// farActors returns how many actors of a stage the other ranks have that are there.
+func (j *Job) farActors(r *stageRun) (n int) {
+	if j == nil {
+		return 0
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.links {
+		n += l.actors(r)
+	}
+	return n
 }
 
 func (e *Executor) newMember(r *stageRun) *member {
@@ -149,17 +163,24 @@ func (m *member) end() ([]Task, error) {
 // showProgress tells the root how far this rank is, until it is stopped.
 func (m *member) showProgress() (stop func()) {
 	m.e.show(m.stageRun)
-	return every(m.e.cfg.ProgressInterval, m.tell)
+	tell := every(m.e.cfg.ProgressInterval, m.tell)
+	if m.e.cfg.TaskTimeout <= 0 {
+		return tell
+	}
+	alive := every(m.e.cfg.TaskTimeout/toldPerTimeout, m.tellAlive)
+	return func() { alive(); tell() }
 }
 
 // tell tells the root how far this rank is.
 func (m *member) tell() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	units, rows := m.units.Load(), m.rows.Load()
-	if units == m.shownUnits && rows == m.shownRows {
+	units, rows, times := m.units.Load(), m.rows.Load(), m.actorTimes()
+	if units == m.shownUnits && rows == m.shownRows && times == m.shownTimes {
 		return
 	}
-	m.job.send(&control.Message{Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows})
-	m.shownUnits, m.shownRows = units, rows
+	m.job.send(&control.Message{
+		Kind: kindProgress, Stage: m.key, N: units - m.shownUnits, At: rows - m.shownRows, Data: times.since(m.shownTimes),
+	})
+	m.shownUnits, m.shownRows, m.shownTimes = units, rows, times
 }

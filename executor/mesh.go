@@ -119,5 +119,6 @@ func broke(err error, rank int) bool {
 		// Where the trouble was found, there it is told from.
 		return ae.Rank != rank || errors.Is(ae.Cause, shuffle.ErrPeerDown) || errors.Is(ae.Cause, shuffle.ErrClosed)
 	}
-	return errors.Is(err, shuffle.ErrPeerDown)
+	// What is closed under a round is found closed by whoever comes next.
+	return errors.Is(err, shuffle.ErrPeerDown) || errors.Is(err, shuffle.ErrClosed)
 }

@@ -12,7 +12,8 @@ type pool struct {
 	stage   Stage
 	hand    hand
 	commits sink
-	inputs  inputHash // of all tasks; with a job
+	inputs  inputHash                   // of all tasks; with a job
+	invited func(*farPool) stageHandler // what handles messages of other ranks instead, if not nil
 }
 
 // run starts n actors, hands them the tasks that feed adds, and returns when all have been processed and committed, or the
@@ -26,12 +27,14 @@ func (p *pool) run(n int, feed func(add func(...item)), sink func(seq int, resul
 	if p.e.idle {
 		n = 0
 	}
+	unwatch := d.watch()
 	leave := p.invite(d, n)
 	c.run(p.e.envs(p.name, n), func() {
 		defer d.close()
 		feed(d.add)
 	})
 	leave()
+	unwatch()
 	d.stop()
 	commits.close()
 }
@@ -43,12 +46,19 @@ func (p *pool) invite(d *dispatcher, n int) (leave func()) {
 	if j == nil {
 		return func() {}
 	}
-	a := j.attach(p.key, &farPool{far: newFar(p.stageRun, p.scope, d, n), p: p})
+	var h stageHandler = &farPool{far: newFar(p.stageRun, p.scope, d, n), p: p}
+	if p.invited != nil {
+		h = p.invited(h.(*farPool))
+	}
+	a := j.attach(p.key, h)
 	stop := context.AfterFunc(j.ctx, func() { p.fail(j.gone()) })
 	return func() {
 		select {
 		case <-d.done:
 		case <-p.ctx.Done():
+		}
+		if s, ok := h.(*streamRoot); ok {
+			s.await(p.ctx)
 		}
 		stop()
 		j.detach(p.key, a)
@@ -80,7 +90,7 @@ func (p *pool) process(env *Env, a Actor, g *grant) (fit bool) {
 			for i := range g.items {
 				tasks[i] = g.items[i].task
 			}
-			results, err := b.ProcessBatch(g.ctx, tasks, outs)
+			results, err := b.ProcessBatch(outs[0].m.within(g.ctx), tasks, outs)
 			if err == nil && len(results) != len(tasks) {
 				err = fmt.Errorf("ProcessBatch returned %d lists of results for %d tasks", len(results), len(tasks))
 			}
@@ -92,7 +102,7 @@ func (p *pool) process(env *Env, a Actor, g *grant) (fit bool) {
 			return true
 		}
 		if !p.try(env, g, i, i+1, "Process", func(outs []*Attempt) ([][]Task, error) {
-			results, err := a.Process(g.ctx, g.items[i].task, outs[0])
+			results, err := a.Process(outs[0].m.within(g.ctx), g.items[i].task, outs[0])
 			return [][]Task{results}, err
 		}) {
 			return false
@@ -106,7 +116,7 @@ func (p *pool) try(env *Env, g *grant, lo, hi int, call string, do func([]*Attem
 	outs := make([]*Attempt, hi-lo)
 	for i := range outs {
 		outs[i] = &Attempt{Meter{&meter{
-			run: p.stageRun, env: env, task: g.items[lo+i].task, number: g.Tasks[lo+i].Number,
+			run: p.stageRun, env: env, task: g.items[lo+i].task, number: g.Tasks[lo+i].Number, life: g.life,
 		}}}
 	}
 	results, at, err := p.attempt(env, outs, call, func(err error) { p.hand.died(g, err) }, do)
@@ -148,10 +158,8 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(err
 		results, err = do(outs)
 		return err
 	})
-	spent := time.Since(start)
+	total := time.Since(start)
 	for i, out := range outs {
-		spent -= out.m.waited
-		r.waitNS.Add(int64(out.m.waited))
 		faults := []error{out.m.end()}
 		if err == nil {
 			faults = append(faults, nameResults(out.m.task, results[i]))
@@ -162,7 +170,7 @@ func (r *stageRun) attempt(env *Env, outs []*Attempt, call string, gone func(err
 			}
 		}
 	}
-	r.computeNS.Add(int64(max(spent, 0))) // several goroutines of one actor may have waited
+	r.spend(divide(total, outs))
 	if err != nil {
 		err = r.blame(env, err)
 	}

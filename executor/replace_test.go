@@ -235,7 +235,7 @@ func TestEvents(t *testing.T) {
 		got[strings.TrimSpace(ev.Level+" "+ev.Msg+" "+ev.Error)]++
 	}
 	want := map[string]int{
-		"INFO stage started": 1, "INFO stage finished": 1, "DEBUG attempt started": 4, "DEBUG attempt finished": 3,
+		"INFO stage started": 1, "INFO stage finished": 1, "DEBUG attempt started": 4, "DEBUG attempt finished": 3, "DEBUG task committed": 3,
 		"WARN attempt failed connection lost": 1,
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {

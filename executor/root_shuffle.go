@@ -86,10 +86,12 @@ func (s *shuffleRun) runRounds(tasks []Task) {
 	}
 	r.event(rounds.Event{Kind: rounds.EvOpen})
 	stop := context.AfterFunc(j.ctx, func() { s.fail(j.gone()) })
+	unwatch := j.watchEntry(s.e.cfg.TaskTimeout, s.name, r.has)
 	select {
 	case <-r.done:
 	case <-s.ctx.Done():
 	}
+	unwatch()
 	stop()
 	j.detach(s.key, a)
 	r.finish()
@@ -385,6 +387,13 @@ func (r *shuffleRoot) enter(l *link, m *control.Message) {
 	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: l.rank})
 }
 
+// has reports whether a rank has come to the stage.
+func (r *shuffleRoot) has(rank int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.links[rank] != nil
+}
+
 func (r *shuffleRoot) left(l *link, why error) {
 	r.mu.Lock()
 	mine := r.links[l.rank] == nil || r.links[l.rank] == l
@@ -477,7 +486,10 @@ func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
 		own.far.mu.Unlock()
 		if ok {
 			r.s.attempts.Add(1)
-			own.insertDone(task, countersFromWire(m.Sums))
+			env := &Env{Stage: r.s.name, Rank: l.rank, Actor: int(m.Actor), Epoch: r.s.e.epoch}
+			own.insertDone(&meter{
+				run: r.s.stageRun, env: env, task: task, counts: countersFromWire(m.Sums), spent: spentFromWire(m.Data),
+			})
 		}
 	case kindExtract:
 		own.far.mu.Lock()
@@ -493,7 +505,7 @@ func (r *shuffleRoot) work(own *ownRound, l *link, m *control.Message) {
 			r.s.fail(l.failure(fmt.Sprintf("it sends partition %d, which it was not given", m.N)))
 			return
 		}
-		env := &Env{Stage: r.s.name, Rank: l.rank, Epoch: r.s.e.epoch}
+		env := &Env{Stage: r.s.name, Rank: l.rank, Actor: int(m.Actor), Epoch: r.s.e.epoch}
 		out, results, err := own.far.receive(l, env, partTask(part), uint32(m.At), m)
 		if err != nil {
 			r.s.fail(l.failure(err.Error()))

@@ -143,6 +143,7 @@ func (r *stageRun) aside(l *link, m *control.Message) bool {
 	case kindProgress:
 		r.units.Add(m.N)
 		r.rows.Add(m.At)
+		r.addActorTimes(m.Data)
 	case kindStageFailed:
 		r.fail(remoteFailure(l, m))
 	default:
@@ -153,6 +154,10 @@ func (r *stageRun) aside(l *link, m *control.Message) bool {
 
 // handle does what messages about tasks say.
 func (f *far) handle(l *link, m *control.Message) {
+	if m.Kind == kindAlive {
+		f.alive(l, m)
+		return
+	}
 	a := f.actor(l, m)
 	if a == nil {
 		return
@@ -177,7 +182,8 @@ func (f *far) handle(l *link, m *control.Message) {
 
 // rebuild makes the attempt that another rank describes into one that can be committed here. number is the attempt's.
 func (f *far) rebuild(env *Env, t Task, number uint32, m *control.Message) (*Attempt, error) {
-	me := &meter{run: f.r, env: env, task: t, number: number, ended: true, counts: countersFromWire(m.Sums)}
+	me := &meter{run: f.r, env: env, task: t, number: number, ended: true, counts: countersFromWire(m.Sums),
+		spent: spentFromWire(m.Data)}
 	w := f.r.work
 	for _, wf := range m.Files {
 		file := &File{

@@ -35,6 +35,9 @@ type round struct {
 	// hired, if not nil, is told how an actor is given up, before any is set up.
 	hired func(giveUp func(actor int))
 
+	inserting sync.Mutex
+	under     map[int]*openInsert // by actor: what it inserts at the moment
+
 	opening sync.Mutex
 	opened  map[int]*shuffle.Partition // those being extracted
 }
@@ -69,15 +72,26 @@ func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 		}
 	})
 	c := &crew[ShuffleActor]{r: s.stageRun, sc: s.sc, call: "NewShuffleActor", setup: s.stage.NewShuffleActor, body: s.serve, perRank: true}
+	giveUp := func(actor int) {
+		s.takeBack(actor)
+		c.giveUp(actor)
+	}
 	local, _ := s.inserts.(*dispatcher)
 	if local != nil {
-		local.lose = c.giveUp
+		local.lose = giveUp
 	}
 	if s.hired != nil {
-		s.hired(c.giveUp)
+		s.hired(giveUp)
 	}
 	for range s.shufflers {
 		s.extracts = append(s.extracts, s.dispatcher(s.sc, 1, c.giveUp))
+	}
+	var unwatch []func()
+	for _, d := range s.extracts {
+		unwatch = append(unwatch, d.watch())
+	}
+	if local != nil {
+		unwatch = append(unwatch, local.watch())
 	}
 	var ends sync.WaitGroup
 	c.run(envs, func() {
@@ -93,6 +107,9 @@ func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 		}
 	})
 	ends.Wait()
+	for _, stop := range unwatch {
+		stop()
+	}
 	if local != nil {
 		local.stop()
 	}
@@ -139,18 +156,17 @@ func (s *round) serve(env *Env, a ShuffleActor) (fit bool) {
 // insert attempts to insert one task.
 func (s *round) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
 	it := g.items[0]
-	m := &meter{run: s.stageRun, env: env, task: it.task, number: g.Tasks[0].Number}
+	m := &meter{run: s.stageRun, env: env, task: it.task, number: g.Tasks[0].Number, life: g.life}
 	sh := s.shufflers[env.Rank-s.first]
 	in := sh.Begin(uint64(it.seq), m.number)
+	back := s.begin(env, in)
 	drop := func() {
-		if err := in.Abort(); err != nil && !s.sc.failed() {
-			s.sc.fail(fmt.Errorf("executor: stage %q, rank %d: taking inserts back: %w", s.name, env.Rank, err))
-		}
+		back()
 		m.discard()
 	}
 	_, _, err := s.attempt(env, []*Attempt{{Meter{m}}}, "Insert", func(err error) { drop(); s.inserts.died(g, err) },
 		func([]*Attempt) ([][]Task, error) {
-			return make([][]Task, 1), a.Insert(g.ctx, it.task, &PartWriter{Meter{m}, in, sh, s.parts})
+			return make([][]Task, 1), a.Insert(m.within(g.ctx), it.task, &PartWriter{Meter{m}, in, sh, s.parts})
 		})
 	if err != nil {
 		drop()
@@ -163,14 +179,15 @@ func (s *round) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
 		drop()
 		return false
 	}
+	s.accepted(env, in)
 	if err := in.Commit(s.sc.ctx); err != nil {
 		m.discard()
 		s.sc.fail(s.taskError(env, it.task, m.number, 0, err))
 		return true
 	}
-	s.insertDone(it.task, m.counts)
+	s.insertDone(m)
 	if r, ok := s.inserts.(insertReporter); ok {
-		r.insertDone(g, m.counts)
+		r.insertDone(g, m)
 	}
 	return true
 }
@@ -180,17 +197,18 @@ type extractReporter interface{ extracting(part int) }
 
 // insertReporter is a [hand] that is told of inserts that are committed in the shuffle.
 type insertReporter interface {
-	insertDone(g *grant, counts []counter)
+	insertDone(g *grant, m *meter)
 }
 
 // insertDone counts inserts that are committed in the shuffle, whichever rank did them.
-func (s *round) insertDone(t Task, counts []counter) {
-	s.inserted.add(counts)
+func (s *round) insertDone(m *meter) {
+	s.inserted.add(m.counts)
 	s.insertedTasks.Add(1)
-	s.insertedSize.Add(t.Size)
+	s.insertedSize.Add(m.task.Size)
 	s.insertsDone.Add(1)
 	s.tasksDone.Add(1)
-	s.sizeDone.Add(t.Size)
+	s.sizeDone.Add(m.task.Size)
+	s.timed(&s.insertTimes, m, "task inserted", 0)
 	s.committing.done()
 }
 
@@ -268,10 +286,10 @@ func (s *round) extract(env *Env, a ShuffleActor, g *grant) (fit bool) {
 		r.extracting(part)
 	}
 	number := uint32(max(0, s.number-1))*attemptsPerRound + g.Tasks[0].Number
-	out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: g.items[0].task, number: number}}}
+	out := &Attempt{Meter{&meter{run: s.stageRun, env: env, task: g.items[0].task, number: number, life: g.life}}}
 	results, _, err := s.attempt(env, []*Attempt{out}, "Extract", func(err error) { extracts.died(g, err) },
 		func([]*Attempt) ([][]Task, error) {
-			results, err := a.Extract(g.ctx, p, out)
+			results, err := a.Extract(out.m.within(g.ctx), p, out)
 			return [][]Task{results}, err
 		})
 	if err != nil {

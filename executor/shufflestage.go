@@ -52,6 +52,7 @@ func (w *PartWriter) Wanted(part int) bool { return w.parts.wanted(part) }
 // Alloc makes a buffer for the data of a chunk, charged to the budget. It waits for room; a goroutine that
 // holds a [mem.Reservation] meanwhile can deadlock with another like it. See [shuffle.Shuffler.Alloc].
 func (w *PartWriter) Alloc(ctx context.Context, n int) (*mem.Buffer, error) {
+	defer w.m.life.wait()()
 	defer w.m.wait(time.Now())
 	return w.shuffler.Alloc(ctx, n)
 }
@@ -68,6 +69,7 @@ func (w *PartWriter) Insert(ctx context.Context, c shuffle.Chunk) error {
 		c.Data.Release()
 		return nil
 	}
+	defer w.m.life.wait()()
 	defer w.m.wait(time.Now())
 	return w.in.Insert(ctx, c)
 }

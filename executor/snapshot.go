@@ -39,7 +39,7 @@ type StageSnapshot struct {
 	// SpilledBytes were written to spill files by the shuffle.
 	SpilledBytes int64
 
-	WallSeconds, SetupSeconds, ComputeSeconds, WaitSeconds, CommitSeconds float64
+	WallSeconds, SetupSeconds, ReadSeconds, ComputeSeconds, WriteSeconds, WaitSeconds, CommitSeconds float64
 }
 
 // shown is a stage in the snapshots: running as long as r is not nil, and final then.
@@ -100,6 +100,7 @@ func (r *stageRun) snapshot() StageSnapshot {
 	}
 	s.WallSeconds, s.SetupSeconds = time.Since(r.start).Seconds(), seconds(r.setupNS.Load())
 	s.ComputeSeconds, s.WaitSeconds = seconds(r.computeNS.Load()), seconds(r.waitNS.Load())
+	s.ReadSeconds, s.WriteSeconds = seconds(r.readNS.Load()), seconds(r.writeNS.Load())
 	s.CommitSeconds = seconds(r.commitNS.Load())
 	return s
 }

@@ -31,9 +31,10 @@ type stageRun struct {
 	attempts, insertsDone      atomic.Int64
 	files, bytes               atomic.Int64
 	setupNS, computeNS, waitNS atomic.Int64
-	commitNS                   atomic.Int64
+	readNS, writeNS, commitNS  atomic.Int64
 	replaced, retries, living  atomic.Int64
 	spilled                    func() int64 // set before the stage is announced
+	taskTimes, insertTimes     taskTimes
 
 	mu        sync.Mutex
 	counters  map[string]int64
@@ -111,11 +112,17 @@ func (r *stageRun) taskError(env *Env, task Task, attempt uint32, kills int, err
 	if env != nil {
 		e.Rank, e.Worker = env.Rank, env.Worker
 	}
+	e.About = r.describe(task)
+	return e
+}
+
+// describe says what a task is about, if the stage can.
+func (r *stageRun) describe(task Task) (about string) {
 	if d, ok := r.stage.(TaskDescriber); ok {
 		// Whatever goes wrong in here must not hide what went wrong before.
-		_ = guard(r.name, task.ID, "DescribeTask", nil, func() error { e.About = d.DescribeTask(task); return nil })
+		_ = guard(r.name, task.ID, "DescribeTask", nil, func() error { about = d.DescribeTask(task); return nil })
 	}
-	return e
+	return about
 }
 
 // addCounters adds the counters of an attempt, or of a commit of an earlier run, to those of the stage.
@@ -142,12 +149,41 @@ func (r *stageRun) reuse(t Task, c *commit) {
 func (r *stageRun) committed(p *pending) {
 	m := p.a.m
 	r.addCounters(m.counts)
+	size := int64(0)
 	for _, f := range m.files {
-		r.files.Add(1)
-		r.bytes.Add(f.size)
+		size += f.size
 	}
+	r.files.Add(int64(len(m.files)))
+	r.bytes.Add(size)
 	r.tasksDone.Add(1)
 	r.sizeDone.Add(m.task.Size)
+	r.timed(&r.taskTimes, m, "task committed", size)
+}
+
+// spend counts what attempts took, whatever became of them.
+func (r *stageRun) spend(s spent) {
+	r.waitNS.Add(int64(s.wait))
+	r.readNS.Add(int64(s.read))
+	r.computeNS.Add(int64(s.compute))
+	r.writeNS.Add(int64(s.write))
+}
+
+// timed counts what a task took whose attempt m counts, and tells the event log. files is the size of its files.
+func (r *stageRun) timed(to *taskTimes, m *meter, what string, files int64) {
+	to.add(m, files)
+	if l := r.e.cfg.Events; l == nil || !l.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	s := &m.spent
+	attrs := []slog.Attr{
+		slog.Float64("wait_seconds", s.wait.Seconds()), slog.Float64("read_seconds", s.read.Seconds()),
+		slog.Float64("compute_seconds", s.compute.Seconds()), slog.Float64("write_seconds", s.write.Seconds()),
+		slog.Int64("rows", s.rows), slog.Int64("units", s.units), slog.Int64("file_bytes", files),
+	}
+	if s.device != "" {
+		attrs = append(attrs, slog.String("uuid", s.device))
+	}
+	r.attemptEvent(slog.LevelDebug, what, nil, m.env, m.task.ID, m.number, attrs...)
 }
 
 // end closes the stage: it puts the tail of the log on disk, adds the stage to the statistics and returns
@@ -190,10 +226,13 @@ func (r *stageRun) stats(err error) StageStats {
 		WallSeconds:    time.Since(r.start).Seconds(),
 		SetupSeconds:   time.Duration(r.setupNS.Load()).Seconds(),
 		ComputeSeconds: time.Duration(r.computeNS.Load()).Seconds(),
+		ReadSeconds:    time.Duration(r.readNS.Load()).Seconds(),
+		WriteSeconds:   time.Duration(r.writeNS.Load()).Seconds(),
 		WaitSeconds:    time.Duration(r.waitNS.Load()).Seconds(),
 		CommitSeconds:  time.Duration(r.commitNS.Load()).Seconds(),
 		PeakMemory:     r.rss.end(),
 		Counters:       r.counters, Shuffle: r.shuffle, Notes: r.notes,
+		TaskTimes: r.taskTimes.result(r.describe), InsertTimes: r.insertTimes.result(r.describe),
 	}
 	if err != nil {
 		st.Error = err.Error()

@@ -31,14 +31,20 @@ type StageStats struct {
 	Units    int64 `json:"units,omitempty"` // sum of [Meter.Progress]
 	Files    int64 `json:"files,omitempty"` // files committed in this run
 	Bytes    int64 `json:"file_bytes,omitempty"`
-	// WallSeconds is from start to end. SetupSeconds, ComputeSeconds and WaitSeconds are sums over actors:
-	// setting up, inside the actor's methods, and waiting for work or for room. CommitSeconds is the time
-	// spent making results permanent, beside the actors.
+	// WallSeconds is from start to end. SetupSeconds, ReadSeconds, ComputeSeconds, WriteSeconds and WaitSeconds are sums over the
+	// actors of all ranks: setting up; inside the actor's methods, reading, computing and writing; and waiting for work or for
+	// room. CommitSeconds is the time spent making results permanent, beside the actors.
 	WallSeconds    float64 `json:"wall_seconds"`
 	SetupSeconds   float64 `json:"setup_seconds"`
+	ReadSeconds    float64 `json:"read_seconds"`
 	ComputeSeconds float64 `json:"compute_seconds"`
+	WriteSeconds   float64 `json:"write_seconds"`
 	WaitSeconds    float64 `json:"wait_seconds"`
 	CommitSeconds  float64 `json:"commit_seconds"`
+	// TaskTimes is about the tasks done in this run, for a shuffle stage its partitions, and InsertTimes about its inserts; nil where
+	// there were none. Where a round of a job began again, the inserts of both rounds are in it.
+	TaskTimes   *TaskTimes `json:"task_times,omitempty"`
+	InsertTimes *TaskTimes `json:"insert_times,omitempty"`
 	// PeakMemory is the largest resident set of this process seen while the stage ran, in bytes, or the largest sum of those of it
 	// and of the processes of its actors; 0 where the system does not tell.
 	// Stages that run at the same time share it.

@@ -3,7 +3,6 @@ package executor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 )
 
@@ -18,37 +17,46 @@ type outcome struct {
 // can be chained and a slow consumer slows them all. The first error, from the source, the stage or ctx, is
 // yielded last. The sequence can be ranged over once.
 //
-// In a job of several processes it fails.
+// In a job of several processes all ranks call it with the same stage and tasks, and each gets all results, in the same order; what
+// counts as ahead of the consumer is what is ahead of the slowest of them. The tasks are those of rank 0's source. The others range over
+// theirs without such a bound, only to compare them at the end. A rank that was lost and comes back cannot take part any more, as
+// the results are not kept.
 //
 // Leaving the loop early stops the stage; nothing is left running after the loop. The source runs in a
 // goroutine of its own and is asked to stop when it next yields.
 func (e *Executor) Stream(ctx context.Context, st Stage, tasks iter.Seq2[Task, error]) iter.Seq2[Task, error] {
 	return func(yield func(Task, error) bool) {
-		if e.cfg.Job.Size() > 1 {
-			yield(Task{}, fmt.Errorf("executor: stage %q: a job of several processes cannot stream; use Execute", st.Name()))
-			return
-		}
 		if err := e.prepare(ctx, st); err != nil {
 			yield(Task{}, err)
 			return
 		}
+		if !e.cfg.Job.Root() {
+			e.streamMember(ctx, st, tasks, yield)
+			return
+		}
 		r := e.newRun(ctx, st, "pool")
+		s := &stream{pool: &pool{stageRun: r, stage: st}, source: tasks, batch: batchSize(st)}
 		n, err := r.actorCount(st, -1, false)
 		if err != nil {
 			r.fail(err)
-			yield(Task{}, r.end())
+			yield(Task{}, s.end())
 			return
 		}
 		r.actors = n
-		s := &stream{pool: &pool{stageRun: r, stage: st}, source: tasks, batch: batchSize(st)}
 		inFlight := e.cfg.InFlight
 		if inFlight == 0 {
-			inFlight = 4 * n * s.batch
+			inFlight = 4 * s.batch * (n + e.cfg.Job.farActors(r))
 		}
 		// A batch that could never be filled would never be handed out.
 		inFlight = max(inFlight, s.batch)
 		s.window = make(chan struct{}, inFlight)
 		s.done = make(chan outcome, inFlight)
+		if e.cfg.Job != nil {
+			s.invited = func(f *farPool) stageHandler {
+				s.ranks = &streamRoot{farPool: f, came: make(chan struct{}, 1), free: func() { <-s.window }}
+				return s.ranks
+			}
+		}
 		r.announce(-1)
 		s.run(yield)
 	}
@@ -61,7 +69,22 @@ type stream struct {
 	// window has an element for every task taken from the source and not yet given to the consumer.
 	window chan struct{}
 	// done has room for as many, so that committing never waits for the consumer.
-	done chan outcome
+	done  chan outcome
+	ranks *streamRoot // in a job: set before the first task is handed out
+	taken taskHash    // from the source
+}
+
+// end closes the stage, and tells the other ranks of a job.
+func (s *stream) end() error {
+	err := s.pool.end()
+	if j := s.e.cfg.Job; j != nil {
+		told := err
+		if told == nil && errors.Is(context.Cause(s.ctx), errLeft) {
+			told = errRootLeft
+		}
+		j.concludeStream(s.key, &s.taken, told)
+	}
+	return err
 }
 
 var errLeft = errors.New("the consumer has left")
@@ -88,13 +111,20 @@ func (s *stream) run(yield func(Task, error) bool) {
 		ahead[o.seq] = o.results
 		for results, ok := ahead[next]; ok; results, ok = ahead[next] {
 			delete(ahead, next)
+			if s.ranks != nil {
+				s.ranks.publish(next, results)
+			}
 			next++
 			for _, t := range results {
 				if !yield(t, nil) {
 					return
 				}
 			}
-			<-s.window
+			if s.ranks != nil {
+				s.ranks.took()
+			} else {
+				<-s.window
+			}
 		}
 	}
 	finished = true
@@ -130,6 +160,9 @@ func (s *stream) feed(add func(...item)) {
 			}
 			s.tasks.Add(1)
 			s.size.Add(t.Size)
+			if s.ranks != nil {
+				s.taken.add(t)
+			}
 			it := item{seq: seq, task: t}
 			seq++
 			if c := s.lookup(&it); c != nil {

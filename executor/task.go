@@ -80,7 +80,8 @@ type Deadliner interface {
 
 // TaskDescriber is implemented by stages that can say what a task is about, for people.
 type TaskDescriber interface {
-	// DescribeTask names what the task works on, such as its files, in a few words. It is called when the task has failed.
+	// DescribeTask names what the task works on, such as its files, in a few words. It is called when the task
+	// has failed, and for the slowest tasks of a stage; for partitions of a shuffle stage, too, whose Data is empty.
 	DescribeTask(task Task) string
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dovetail-dedup/dovetail/dedup/curator"
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 // The commands that do what a stage or a workflow of NeMo Curator does, with its parameters, on its files.
@@ -25,6 +26,7 @@ func curatorCommands() []*cobra.Command {
 type execFlags struct {
 	exec curator.Exec
 	machineFlags
+	job jobFlags
 }
 
 func (f *execFlags) add(fl *pflag.FlagSet) {
@@ -32,6 +34,7 @@ func (f *execFlags) add(fl *pflag.FlagSet) {
 	addWork(fl, "the folder that is written", &e.Work, &e.KeepWork, &e.Restart)
 	fl.BoolVar(&e.Overwrite, "overwrite", false, "replace folders that hold the result of other options or another input, as Curator does")
 	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
+	f.job.add(fl)
 }
 
 // run calls work with what the flags say and prints what it returns.
@@ -41,6 +44,16 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 		return usageError{err}
 	}
 	f.exec.MemoryLimit = n
+	if f.exec.TaskTimeout, err = f.stuckAfter(); err != nil {
+		return usageError{err}
+	}
+	jc, err := f.job.join(cmd, f.exec.Workers, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	if jc != nil && jc.Rank > 0 {
+		f.progress = "none" // rank 0 speaks for all
+	}
 	rep, err := newReporter(f.progress, cmd.ErrOrStderr())
 	if err != nil {
 		return usageError{err}
@@ -54,13 +67,18 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	e.Version = version()
 	e.Progress = rep
 	e.Note = func(line string) { rep.Note("", line) }
-	lines, err := work(e)
+	var lines []string
+	err = runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
+		e.Job = j
+		lines, err = work(e)
+		return err
+	})
 	stop()
 	rep.close()
 	if errors.Is(err, curator.ErrOptions) {
 		return usageError{err}
 	}
-	if err != nil || rep.machine {
+	if err != nil || rep.machine || jc != nil && jc.Rank > 0 {
 		return err
 	}
 	_, err = io.WriteString(cmd.OutOrStdout(), strings.Join(lines, "\n")+"\n")
@@ -327,7 +345,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
-		"metrics-addr", "event-log",
+		"metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
 	}
 )
 
@@ -358,7 +376,7 @@ func (c *compatFlags) run(cmd *cobra.Command, f *dedupFlags) error {
 	if !cmd.Flags().Changed("bands-per-iteration") {
 		o.BandsPerIteration = max(1, min(o.BandsPerIteration, o.NumBands))
 	}
-	c.exec.machineFlags = f.machineFlags
+	c.exec.machineFlags, c.exec.job = f.machineFlags, f.job
 	e := &c.exec.exec
 	e.Work, e.KeepWork, e.Restart, e.Workers, e.Ranks = d.Work, d.KeepWork, d.Restart, d.Exec.Workers, d.Exec.Ranks
 	return c.exec.run(cmd, func(e curator.Exec) ([]string, error) {

@@ -110,6 +110,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
 	f.job.add(fl)
+	f.job.addIsolation(fl)
 	f.compat.add(fl)
 }
 
@@ -241,6 +242,9 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 	f.opts.Exec.MemoryLimit = n
 	if f.job.isolation != dedup.IsolationGoroutine {
 		f.opts.Exec.Isolation = f.job.isolation
+	}
+	if f.opts.Exec.TaskTimeout, err = f.stuckAfter(); err != nil {
+		errs = append(errs, err)
 	}
 	if f.opts.Exec.SourceLimit, err = dedup.ParseSourceLimit(f.sourceLimit); err != nil {
 		errs = append(errs, err)

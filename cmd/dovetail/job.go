@@ -33,7 +33,6 @@ const (
 )
 
 func (f *jobFlags) add(fl *pflag.FlagSet) {
-	fl.StringVar(&f.isolation, "isolation", dedup.IsolationGoroutine, "where workers work: goroutine, or process to give each a process of its own, which is replaced if it is killed, runs out of memory or goes silent; not with --size")
 	fl.IntVar(&f.rank, "rank", 0, "with --size: number of this process, from 0 ($DOVETAIL_RANK)")
 	fl.IntVar(&f.size, "size", 0, "processes that do the work together, each started with the same options and its --rank ($DOVETAIL_SIZE)")
 	fl.StringVar(&f.root, "root", "", "with --size: host:port at which rank 0 listens and the others find it ($DOVETAIL_ROOT)")
@@ -42,6 +41,11 @@ func (f *jobFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
 	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
 	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
+}
+
+// addIsolation adds the flag of commands whose workers can be processes.
+func (f *jobFlags) addIsolation(fl *pflag.FlagSet) {
+	fl.StringVar(&f.isolation, "isolation", dedup.IsolationGoroutine, "where workers work: goroutine, or process to give each a process of its own, which is replaced if it is killed, runs out of memory or goes silent; not with --size")
 }
 
 // environ fills in what the command line does not say.

@@ -63,7 +63,9 @@ var stageMetrics = []stageMetric{
 	ofStage("spilled_bytes_total", "Bytes that the shuffle wrote to spill files.", func(s *executor.StageSnapshot) float64 { return float64(s.SpilledBytes) }),
 	ofStage("wall_seconds_total", "Time from the start of the stage, to its end if it has ended.", func(s *executor.StageSnapshot) float64 { return s.WallSeconds }),
 	ofStage("setup_seconds_total", "Time actors took to set up.", func(s *executor.StageSnapshot) float64 { return s.SetupSeconds }),
-	ofStage("compute_seconds_total", "Time in the calls of actors, without their waiting.", func(s *executor.StageSnapshot) float64 { return s.ComputeSeconds }),
+	ofStage("read_seconds_total", "Time in the calls of actors that they read.", func(s *executor.StageSnapshot) float64 { return s.ReadSeconds }),
+	ofStage("write_seconds_total", "Time in the calls of actors that they wrote files.", func(s *executor.StageSnapshot) float64 { return s.WriteSeconds }),
+	ofStage("compute_seconds_total", "Time in the calls of actors, without waiting, reading and writing.", func(s *executor.StageSnapshot) float64 { return s.ComputeSeconds }),
 	ofStage("wait_seconds_total", "Time actors waited for work or for room in memory.", func(s *executor.StageSnapshot) float64 { return s.WaitSeconds }),
 	ofStage("commit_seconds_total", "Time that making results permanent took.", func(s *executor.StageSnapshot) float64 { return s.CommitSeconds }),
 }

@@ -11,12 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dovetail-dedup/dovetail/dedup/table"
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 // shuffleFlags are the flags of the shuffle command that are not fields of a Spec or an Exec as they stand.
 type shuffleFlags struct {
 	opts table.Options
 	machineFlags
+	job          jobFlags
 	rowGroupSize string
 }
 
@@ -64,11 +66,19 @@ func (f *shuffleFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.rowGroupSize, "row-group-size", "", "bytes of rows in a row group (default: 8MiB); larger ones need more memory")
 	addWork(fl, "the output folder", &o.Work, &o.KeepWork, &o.Restart)
 	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
+	f.job.add(fl)
 }
 
 func (f *shuffleFlags) run(cmd *cobra.Command) error {
 	if err := f.resolve(); err != nil {
 		return usageError{err}
+	}
+	jc, err := f.job.join(cmd, f.opts.Exec.Workers, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	if jc != nil && jc.Rank > 0 {
+		f.progress = "none" // rank 0 speaks for all
 	}
 	rep, err := newReporter(f.progress, cmd.ErrOrStderr())
 	if err != nil {
@@ -82,10 +92,15 @@ func (f *shuffleFlags) run(cmd *cobra.Command) error {
 	f.opts.Version = version()
 	f.opts.Progress = rep
 	f.opts.Note = func(line string) { rep.Note("", line) }
-	res, err := table.Run(cmd.Context(), f.opts)
+	var res *table.Result
+	err = runIn(cmd, jc, f.opts.Note, func(j *executor.Job) (err error) {
+		f.opts.Job = j
+		res, err = table.Run(cmd.Context(), f.opts)
+		return err
+	})
 	stop()
 	rep.close()
-	if err != nil || rep.machine {
+	if err != nil || rep.machine || !f.opts.Job.Root() {
 		return err
 	}
 	return shuffleSummary(cmd.OutOrStdout(), res, f.opts.Output)
@@ -103,6 +118,9 @@ func (f *shuffleFlags) resolve() error {
 	check(f.opts.Output != "", "--output: name the folder for the result")
 	var err error
 	if f.opts.Exec.MemoryLimit, err = f.limit(); err != nil {
+		errs = append(errs, err)
+	}
+	if f.opts.Exec.TaskTimeout, err = f.stuckAfter(); err != nil {
 		errs = append(errs, err)
 	}
 	if f.rowGroupSize != "" {

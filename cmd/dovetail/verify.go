@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dovetail-dedup/dovetail/dedup"
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 // errNotVerified is what a result gets that is not what its run said it is; the reasons are printed.
@@ -20,6 +21,7 @@ func verifyCommand() *cobra.Command {
 	var o dedup.VerifyOptions
 	var sample string
 	var m machineFlags
+	var job jobFlags
 	cmd := &cobra.Command{
 		Use:   "verify DIR [flags]",
 		Short: "Check a result against its input: nothing lost, and the evidence of removals",
@@ -52,6 +54,16 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			if o.Exec.MemoryLimit, err = m.limit(); err != nil {
 				return usageError{err}
 			}
+			jc, err := job.join(cmd, o.Exec.Workers, args)
+			if err != nil {
+				return usageError{err}
+			}
+			if jc != nil && jc.Rank > 0 {
+				m.progress = "none" // rank 0 speaks for all
+			}
+			if o.Exec.TaskTimeout, err = m.stuckAfter(); err != nil {
+				return usageError{err}
+			}
 			rep, err := newReporter(m.progress, cmd.ErrOrStderr())
 			if err != nil {
 				return usageError{err}
@@ -62,14 +74,21 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			}
 			limitHeap(o.Exec.MemoryLimit)
 			o.Progress = rep
-			v, err := dedup.Verify(cmd.Context(), o)
+			var v *dedup.Verification
+			err = runIn(cmd, jc, func(line string) { rep.Note("", line) }, func(j *executor.Job) (err error) {
+				o.Job = j
+				v, err = dedup.Verify(cmd.Context(), o)
+				return err
+			})
 			stop()
 			rep.close()
 			if err != nil {
 				return err
 			}
-			if err := printVerification(cmd.OutOrStdout(), v); err != nil {
-				return err
+			if o.Job.Root() {
+				if err := printVerification(cmd.OutOrStdout(), v); err != nil {
+					return err
+				}
 			}
 			if !v.OK() {
 				return errNotVerified
@@ -84,6 +103,7 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 	fl.StringArrayVarP(&o.Inputs, "input", "i", nil, "where the input is now (default: where it was)")
 	fl.StringArrayVar(&o.Against, "against", nil, "where the reference set is now, if there was one (default: where it was)")
 	m.add(fl, &o.Exec.Workers, nil)
+	job.add(fl)
 	return cmd
 }
 

@@ -70,6 +70,9 @@ func Components(ctx context.Context, o ComponentsOptions) (*ComponentsResult, er
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	in, err := findTables(o.Inputs)
 	if err != nil {
 		return nil, err
@@ -88,7 +91,7 @@ func Components(ctx context.Context, o ComponentsOptions) (*ComponentsResult, er
 		return nil, err
 	}
 	res := new(ComponentsResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +99,7 @@ func Components(ctx context.Context, o ComponentsOptions) (*ComponentsResult, er
 		return res, nil
 	}
 	c := &componentsJob{job: j, o: &o}
-	if err := c.inputs(in); err != nil {
+	if err := c.inputs(ctx, in); err != nil {
 		return nil, err
 	}
 	if len(c.edges) == 0 {
@@ -129,9 +132,9 @@ type edgesInput struct {
 }
 
 // inputs names the tasks of files that have buckets, which Curator counts from 0.
-func (c *componentsJob) inputs(in []inputFile) error {
+func (c *componentsJob) inputs(ctx context.Context, in []inputFile) error {
 	for _, f := range in {
-		t, err := openTable(f.Path)
+		t, err := openTable(ctx, f.Path)
 		if err != nil {
 			return err
 		}
@@ -255,7 +258,7 @@ func (a edgesActor) Process(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return nil, err
 	}
-	from, err := openTable(in.File)
+	from, err := openTable(ctx, in.File)
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +319,7 @@ func (a edgesActor) Process(ctx context.Context, task executor.Task, out *execut
 }
 
 // eachEdge reads a file of edges.
-func (c *componentsJob) eachEdge(task executor.Task, f func(u, v flow.Ref) error) (err error) {
+func (c *componentsJob) eachEdge(ctx context.Context, task executor.Task, f func(u, v flow.Ref) error) (err error) {
 	in, err := flow.DecodeTask[edgesResult](task)
 	if err != nil {
 		return err
@@ -328,7 +331,7 @@ func (c *componentsJob) eachEdge(task executor.Task, f func(u, v flow.Ref) error
 	if err := checked.Close(); err != nil {
 		return err
 	}
-	t, err := openTable(in.File)
+	t, err := openTable(ctx, in.File)
 	if err != nil {
 		return err
 	}
@@ -384,7 +387,7 @@ func (c *componentsJob) insertLabels(ctx context.Context, task executor.Task, ou
 		rows = rows[:0]
 		return nil
 	}
-	err = flow.EachRow(c.work, file, components.LabelColumns, func(row []uint64) error {
+	err = flow.EachRow(ctx, c.work, file, components.LabelColumns, func(row []uint64) error {
 		keys.int(int64(row[by] ^ signBit))
 		if rows = append(rows, [2]uint64(row)); len(rows) < 4096 {
 			return nil

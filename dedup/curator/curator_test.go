@@ -345,7 +345,7 @@ func TestGiantBucket(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 	// Curator's row groups: a tenth of the ids, at least 1,000.
-	ids, err := openTable(filepath.Join(dir, FuzzyIDsDir, "part.0.parquet"))
+	ids, err := openTable(t.Context(), filepath.Join(dir, FuzzyIDsDir, "part.0.parquet"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,9 @@ func Exact(ctx context.Context, o ExactOptions) (*ExactResult, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	in, err := o.resolve(ctx, o.Workers)
 	if err != nil {
 		return nil, err
@@ -80,7 +83,7 @@ func Exact(ctx context.Context, o ExactOptions) (*ExactResult, error) {
 		return nil, err
 	}
 	res := new(ExactResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func Exact(ctx context.Context, o ExactOptions) (*ExactResult, error) {
 		return res, nil
 	}
 	res.IDGenerator = filepath.Join(o.Output, ExactIDGenerator)
-	return res, writeIDGenerator(res.IDGenerator, in.paths, res.Last)
+	return res, o.writeIDGenerator(res.IDGenerator, in.paths, res.Last)
 }
 
 // exact is one run.
@@ -255,7 +258,7 @@ func (a *identicalActor) Insert(ctx context.Context, task executor.Task, out *ex
 	if err != nil {
 		return err
 	}
-	f, err := flow.OpenColumns(a.work, in.File)
+	f, err := flow.OpenColumns(ctx, a.work, in.File)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -31,6 +32,12 @@ type Exec struct {
 	// SplitBytes is the size of the pieces in which the input is read; 0 chooses by the size of the input, and by nothing
 	// else, so that a run can go on with other workers.
 	SplitBytes int64
+	// TaskTimeout is how long a task may show no sign of progress before its worker is taken to be stuck: 0 means an hour, less
+	// than 0 for ever.
+	TaskTimeout time.Duration
+	// Job makes this process a rank of a job, all of which make the same calls with the same options and see the same files under the
+	// same paths; Ranks is 1 then. Rank 0's Workers, MemoryLimit and SplitBytes count for all. Results are returned to all.
+	Job *executor.Job
 	// Progress is told how the run goes; nil means nobody is.
 	Progress executor.Reporter
 	// Note, if not nil, is given lines worth showing to whoever started the run.
@@ -69,6 +76,7 @@ func (e *Exec) note(line string) {
 func (e *Exec) validate(f *faults) {
 	f.check(e.Ranks >= 1 && e.Ranks <= 256, "--ranks %d: must be from 1 to 256", e.Ranks)
 	f.check(e.Workers >= 1 && e.Workers <= 4096, "--workers %d: must be from 1 to 4096", e.Workers)
+	f.check(e.Job == nil || e.Ranks == 1, "--ranks %d: a process that is one rank of several has no more of them", e.Ranks)
 	least := flow.MinMemoryLimit(e.actors())
 	f.check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %dMiB: the smallest that works is %dMiB with %d workers and %d ranks",
 		e.MemoryLimit>>20, least>>20, e.Workers, e.Ranks)

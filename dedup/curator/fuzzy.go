@@ -55,7 +55,7 @@ type FuzzyResult struct {
 // documents share a bucket, the last stages write nothing.
 func Fuzzy(ctx context.Context, o FuzzyOptions) (*FuzzyResult, error) {
 	o.Exec.ensureDefaults()
-	if o.Work != "" && !o.KeepWork {
+	if o.Work != "" && !o.KeepWork && o.Job.Root() {
 		defer os.Remove(o.Work) // if all stages have removed theirs from it
 	}
 	var f faults

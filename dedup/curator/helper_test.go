@@ -78,7 +78,7 @@ func writeParquet(t testing.TB, path string, texts []*string) {
 // and <nil>.
 func readTable(t testing.TB, path string, columns ...string) map[string][]string {
 	t.Helper()
-	f, err := openTable(path)
+	f, err := openTable(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

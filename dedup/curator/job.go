@@ -97,9 +97,9 @@ func newJob(stage string, e Exec, perRow int, spec any, folders ...string) (*job
 	return j, err
 }
 
-// finished reports whether the output is there already and then decodes its result. It refuses folders that hold
+// lookAll reports whether the output is there already and then decodes its result. It refuses folders that hold
 // anything else, unless they may be overwritten.
-func (j *job) finished(result any) (bool, error) {
+func (j *job) lookAll(result any) (bool, error) {
 	done := 0
 	for _, f := range j.folders {
 		m, err := j.look(f)
@@ -219,35 +219,53 @@ func listFiles(dir string) (files []string, err error) {
 	return files, err
 }
 
-// open opens the work folder and makes the executor. The caller calls close.
-func (j *job) open() (err error) {
+// open opens the work folder and makes the executor.
+func (j *job) open(ctx context.Context) (err error) {
+	if j.work, err = j.Job.ShareWork(ctx, j.openWork); err != nil {
+		return err
+	}
+	for _, f := range j.folders {
+		f.staging = fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID())
+	}
+	j.ex, err = executor.New(executor.Config{
+		Ranks: j.Ranks, Workers: j.Workers, Work: j.work, Budget: mem.NewBudget(j.plan.Budget), Progress: j.Progress, Job: j.Job,
+		TaskTimeout: flow.TaskTimeout(j.TaskTimeout),
+	})
+	if err != nil {
+		return errors.Join(err, j.work.Close())
+	}
+	return nil
+}
+
+// openWork opens the work folder, and makes those in which the outputs are built.
+func (j *job) openWork() (w *executor.Work, err error) {
 	for _, f := range j.folders {
 		parent := filepath.Dir(f.final)
 		if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) {
 			j.made = append(j.made, parent)
 		}
 		if err := runfolder.CheckWritable(parent); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := j.lock(); err != nil {
-		return err
+		return nil, err
 	}
 	meta := []byte(j.hash)
 	if j.work, err = executor.OpenWork(j.dir, meta); err != nil {
-		return err
+		return nil, err
 	}
 	if j.work.Resumed() && (j.Restart || string(j.work.Meta()) != j.hash) {
 		if !j.Restart {
 			err := fmt.Errorf("%w: %s was left by a run with other options or another input; finish that one, or start anew with --restart",
 				ErrResume, j.dir)
-			return errors.Join(err, j.work.Close())
+			return nil, errors.Join(err, j.work.Close())
 		}
 		if err := j.discard(); err != nil {
-			return err
+			return nil, err
 		}
 		if j.work, err = executor.OpenWork(j.dir, meta); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, n := range j.work.Notes() {
@@ -257,18 +275,11 @@ func (j *job) open() (err error) {
 		j.note("going on from " + j.dir)
 	}
 	for _, f := range j.folders {
-		f.staging = fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID())
-		if err := os.MkdirAll(f.staging, 0o777); err != nil {
-			return errors.Join(err, j.work.Close())
+		if err := os.MkdirAll(fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID()), 0o777); err != nil {
+			return nil, errors.Join(err, j.work.Close())
 		}
 	}
-	j.ex, err = executor.New(executor.Config{
-		Ranks: j.Ranks, Workers: j.Workers, Work: j.work, Budget: mem.NewBudget(j.plan.Budget), Progress: j.Progress,
-	})
-	if err != nil {
-		return errors.Join(err, j.work.Close())
-	}
-	return nil
+	return j.work, nil
 }
 
 // lock makes sure that no other run makes one of the output folders.
@@ -305,15 +316,18 @@ func (j *job) discard() error {
 // run opens the job, calls f, which writes into the staging folders and returns the result, and puts the folders in
 // place. After an error what was finished stays in the work folder for the next call.
 func (j *job) run(ctx context.Context, f func(ctx context.Context) (result any, err error)) error {
+	if !j.Job.Root() {
+		return j.follow(ctx, f)
+	}
 	defer j.release()
-	if err := j.open(); err != nil {
+	if err := j.open(ctx); err != nil {
 		return err
 	}
 	nothing := !j.work.Resumed()
 	result, err := f(ctx)
 	err = errors.Join(err, j.ex.Close())
 	if err == nil {
-		err = j.place(result)
+		err = j.meet(ctx, result)
 	}
 	if err != nil {
 		for _, s := range j.ex.Stats().Stages {
@@ -394,15 +408,15 @@ func (j *job) apart(inputs []string) error {
 
 // placeFile makes a file of output folder n, given its path in it.
 func (j *job) placeFile(out *executor.Attempt, n int, rel string) (*executor.File, error) {
-	path := filepath.Join(j.folders[n].staging, filepath.FromSlash(rel))
-	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+	rel = filepath.FromSlash(rel)
+	if err := runfolder.MakeBelow(j.folders[n].staging, filepath.Dir(rel)); err != nil {
 		return nil, err
 	}
-	return out.Place(path)
+	return out.Place(filepath.Join(j.folders[n].staging, rel))
 }
 
 // parts returns a number of partitions for n things of size bytes.
-func (j *job) parts(n, size int64) int { return j.plan.Parts(n, size, j.actors()) }
+func (j *job) parts(n, size int64) int { return j.plan.Parts(n, size, j.everyone()) }
 
 // records returns a writer whose buffers take a part of an actor's share of memory.
 func (j *job) records(out flow.ChunkSink, l flow.Layout, parts int) *flow.RecordWriter {
@@ -414,8 +428,11 @@ func (j *job) sorter(env *executor.Env, words int, blob bool) *flow.Sorter {
 	return j.plan.Sorter(env.SpillDir, flow.Whole(words, blob), 4)
 }
 
-// writeIDGenerator writes the state of the id generator, at once.
-func writeIDGenerator(path string, files []fileSize, last []int64) error {
+// writeIDGenerator writes the state of the id generator, at once. In a job rank 0 does it.
+func (e *Exec) writeIDGenerator(path string, files []fileSize, last []int64) error {
+	if !e.Job.Root() {
+		return nil
+	}
 	data, err := newIDGenerator(files, last).encode()
 	if err != nil {
 		return err

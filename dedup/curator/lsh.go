@@ -97,6 +97,9 @@ func LSH(ctx context.Context, o LSHOptions) (*LSHResult, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	in, err := findTables(o.Inputs)
 	if err != nil {
 		return nil, err
@@ -129,7 +132,7 @@ func LSH(ctx context.Context, o LSHOptions) (*LSHResult, error) {
 		return nil, err
 	}
 	res := new(LSHResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +140,7 @@ func LSH(ctx context.Context, o LSHOptions) (*LSHResult, error) {
 		return res, nil
 	}
 	return res, j.run(ctx, func(ctx context.Context) (any, error) {
-		tasks, err := signatureTasks(in)
+		tasks, err := signatureTasks(ctx, in)
 		if err != nil {
 			return nil, err
 		}
@@ -256,12 +259,12 @@ type tableRange struct {
 }
 
 // signatureTasks cuts files of signatures into tasks of some row groups each.
-func signatureTasks(in []inputFile) ([]executor.Task, error) {
+func signatureTasks(ctx context.Context, in []inputFile) ([]executor.Task, error) {
 	const perTask = 32 << 20
 	var ranges []tableRange
 	var sizes []int64
 	for _, f := range in {
-		t, err := openTable(f.Path)
+		t, err := openTable(ctx, f.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -324,7 +327,7 @@ func (a *lshActor) Insert(ctx context.Context, task executor.Task, out *executor
 	if err != nil {
 		return err
 	}
-	t, err := openTable(in.File)
+	t, err := openTable(ctx, in.File)
 	if err != nil {
 		return err
 	}

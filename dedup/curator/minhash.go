@@ -75,6 +75,9 @@ func MinHash(ctx context.Context, o MinHashOptions) (*MinHashResult, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	if o.CharNgrams < 20 {
 		o.note("windows of fewer than 20 characters make about 5 % false positives; nothing is verified here")
 	}
@@ -104,7 +107,7 @@ func MinHash(ctx context.Context, o MinHashOptions) (*MinHashResult, error) {
 		return nil, err
 	}
 	res := new(MinHashResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +126,7 @@ func MinHash(ctx context.Context, o MinHashOptions) (*MinHashResult, error) {
 	if o.IDGenerator == "" || o.IDField != "" {
 		return res, nil
 	}
-	return res, writeIDGenerator(o.IDGenerator, in.paths, res.Last)
+	return res, o.writeIDGenerator(o.IDGenerator, in.paths, res.Last)
 }
 
 // minhash is one run of the stage.
@@ -299,7 +302,7 @@ func (a assembleActor) Process(ctx context.Context, task executor.Task, out *exe
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		if err := a.copy(t, name); err != nil {
+		if err := a.copy(ctx, t, name); err != nil {
 			return nil, err
 		}
 	}
@@ -313,8 +316,8 @@ const (
 )
 
 // copy appends a work file to the table.
-func (a assembleActor) copy(t *table, name string) (err error) {
-	f, err := flow.OpenColumns(a.work, name)
+func (a assembleActor) copy(ctx context.Context, t *table, name string) (err error) {
+	f, err := flow.OpenColumns(ctx, a.work, name)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package curator
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -151,7 +152,7 @@ func TestDamagedTables(t *testing.T) {
 }
 
 func readAll(path string) error {
-	f, err := openTable(path)
+	f, err := openTable(context.Background(), path)
 	if err != nil {
 		return err
 	}

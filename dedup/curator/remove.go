@@ -54,6 +54,9 @@ func Remove(ctx context.Context, o RemoveOptions) (*RemoveResult, error) {
 	if err := f.err(); err != nil {
 		return nil, err
 	}
+	if err := o.agree(ctx); err != nil {
+		return nil, err
+	}
 	if o.DuplicateIDField == "" {
 		if o.DuplicateIDField = o.IDField; o.IDField == "" {
 			o.DuplicateIDField = IDColumn
@@ -80,7 +83,7 @@ func Remove(ctx context.Context, o RemoveOptions) (*RemoveResult, error) {
 		return nil, err
 	}
 	res := new(RemoveResult)
-	done, err := j.finished(res)
+	done, err := j.finished(ctx, res)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +114,7 @@ func (r *remover) run(ctx context.Context, removals []inputFile, res *RemoveResu
 		}
 		held += r.set.Files[i].Size
 	}
-	tasks, err := r.removalTasks(removals)
+	tasks, err := r.removalTasks(ctx, removals)
 	if err != nil {
 		return err
 	}
@@ -168,10 +171,10 @@ type removal struct {
 }
 
 // removalTasks makes tasks of the tables of removal ids.
-func (r *remover) removalTasks(in []inputFile) ([]executor.Task, error) {
+func (r *remover) removalTasks(ctx context.Context, in []inputFile) ([]executor.Task, error) {
 	var list []removal
 	for _, f := range in {
-		t, err := openTable(f.Path)
+		t, err := openTable(ctx, f.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +192,7 @@ func (r *remover) removalTasks(in []inputFile) ([]executor.Task, error) {
 
 // eachRemoval calls f for every id of some row groups: an integer, or a string where the input's ids are strings.
 func (r *remover) eachRemoval(ctx context.Context, in *tableRange, f func(id int64, str []byte) error) (err error) {
-	t, err := openTable(in.File)
+	t, err := openTable(ctx, in.File)
 	if err != nil {
 		return err
 	}
@@ -393,7 +396,7 @@ func (a *joinActor) Insert(ctx context.Context, task executor.Task, out *executo
 			return send(hi, lo, 0)
 		})
 	} else {
-		err = flow.EachRow(a.work, in.File, docIDColumns, func(r []uint64) error { return send(r[0], r[1], r[2]+1) })
+		err = flow.EachRow(ctx, a.work, in.File, docIDColumns, func(r []uint64) error { return send(r[0], r[1], r[2]+1) })
 	}
 	if err != nil {
 		return err
@@ -482,7 +485,7 @@ func (a *ordsActor) Insert(ctx context.Context, task executor.Task, out *executo
 	if in.Table != nil {
 		err = a.eachRemoval(ctx, in.Table, func(id int64, _ []byte) error { return send(uint64(id)) })
 	} else {
-		err = flow.EachRow(a.work, in.File, ordColumns, func(r []uint64) error { return send(r[0]) })
+		err = flow.EachRow(ctx, a.work, in.File, ordColumns, func(r []uint64) error { return send(r[0]) })
 	}
 	if err != nil {
 		return err
@@ -543,7 +546,7 @@ func (a *removeActor) Process(ctx context.Context, task executor.Task, out *exec
 	}
 	ords := &ordReader{}
 	if in.Ords != "" {
-		if ords.f, err = flow.OpenColumns(a.work, in.Ords); err != nil {
+		if ords.f, err = flow.OpenColumns(ctx, a.work, in.Ords); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, ords.f.Close()) }()

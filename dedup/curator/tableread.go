@@ -1,6 +1,7 @@
 package curator
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
@@ -27,7 +29,7 @@ type tableFile struct {
 	r    *file.Reader
 }
 
-func openTable(name string) (*tableFile, error) {
+func openTable(ctx context.Context, name string) (*tableFile, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -37,7 +39,11 @@ func openTable(name string) (*tableFile, error) {
 		props := parquet.NewReaderProperties(memory.NewGoAllocator())
 		props.BufferedStreamEnabled = true
 		props.BufferSize = 64 << 10
-		if t.r, err = file.NewParquetReader(f, file.WithReadProps(props)); err != nil {
+		st, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if t.r, err = file.NewParquetReader(io.NewSectionReader(executor.ReaderAt(ctx, f), 0, st.Size()), file.WithReadProps(props)); err != nil {
 			return err
 		}
 		return t.check()

@@ -78,7 +78,7 @@ type inputFile struct {
 
 // resolve finds the documents and groups their files.
 func (o *InputOptions) resolve(ctx context.Context, workers int) (*input, error) {
-	set, err := corpus.Resolve(ctx, corpus.Local(), o.Inputs, o.corpus(workers))
+	set, err := corpus.Resolve(ctx, flow.Metered(corpus.Local()), o.Inputs, o.corpus(workers))
 	if err != nil {
 		return nil, o.explain(ctx, err)
 	}

@@ -27,8 +27,10 @@ type Data struct {
 	Clusters      []Cluster `json:"clusters"` // the largest, in descending order
 	Samples       []Pair    `json:"samples"`  // removals drawn at random
 	Stages        []Stage   `json:"stages"`
-	Ledger        []Row     `json:"ledger"`
-	Warnings      []string  `json:"warnings"`
+	// TaskTimes are about the tasks of stages, those of a shuffle stage twice: inserts and partitions.
+	TaskTimes []TaskTimes `json:"task_times"`
+	Ledger    []Row       `json:"ledger"`
+	Warnings  []string    `json:"warnings"`
 }
 
 // Counts are documents and bytes of text.
@@ -150,13 +152,45 @@ type Stage struct {
 	Tasks          int64   `json:"tasks"`
 	Reused         int64   `json:"reused"` // of the tasks, done by an earlier run
 	WallSeconds    float64 `json:"wall_seconds"`
+	ReadSeconds    float64 `json:"read_seconds"`
 	ComputeSeconds float64 `json:"compute_seconds"`
+	WriteSeconds   float64 `json:"write_seconds"`
 	WaitSeconds    float64 `json:"wait_seconds"`
 	ShuffledRows   int64   `json:"shuffled_rows"`
 	ShuffledBytes  int64   `json:"shuffled_bytes"`
 	SpilledBytes   int64   `json:"spilled_bytes"`
 	FileBytes      int64   `json:"file_bytes"`  // written by its tasks in this run
 	PeakMemory     int64   `json:"peak_memory"` // resident in this process while it ran, at most
+}
+
+// TaskTimes says how long the tasks of a stage took that were done in this run. Times are in seconds.
+type TaskTimes struct {
+	Stage string `json:"stage"`
+	Kind  string `json:"kind"` // "inserts" or "partitions" of a shuffle stage; else empty
+	Tasks int64  `json:"tasks"`
+	// Total is what tasks took as a whole, and the others parts of it.
+	Total   Spread `json:"total"`
+	Wait    Spread `json:"wait"`
+	Read    Spread `json:"read"`
+	Compute Spread `json:"compute"`
+	Write   Spread `json:"write"`
+	// Slowest took the longest.
+	Slowest SlowTask `json:"slowest"`
+}
+
+// Spread is the middle of values and their largest.
+type Spread struct {
+	Median float64 `json:"median"`
+	P90    float64 `json:"p90"`
+	Max    float64 `json:"max"`
+}
+
+// SlowTask is one task and where it ran.
+type SlowTask struct {
+	Name    string  `json:"name"`
+	About   string  `json:"about,omitempty"`
+	Rank    int     `json:"rank"`
+	Seconds float64 `json:"seconds"`
 }
 
 // Row is a line of the ledger.

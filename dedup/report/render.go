@@ -103,7 +103,7 @@ func Render(w io.Writer, d *Data) error {
 func prepare(d *Data) *Data {
 	c := *d
 	c.Format = pageFormat
-	c.Options, c.Stages = head(c.Options, maxList), head(c.Stages, maxList)
+	c.Options, c.Stages, c.TaskTimes = head(c.Options, maxList), head(c.Stages, maxList), head(c.TaskTimes, maxList)
 	c.Ledger, c.Warnings = head(c.Ledger, maxList), head(c.Warnings, maxList)
 	c.ByShare, c.Files = head(c.ByShare, MaxSources), head(c.Files, MaxFiles)
 	f := &c.Findings

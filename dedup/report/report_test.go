@@ -83,6 +83,9 @@ func example() *Data {
 		Counts:  Counts{Files: 4, Documents: 1000, Kept: 900, Identical: 40, Near: 60, Bytes: 1e6, Clusters: 70, LargestCluster: 9, Tests: 100, Rejected: 40},
 		Options: []Option{{"num-bands", "20", true}, {"workers", "2", false}},
 		Ledger:  []Row{{"documents", "1,000 read"}}, Stages: []Stage{{Name: "sign", WallSeconds: 3}, {Name: "write", WallSeconds: 6}},
+		TaskTimes: []TaskTimes{{
+			Stage: "exact", Kind: "inserts", Tasks: 4321, Total: Spread{1, 2, 77}, Slowest: SlowTask{Name: "split-000007", About: "a/<b>.jsonl", Rank: 3},
+		}},
 	}
 	d.Findings.Similarities = Similarities{Removed: make([]int64, 200), Rejected: make([]int64, 200)}
 	d.Findings.Similarities.Removed[170] = 60
@@ -102,7 +105,8 @@ func TestPageSaysWhatItIsGiven(t *testing.T) {
 	page := string(render1(t, example()))
 	for _, want := range []string{
 		"100 of 1,000 documents removed (10.0 %)", "0123456789abcdef0123456789abcdef", "<del>quick</del>", "<ins>slow</ins>",
-		"9 of 10 distinct windows in common", "a/x.jsonl", "threshold 0.8", "num-bands", "1,000 read", "40 of them were rejected",
+		"9 of 10 distinct windows in common", "a/x.jsonl", "threshold 0.8", "num-bands", "exact, inserts", "4,321",
+		"77.0 s", "split-000007 (a/&lt;b&gt;.jsonl) on rank 3", "1,000 read", "40 of them were rejected",
 		"67.7 % at the threshold", "0.9000", `<title>similarity 0.85 to 0.86: 60 removed</title>`, `content="default-src &#39;none&#39;`,
 	} {
 		if !strings.Contains(page, want) && !strings.Contains(page, strings.ReplaceAll(want, "&#39;", "'")) {

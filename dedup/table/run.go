@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -40,6 +41,9 @@ type Options struct {
 	KeepWork bool
 	// Restart throws away what an earlier run with other options or another input left in Work.
 	Restart bool
+	// Job makes this process a rank of a job, all of which call Run with the same options and see the same files under the same
+	// paths. Rank 0's Exec counts for all. The result is put in place by rank 0 and returned to all.
+	Job *executor.Job
 	// FS is where inputs are; nil means the local disk.
 	FS corpus.FS
 	// Progress is told how the run goes; nil means nobody is.
@@ -75,6 +79,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := o.Exec.Validate(&o.Spec); err != nil {
 		return nil, err
 	}
+	if o.Job != nil && o.Exec.Ranks != 1 {
+		return nil, fmt.Errorf("--ranks %d: a process that is one rank of several has no more of them", o.Exec.Ranks)
+	}
 	if o.FS == nil {
 		o.FS = corpus.Local()
 	}
@@ -83,39 +90,39 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.folders, err = runfolder.New(o.Output, o.Work, o.Spec.Hash()); err != nil {
 		return nil, err
 	}
-	r.set, err = corpus.Resolve(ctx, o.FS, o.Inputs, corpus.Options{Tables: true, Workers: o.Exec.Workers})
+	r.set, err = corpus.Resolve(ctx, flow.Metered(o.FS), o.Inputs, corpus.Options{Tables: true, Workers: o.Exec.Workers})
 	if err != nil {
 		return nil, err
 	}
 	for _, w := range r.set.Warnings {
 		r.note("note: " + w)
 	}
-	done, err := r.checkOutput()
-	if err != nil {
+	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
-	if done != nil {
-		// A run that was killed in its last moment may have left its lock and its work folder.
-		runfolder.ForgetLock(r.folders.Output)
-		if !o.KeepWork {
-			return done, r.folders.Tidy()
-		}
-		return done, nil
+	done, err := r.checkDone(ctx)
+	if err != nil || done != nil {
+		return done, err
 	}
 	if r.layout, err = readLayout(ctx, r.set, o.Spec.On); err != nil {
 		return nil, err
 	}
-	unlock, err := runfolder.LockOutput(r.folders.Output)
-	if err != nil {
-		return nil, err
+	if r.Job.Root() {
+		unlock, err := runfolder.LockOutput(r.folders.Output)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
 	}
-	defer unlock()
 	if err := r.openWork(ctx); err != nil {
 		return nil, err
 	}
 	res, err := r.pipeline(ctx, started)
 	if r.ex != nil {
 		err = errors.Join(err, r.ex.Close())
+	}
+	if !r.Job.Root() {
+		return res, errors.Join(err, r.work.Close())
 	}
 	nothing := r.work.Committed("sample") == 0 && r.work.Committed("shuffle") == 0
 	err = errors.Join(err, r.work.Close())
@@ -193,13 +200,25 @@ const jobFormat = "dovetail-table-work/1"
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) (err error) {
 	job := runfolder.Job[Spec]{Format: jobFormat, Spec: r.Spec, Inputs: r.inputFiles()}
-	r.work, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
-		Restart: r.Restart, Note: r.note,
-		Differs: func(old Spec) []string { return old.Diff(&r.Spec) },
-		Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
+	r.work, err = r.Job.ShareWork(ctx, func() (w *executor.Work, err error) {
+		w, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
+			Restart: r.Restart, Note: r.note,
+			Differs: func(old Spec) []string { return old.Diff(&r.Spec) },
+			Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
+		})
+		return w, err
 	})
+	if err != nil {
+		return err
+	}
+	if !r.Job.Root() {
+		r.staging = r.folders.Staging(r.work)
+		if err := job.Follow(r.work); err != nil {
+			return errors.Join(fmt.Errorf("rank %d: %w", r.Job.Rank(), err), r.work.Close())
+		}
+	}
 	r.splits = job.Splits
-	return err
+	return nil
 }
 
 // splitTarget is the size of splits: a few for every worker, but neither tiny nor too many.
@@ -211,7 +230,7 @@ func (r *run) splitTarget() int64 {
 	for _, f := range r.set.Files {
 		size += f.Work
 	}
-	return max(min(256<<20, max(1<<20, size/int64(4*r.Exec.actors()))), size/4096)
+	return max(min(256<<20, max(1<<20, size/int64(4*r.Exec.actors()*r.Job.Size()))), size/4096)
 }
 
 // pipeline runs the stages.
@@ -219,7 +238,8 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	r.budget = mem.NewBudget(r.plan.budget)
 	var err error
 	r.ex, err = executor.New(executor.Config{
-		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
+		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress, Job: r.Job,
+		TaskTimeout: flow.TaskTimeout(r.Exec.TaskTimeout),
 	})
 	if err != nil {
 		return nil, err
@@ -238,14 +258,30 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 			return nil, err
 		}
 	}
-	if err := os.MkdirAll(r.staging, 0o777); err != nil {
-		return nil, err
+	if r.Job.Root() {
+		if err := os.MkdirAll(r.staging, 0o777); err != nil {
+			return nil, err
+		}
 	}
 	out, err := r.ex.Shuffle(ctx, st, tasks)
 	if err != nil {
 		return nil, err
 	}
-	return r.finish(out, started)
+	// Others may still read work files, which go when the result is in place.
+	if err := r.Job.Meet(ctx, "result"); err != nil {
+		return nil, err
+	}
+	var res *Result
+	data, err := r.Job.Share(ctx, "result", func() (data []byte, err error) {
+		if res, err = r.finish(out, started); err == nil && r.Job != nil {
+			data, err = json.Marshal(res)
+		}
+		return data, err
+	})
+	if err != nil || res != nil {
+		return res, err
+	}
+	return decodeResult(data)
 }
 
 // finish checks the ledger, completes the staging folder and puts it in place.

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/apache/arrow-go/v18/parquet/compress"
 )
@@ -108,6 +109,9 @@ type Exec struct {
 	BatchBytes int64 `json:"batch_bytes,omitempty"`
 	// SortBytes is how much of a partition is sorted in memory; 0 chooses by the memory limit.
 	SortBytes int64 `json:"sort_bytes,omitempty"`
+	// TaskTimeout is how long a task may show no sign of progress before its worker is taken to be stuck: 0 means an hour, less
+	// than 0 for ever.
+	TaskTimeout time.Duration `json:"task_timeout,omitempty"`
 }
 
 // EnsureDefaults replaces zero values by what they mean.

@@ -185,7 +185,7 @@ func (a *shuffleActor) copyRows(ctx context.Context, part *shuffle.Partition, w 
 		}
 		return take(b)
 	}
-	for ch, err := range part.Chunks(ctx) {
+	for ch, err := range executor.Chunks(ctx, part) {
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ const (
 )
 
 // Group is one rank's end of a group of all ranks. Calls are made by one goroutine at a time, in the same order on all
-// ranks; Abort, Rank, Size, Session and Statistics may be called by any at any time.
+// ranks; Abort, Err, Rank, Size, Session and Statistics may be called by any at any time.
 type Group struct {
 	opts       Options
 	rank, size int
@@ -83,7 +83,7 @@ func New(o Options) (*Group, error) {
 	if o.MaxChunk == 0 {
 		o.MaxChunk = defaultChunk
 		if o.Budget != nil {
-			o.MaxChunk = min(o.MaxChunk, max(8, o.Budget.Limit()/int64(max(16, 4*o.Comm.Size()))&^7))
+			o.MaxChunk = ChunkFor(o.Budget.Limit(), o.Comm.Size())
 		}
 	}
 	if o.MaxChunk < 8 || o.MaxChunk%8 != 0 {
@@ -96,6 +96,12 @@ func New(o Options) (*Group, error) {
 		return nil, fmt.Errorf("collective: %w", err)
 	}
 	return g, nil
+}
+
+// ChunkFor is the default of [Options].MaxChunk for ranks whose budgets have this limit, in bytes. Ranks with different budgets
+// agree on that of the smallest.
+func ChunkFor(limit int64, ranks int) int64 {
+	return min(defaultChunk, max(8, limit/int64(max(16, 4*ranks))&^7))
 }
 
 func (g *Group) shuffleOptions() shuffle.Options {
@@ -127,6 +133,13 @@ func (g *Group) Statistics() shuffle.Statistics {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.stats
+}
+
+// Err returns why no further call can be made, or nil. It wraps what happened as the error of the call does in which it was found.
+func (g *Group) Err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err
 }
 
 // Abort ends the group on all ranks: calls under way, and those still to come, fail with err.

@@ -25,7 +25,7 @@ type Config struct {
 	// Edges calls f for every edge that one of the tasks given to [Config.Find] describes, whatever their order.
 	// It is called by several actors at a time, and the Data of the tasks must be JSON. nil means that each task is the
 	// [flow.RowResult] of a row file with the columns [EdgeColumns] of refs.
-	Edges func(task executor.Task, f func(u, v flow.Ref) error) error
+	Edges func(ctx context.Context, task executor.Task, f func(u, v flow.Ref) error) error
 	// Vertices is at least the number of vertices.
 	Vertices int64
 	// Memory is what the forest may take in bytes; 0 means any amount, less than 0 none.
@@ -38,7 +38,7 @@ type Config struct {
 }
 
 // edges is Edges, or what nil means.
-func (c *Config) edges() func(task executor.Task, f func(u, v flow.Ref) error) error {
+func (c *Config) edges() func(ctx context.Context, task executor.Task, f func(u, v flow.Ref) error) error {
 	if c.Edges == nil {
 		return c.rowEdges
 	}
@@ -114,7 +114,7 @@ func (a forestActor) Process(ctx context.Context, task executor.Task, out *execu
 		if err := context.Cause(ctx); err != nil {
 			return nil, err
 		}
-		err := read(executor.Task{ID: task.ID, Data: edges}, func(x, y flow.Ref) error {
+		err := read(ctx, executor.Task{ID: task.ID, Data: edges}, func(x, y flow.Ref) error {
 			u.union(x, y)
 			return nil
 		})

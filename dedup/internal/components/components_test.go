@@ -119,7 +119,7 @@ func find(t testing.TB, edges [][2]uint64, vertices, memory, share int64, ranks,
 	}
 	got := make(map[uint64]uint64)
 	for _, f := range labels.Files {
-		err := flow.EachRow(work, f, LabelColumns, func(w []uint64) error {
+		err := flow.EachRow(t.Context(), work, f, LabelColumns, func(w []uint64) error {
 			if old, ok := got[w[0]]; ok && old != w[1] {
 				t.Errorf("vertex %d has labels %d and %d", w[0], old, w[1])
 			}

@@ -21,7 +21,7 @@ import (
 // joins a document to the pi-smallest of its component.
 type starStage struct {
 	*Config
-	read  func(task executor.Task, f func(u, v flow.Ref) error) error
+	read  func(ctx context.Context, task executor.Task, f func(u, v flow.Ref) error) error
 	round int
 	large bool
 }
@@ -62,7 +62,7 @@ func (a *starActor) Insert(ctx context.Context, task executor.Task, out *executo
 		words = a.Refs.Append(a.Refs.Append(words[:0], u), v)
 		return w.Add(ctx, flow.PartOf(u.Ord, a.Parts), words...)
 	}
-	err := a.read(task, func(u, v flow.Ref) error {
+	err := a.read(ctx, task, func(u, v flow.Ref) error {
 		if u.Before(v) {
 			u, v = v, u
 		}
@@ -165,8 +165,8 @@ func (c *Config) onDisk(ctx context.Context, tasks []executor.Task) (*Labels, er
 var EdgeColumns = []string{"doc", "leader"}
 
 // rowEdges reads the edge file that is the result of a round.
-func (c *Config) rowEdges(task executor.Task, f func(u, v flow.Ref) error) error {
-	return flow.EachRowOf(c.Work, task, c.Refs.Columns(EdgeColumns...), func(row []uint64) error {
+func (c *Config) rowEdges(ctx context.Context, task executor.Task, f func(u, v flow.Ref) error) error {
+	return flow.EachRowOf(ctx, c.Work, task, c.Refs.Columns(EdgeColumns...), func(row []uint64) error {
 		u, rest := c.Refs.Read(row)
 		v, _ := c.Refs.Read(rest)
 		return f(u, v)
@@ -187,12 +187,12 @@ type labelActor struct{ *Config }
 
 func (a labelActor) Close() error { return nil }
 
-func (a labelActor) Process(_ context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
+func (a labelActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
 	w, err := flow.NewRowFile(out, "labels", LabelColumns)
 	if err != nil {
 		return nil, err
 	}
-	err = a.rowEdges(task, func(doc, label flow.Ref) error {
+	err = a.rowEdges(ctx, task, func(doc, label flow.Ref) error {
 		if err := w.Row(append(w.Buf[:0], label.Ord, label.Ord)); err != nil {
 			return err
 		}

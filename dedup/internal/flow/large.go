@@ -40,9 +40,12 @@ func (t *Turn) Take(ctx context.Context, m executor.Meter, need, in int64, what 
 		all := max(need, in)
 		return fmt.Errorf("dedup: %s needs %d MiB; the smallest --memory-limit that works is %dMiB", what, all>>20+1, LimitFor(all))
 	}
+	end := m.Waiting() // a turn may take as long as it likes
 	select {
 	case t.Of.turn <- struct{}{}:
+		end()
 	case <-ctx.Done():
+		end()
 		return context.Cause(ctx)
 	}
 	res, err := m.Reserve(ctx, "large documents", need)

@@ -89,6 +89,7 @@ func (f *RowFile) Finish(out *executor.Attempt, part *shuffle.Partition) ([]exec
 
 // ColumnReader walks over the blocks of one work file after another and hands out columns of the block in hand.
 type ColumnReader struct {
+	ctx     context.Context // of the attempt that reads, whose time it is
 	work    *executor.Work
 	names   []string // of the files after the one in hand
 	file    *os.File // nil before the first and after the last
@@ -102,9 +103,9 @@ type ColumnReader struct {
 }
 
 // OpenColumns opens committed work files by the names their tasks gave them. Empty names are empty files. The caller closes
-// the reader.
-func OpenColumns(work *executor.Work, names ...string) (*ColumnReader, error) {
-	c := &ColumnReader{work: work, names: names, held: make(map[string][]uint64)}
+// the reader. Its reads count as those of the attempt that ctx belongs to.
+func OpenColumns(ctx context.Context, work *executor.Work, names ...string) (*ColumnReader, error) {
+	c := &ColumnReader{ctx: ctx, work: work, names: names, held: make(map[string][]uint64)}
 	if c.Err = c.openNext(); c.Err != nil {
 		return nil, c.Err
 	}
@@ -131,7 +132,7 @@ func (f *ColumnReader) openNext() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	if f.r, err = colfile.Open(file, st.Size(), file.Name()); err != nil {
+	if f.r, err = colfile.Open(executor.ReaderAt(f.ctx, file), st.Size(), file.Name()); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	return nil
@@ -241,8 +242,8 @@ type Ordinals struct {
 }
 
 // OpenOrdinals opens a column of a committed work file, or of none if file is empty. The caller closes it.
-func OpenOrdinals(work *executor.Work, file, column string) (*Ordinals, error) {
-	c, err := OpenColumns(work, file)
+func OpenOrdinals(ctx context.Context, work *executor.Work, file, column string) (*Ordinals, error) {
+	c, err := OpenColumns(ctx, work, file)
 	return &Ordinals{ColumnReader: c, name: column}, err
 }
 
@@ -261,17 +262,17 @@ func (o *Ordinals) Pull() (ord uint64, ok bool, err error) {
 }
 
 // EachRowOf is EachRow for the row file that is the result of an earlier task.
-func EachRowOf(work *executor.Work, task executor.Task, columns []string, f func(words []uint64) error) error {
+func EachRowOf(ctx context.Context, work *executor.Work, task executor.Task, columns []string, f func(words []uint64) error) error {
 	in, err := DecodeTask[RowResult](task)
 	if err != nil {
 		return err
 	}
-	return EachRow(work, in.File, columns, f)
+	return EachRow(ctx, work, in.File, columns, f)
 }
 
 // EachRow calls f for every row of the committed row file, with the columns named. words is valid during the call.
-func EachRow(work *executor.Work, file string, columns []string, f func(words []uint64) error) (err error) {
-	c, err := OpenColumns(work, file)
+func EachRow(ctx context.Context, work *executor.Work, file string, columns []string, f func(words []uint64) error) (err error) {
+	c, err := OpenColumns(ctx, work, file)
 	if err != nil {
 		return err
 	}
@@ -305,7 +306,7 @@ func EachRecord(ctx context.Context, part *shuffle.Partition, l Layout, f func(w
 
 // EachRecordOf is EachRecord for partitions with several layouts; f is told which one by its index.
 func EachRecordOf(ctx context.Context, part *shuffle.Partition, ls []Layout, f func(layout int, words []uint64, blob []byte) error) error {
-	for c, err := range part.Chunks(ctx) {
+	for c, err := range executor.Chunks(ctx, part) {
 		if err != nil {
 			return err
 		}
