@@ -284,7 +284,7 @@ func TestIsolatedStops(t *testing.T) {
 		{"a partition", map[string]string{"extract-5": "kill\nkill\n"},
 			[]string{`stage "sums", task "part-00005"`, "killed by SIGKILL", "2 actors died of it"}},
 		{"an error", map[string]string{"first-t00007": "error\n"},
-			[]string{`stage "first", task "t00007" (file t00007.jsonl): as it was told`}},
+			[]string{`stage "first", task "t00007": as it was told`}},
 		{"all that begins", map[string]string{"setup-x": strings.Repeat("exit\n", 100)},
 			[]string{"ended 5 times in a row without finishing a task", "exit code 7: about to leave"}},
 	} {
