@@ -13,17 +13,24 @@ import (
 // pool that they share.
 type CPU struct {
 	params  Params
+	path    string
 	signers sync.Pool
 }
 
-// NewCPU returns kernels for p. The error is that of [Params.Validate].
-func NewCPU(p Params) (*CPU, error) { return newCPU(p, availableLoops()[0]) }
+// NewCPU returns kernels for p that take the path of [Path]. The error is that of [Params.Validate], or about the path.
+func NewCPU(p Params) (*CPU, error) {
+	l, err := currentLoops()
+	if err != nil {
+		return nil, err
+	}
+	return newCPU(p, l)
+}
 
 func newCPU(p Params, l *loops) (*CPU, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	c := &CPU{params: p}
+	c := &CPU{params: p, path: l.name}
 	switch p.Sketch {
 	case Curator32:
 		c.signers.New = func() any { return newCurator32Signer(p, l) }
@@ -38,6 +45,9 @@ func newCPU(p Params, l *loops) (*CPU, error) {
 
 // Params implements [Kernels].
 func (c *CPU) Params() Params { return c.params }
+
+// Path returns the name of the path that was current when c was made.
+func (c *CPU) Path() string { return c.path }
 
 // Tier implements [Kernels]; it is always the host's.
 func (c *CPU) Tier() mem.Tier { return mem.TierHost }

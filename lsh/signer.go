@@ -20,14 +20,15 @@ type signer interface {
 // pointBlocks cuts a text into blocks of code points that overlap by one less than a window.
 type pointBlocks struct {
 	width  int
+	decode func(dst []uint32, text []byte) (points, size int)
 	points []uint32 // room for a block
 	have   int      // code points carried over from the last block
 	first  bool
 	rest   []byte
 }
 
-func newPointBlocks(width int) pointBlocks {
-	return pointBlocks{width: width, points: make([]uint32, max(blockWindows, 4*width)+width-1)}
+func newPointBlocks(width int, l *loops) pointBlocks {
+	return pointBlocks{width: width, decode: l.decode, points: make([]uint32, max(blockWindows, 4*width)+width-1)}
 }
 
 func (p *pointBlocks) reset(text []byte) { p.have, p.first, p.rest = 0, true, text }
@@ -35,7 +36,7 @@ func (p *pointBlocks) reset(text []byte) { p.have, p.first, p.rest = 0, true, te
 // next returns the code points of the next block, which is valid until the next call, and the width of its
 // windows, which is less than usual for a text that is shorter. It returns nil at the end.
 func (p *pointBlocks) next() (points []uint32, width int) {
-	n, size := decodePoints(p.points[p.have:], p.rest)
+	n, size := p.decode(p.points[p.have:], p.rest)
 	p.rest = p.rest[size:]
 	n += p.have
 	width, first := p.width, p.first
@@ -95,17 +96,18 @@ type fastSigner struct {
 	hashes    []uint32
 	repeats   repeats[uint32]
 
-	// The slots that both mapped rounds left empty, their constants and their minima.
-	empty       []int32
-	a, b, least []uint32
+	none        []uint32 // a signature of empty slots
+	a, b, least []uint32 // constants and minima of the slots that both mapped rounds left empty
 }
 
 func newFastSigner(p Params, c *FastConstants, l *loops) *fastSigner {
-	s := &fastSigner{constants: c, loops: l, blocks: newPointBlocks(p.CharNgrams)}
+	s := &fastSigner{constants: c, loops: l, blocks: newPointBlocks(p.CharNgrams, l)}
 	s.hashes = make([]uint32, len(s.blocks.points))
 	n := p.NumHashes()
-	s.empty = make([]int32, 0, n)
-	s.a, s.b, s.least = make([]uint32, n), make([]uint32, n), make([]uint32, n)
+	s.a, s.b, s.least, s.none = make([]uint32, n), make([]uint32, n), make([]uint32, n), make([]uint32, n)
+	for j := range s.none {
+		s.none[j] = emptySlot
+	}
 	return s
 }
 
@@ -118,18 +120,16 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 		clear(slots)
 		return nil
 	}
-	for j := range slots {
-		slots[j] = emptySlot
-	}
+	copy(slots, s.none)
 	blocks := 0
 	var hashes []uint32
 	s.blocks.reset(text)
 	for h := s.next(ctx); h != nil; h = s.next(ctx) {
-		s.loops.fastMap(slots, h)
+		s.mapBlock(slots, h)
 		hashes = h
 		blocks++
 	}
-	if !s.findEmpty(slots) {
+	if s.loops.largest(slots) != emptySlot {
 		return ctx.Err()
 	}
 	// A text of several blocks has so many windows that it only gets here if few of them differ, or if
@@ -144,21 +144,34 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 			do(h)
 		}
 	}
-	each(func(h []uint32) { s.loops.fastMapAgain(slots, h, s.constants.Round) })
-	if !s.findEmpty(slots) {
+	each(func(h []uint32) { s.loops.mapAgain(slots, h, s.constants.Round) })
+	n := s.loops.gatherEmpty(s.a, s.b, slots, s.constants.A, s.constants.B)
+	if n == 0 {
 		return ctx.Err()
 	}
-	n := len(s.empty)
 	a, b, least := s.a[:n], s.b[:n], s.least[:n]
-	for i, j := range s.empty {
-		a[i], b[i], least[i] = s.constants.A[j], s.constants.B[j], math.MaxUint32
-	}
+	copy(least, s.none)
 	s.repeats.reset()
 	each(func(h []uint32) { s.loops.affineMin32(least, a, b, s.repeats.drop(h)) })
-	for i, j := range s.empty {
-		slots[j] = 1<<31 | least[i]>>1
-	}
+	s.loops.fillEmpty(slots, least)
 	return ctx.Err()
+}
+
+// mapBlock does round 0 for a block. Once every slot has been hit, only keys below the largest slot can change
+// anything, and in a long text they are few. While a slot is empty hashes stays as it is.
+func (s *fastSigner) mapBlock(slots, hashes []uint32) {
+	const (
+		piece = 512             // hashes between two looks at the slots
+		worth = 1 << 30 * 5 / 8 // picking out a larger share of the keys, which are below 2^30, does not pay
+	)
+	for len(hashes) > 0 {
+		h := hashes[:min(piece, len(hashes))]
+		hashes = hashes[len(h):]
+		if limit := s.loops.largest(slots); limit < worth {
+			h = h[:s.loops.below(h, uint32(len(slots)), limit<<2)]
+		}
+		s.loops.mapTo(slots, h)
+	}
 }
 
 // next returns the hashes of the windows of the next block, or nil at the end and when ctx has ended.
@@ -171,15 +184,4 @@ func (s *fastSigner) next(ctx context.Context) []uint32 {
 	s.loops.fastWindows(hashes, points, width, s.constants, &s.tables)
 	s.blocks.carry(points)
 	return hashes
-}
-
-// findEmpty lists the slots that no window was mapped to and reports whether there are any.
-func (s *fastSigner) findEmpty(slots []uint32) bool {
-	s.empty = s.empty[:0]
-	for j, v := range slots {
-		if v == emptySlot {
-			s.empty = append(s.empty, int32(j))
-		}
-	}
-	return len(s.empty) > 0
 }

@@ -1,0 +1,2 @@
+// Package simd will be documented.
+package simd

@@ -1,0 +1,247 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// slots writes what lowers, looks for and fills the slots of a signature of the sketch "fast".
+func slots(v *isa) {
+	mapped(v, false)
+	mapped(v, true)
+	below(v)
+	maximum(v)
+}
+
+// mapped computes the places and keys of some hashes with vectors, and lowers the slots one by one: whatever is done
+// about two hashes of one slot costs more. It stores always, because whether a key is the least so far is a coin toss
+// until a slot has seen many, and a branch that is guessed wrong costs more than a store.
+func mapped(v *isa, again bool) {
+	if again {
+		function("MapAgain"+v.suffix, "func(slots, hashes []uint32, round uint32)",
+			"MapAgain"+v.suffix+" lowers slots[s] to the round 1 key of each hash in the slot s it is mapped to.")
+	} else {
+		function("Map"+v.suffix, "func(slots, hashes []uint32)",
+			"Map"+v.suffix+" lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.")
+	}
+	slots, count := base("slots"), length("slots")
+	hashes, n := base("hashes"), length("hashes")
+	slotsCount := v.allOf(count.(reg.Virtual).(reg.GPVirtual).As32())
+	var point, round, bit reg.VecVirtual
+	if again {
+		point, round, bit = v.all(fastPoint), v.argument("round"), v.all(1<<30)
+	}
+	products := AllocLocal(4 * 2 * v.lanes)
+	half := 4 * v.lanes
+	var even reg.Register // the lanes that hold keys
+	if v.wide() {
+		bits := GP32()
+		MOVL(U32(0x5555), bits)
+		even = K()
+		KMOVW(bits, even)
+	}
+	// key turns the low halves of products into keys.
+	key := func(p reg.VecVirtual) {
+		if v.wide() {
+			VPSRLD(U8(2), p, even, p)
+			if again {
+				VPORD(bit, p, even, p)
+			}
+			return
+		}
+		k := v.vec()
+		VPSRLD(U8(2), p, k)
+		if again {
+			VPOR(bit, k, k)
+		}
+		VPBLENDD(U8(0x55), k, p, p)
+	}
+	store := func(p reg.VecVirtual, disp int) {
+		if v.wide() {
+			VMOVDQU64(p, products.Offset(disp))
+		} else {
+			VMOVDQU(p, products.Offset(disp))
+		}
+	}
+	compute := func() {
+		h := v.load(Mem{Base: hashes})
+		if again {
+			h = v.add(v.mul(h, point), round)
+		}
+		p, q := v.vec(), v.vec()
+		VPSRLQ(U8(32), h, q)
+		VPMULUDQ(h, slotsCount, p)
+		VPMULUDQ(q, slotsCount, q)
+		key(p)
+		key(q)
+		store(p, 0)
+		store(q, half)
+	}
+	lower := func(product Mem) {
+		slot, key, least := GP32(), GP32(), GP32()
+		MOVL(product.Offset(4), slot)
+		MOVL(product, key)
+		MOVL(Mem{Base: slots, Index: slot.As64(), Scale: 4}, least)
+		CMPL(key, least)
+		CMOVLHI(least, key)
+		MOVL(key, Mem{Base: slots, Index: slot.As64(), Scale: 4})
+	}
+	JMP(LabelRef("more"))
+	Label("vector")
+	compute()
+	for i := range v.lanes {
+		lower(products.Offset(8 * i))
+	}
+	ADDQ(U8(4*v.lanes), hashes)
+	SUBQ(U8(v.lanes), n)
+	Label("more")
+	CMPQ(n, U8(v.lanes))
+	JGE(LabelRef("vector"))
+	TESTQ(n, n)
+	JZ(LabelRef("done"))
+	v.mask = v.lowLanes(n)
+	compute()
+	v.mask = nil
+	at := GP64()
+	LEAQ(products, at)
+	Label("part") // the even lanes are in the first half, the odd ones in the second
+	lower(Mem{Base: at})
+	DECQ(n)
+	JZ(LabelRef("done"))
+	lower(Mem{Base: at, Disp: half})
+	ADDQ(U8(8), at)
+	DECQ(n)
+	JNZ(LabelRef("part"))
+	Label("done")
+	end()
+}
+
+// below keeps the hashes that can still change something.
+func below(v *isa) {
+	function("Below"+v.suffix, "func(hashes []uint32, count, limit uint32) int",
+		"Below"+v.suffix+" moves the hashes h with (h*count mod 2^32) < limit to the front, in their order, and returns how many there are.")
+	hashes, n := base("hashes"), length("hashes")
+	count, limit := v.argument("count"), v.argument("limit")
+	kept, to := GP64(), GP64()
+	XORQ(to, to)
+	var compress func(h reg.VecVirtual)
+	if v.wide() {
+		compress = func(h reg.VecVirtual) {
+			k := v.compare(VPCMPUD, U8(1), limit, v.mul(h, count))
+			if v.mask == nil {
+				c := v.vec()
+				VPCOMPRESSD_Z(h, k, c)
+				v.store(c, Mem{Base: hashes, Index: to, Scale: 4})
+			} else {
+				VPCOMPRESSD(h, k, Mem{Base: hashes, Index: to, Scale: 4})
+			}
+			KMOVW(k, kept.As32())
+			POPCNTL(kept.As32(), kept.As32())
+		}
+	} else {
+		table, order := GP64(), YMM()
+		LEAQ(orderData(), table)
+		compress = func(h reg.VecVirtual) {
+			p, larger := v.mul(h, count), v.vec()
+			VPMAXUD(limit, p, larger)
+			VPCMPEQD(p, larger, larger) // p is not below limit
+			VMOVMSKPS(larger, kept.As32())
+			XORL(U32(0xff), kept.As32())
+			if v.mask != nil {
+				BZHIL(n.(reg.GPVirtual).As32(), kept.As32(), kept.As32())
+			}
+			VPMOVZXBD(Mem{Base: table, Index: kept, Scale: 8}, order)
+			c := v.vec()
+			VPERMD(h, order, c)
+			POPCNTL(kept.As32(), kept.As32())
+			if v.mask != nil {
+				v.mask = v.lowLanes(kept)
+			}
+			v.store(c, Mem{Base: hashes, Index: to, Scale: 4})
+		}
+	}
+	v.each(n, func(at reg.Register) {
+		compress(v.load(values(hashes, at)))
+		ADDQ(kept, to)
+	})
+	Store(to, ReturnIndex(0))
+	end()
+}
+
+var orderMem *Mem
+
+// orderData has, for every set of 8 lanes, the numbers of its lanes one after another in a byte each.
+func orderData() Mem {
+	if orderMem == nil {
+		m := GLOBL("order", 8|16) // RODATA, NOPTR
+		for set := range 256 {
+			var lanes U64
+			at := 0
+			for lane := range 8 {
+				if set>>lane&1 == 1 {
+					lanes |= U64(lane) << (8 * at)
+					at++
+				}
+			}
+			DATA(8*set, lanes)
+		}
+		orderMem = &m
+	}
+	return *orderMem
+}
+
+func maximum(v *isa) {
+	function("Max"+v.suffix, "func(slots []uint32) uint32", "Max"+v.suffix+" returns the largest slot, 0 if there is none.")
+	slots, n := base("slots"), length("slots")
+	most := v.all(0)
+	v.each(n, func(at reg.Register) {
+		VPMAXUD(v.load(values(slots, at)), most, most) // lanes that are masked out are 0
+	})
+	overLanes(VPMAXUD, most)
+	result := GP32()
+	VMOVD(most.AsX(), result)
+	Store(result, ReturnIndex(0))
+	end()
+}
+
+// empty writes the two ends of filling empty slots.
+func empty(v *isa) {
+	function("GatherEmptyAVX512", "func(a, b, slots, allA, allB []uint32) int",
+		"GatherEmptyAVX512 copies allA[j] and allB[j] of every slot j that is 2^32-1 to the front of a and b, which have the length of\n"+
+			"slots as allA and allB have, and returns how many there are.")
+	a, b, allA, allB := base("a"), base("b"), base("allA"), base("allB")
+	slots, n := base("slots"), length("slots")
+	ones, total, some := v.all(0xffffffff), GP64(), GP64()
+	XORQ(total, total)
+	gather := func(at reg.Register) {
+		k := v.compare(VPCMPEQD, v.load(values(slots, at)), ones)
+		VPCOMPRESSD(v.load(values(allA, at)), k, Mem{Base: a, Index: total, Scale: 4})
+		VPCOMPRESSD(v.load(values(allB, at)), k, Mem{Base: b, Index: total, Scale: 4})
+		KMOVW(k, some.As32())
+		POPCNTL(some.As32(), some.As32())
+		ADDQ(some, total)
+	}
+	v.each(n, gather)
+	Store(total, ReturnIndex(0))
+	end()
+
+	function("FillEmptyAVX512", "func(slots, least []uint32)",
+		"FillEmptyAVX512 sets the slots that are 2^32-1, in their order, to 2^31 | least[i]>>1, i being 0 for the first of them.")
+	slots, n = base("slots"), length("slots")
+	least := base("least")
+	ones = v.all(0xffffffff)
+	top := v.all(1 << 31)
+	some = GP64()
+	v.each(n, func(at reg.Register) {
+		k, x := v.compare(VPCMPEQD, v.load(values(slots, at)), ones), v.vec()
+		VPEXPANDD_Z(Mem{Base: least}, k, x)
+		VPSRLD(U8(1), x, x)
+		VPORD(top, x, x)
+		VMOVDQU32(x, k, values(slots, at))
+		KMOVW(k, some.As32())
+		POPCNTL(some.As32(), some.As32())
+		LEAQ(Mem{Base: least, Index: some, Scale: 4}, least)
+	})
+	end()
+}
