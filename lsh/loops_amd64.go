@@ -8,6 +8,7 @@ import "github.com/dovetail-dedup/dovetail/lsh/internal/simd"
 func avx2Loops() *loops {
 	l := portableLoops
 	l.name = "avx2"
+	l.decode = decodeAVX2
 	l.pairs = simd.PairsAVX2
 	l.quads = simd.QuadsAVX2
 	l.folds = simd.FoldsAVX2
@@ -26,14 +27,15 @@ func avx2Loops() *loops {
 func avx512Loops() *loops {
 	l := portableLoops
 	l.name = "avx512"
+	l.decode = decodeAVX512
 	l.pairs = simd.PairsAVX512
 	l.quads = simd.QuadsAVX512
 	l.folds = simd.FoldsAVX512
 	l.end = simd.EndAVX512
 	l.foldEnd = simd.FoldEndAVX512
 	l.foldFoldEnd = simd.FoldFoldEndAVX512
-	l.mapTo = simd.MapAVX512
-	l.mapAgain = simd.MapAgainAVX512
+	l.mapTo = simd.MapAVX2
+	l.mapAgain = simd.MapAgainAVX2
 	l.below = simd.BelowAVX512
 	l.largest = simd.MaxAVX512
 	l.gatherEmpty = simd.GatherEmptyAVX512

@@ -222,19 +222,22 @@ func TestDecode(t *testing.T) {
 		if n := countPoints(text); n != len(want) {
 			t.Fatalf("%d code points counted, want %d", n, len(want))
 		}
-		var got []uint32
-		rest := text
-		for len(rest) > 0 {
-			block := make([]uint32, rapid.IntRange(1, 50).Draw(t, "block"))
-			n, size := decodePoints(block, rest)
-			if n == 0 {
-				t.Fatalf("no progress at %q", rest)
+		most := rapid.SampledFrom([]int{1, 20, 50, 200}).Draw(t, "most")
+		for _, l := range availableLoops() {
+			var got []uint32
+			rest := text
+			for len(rest) > 0 {
+				block := make([]uint32, rapid.IntRange(1, most).Draw(t, "block"))
+				n, size := l.decode(block, rest)
+				if n == 0 {
+					t.Fatalf("%s: no progress at %q", l.name, rest)
+				}
+				got = append(got, block[:n]...)
+				rest = rest[size:]
 			}
-			got = append(got, block[:n]...)
-			rest = rest[size:]
-		}
-		if !slices.Equal(got, want) {
-			t.Fatalf("code points %x, want %x", got, want)
+			if !slices.Equal(got, want) {
+				t.Fatalf("%s: code points %x, want %x", l.name, got, want)
+			}
 		}
 		run := 0
 		for run < len(text) && text[run] < utf8.RuneSelf {

@@ -45,16 +45,6 @@ func FoldEndAVX512(dst []uint32, left []uint32, right []uint32, add uint32)
 //go:noescape
 func FoldFoldEndAVX512(dst []uint32, run []uint32, size int, multiplier uint32, add uint32)
 
-// MapAVX512 lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.
-//
-//go:noescape
-func MapAVX512(slots []uint32, hashes []uint32)
-
-// MapAgainAVX512 lowers slots[s] to the round 1 key of each hash in the slot s it is mapped to.
-//
-//go:noescape
-func MapAgainAVX512(slots []uint32, hashes []uint32, round uint32)
-
 // BelowAVX512 moves the hashes h with (h*count mod 2^32) < limit to the front, in their order, and returns how many there are.
 //
 //go:noescape
@@ -64,6 +54,12 @@ func BelowAVX512(hashes []uint32, count uint32, limit uint32) int
 //
 //go:noescape
 func MaxAVX512(slots []uint32) uint32
+
+// WidenAVX512 sets dst[i] to text[i] up to the first byte that is not ASCII or to the end of either, and returns how many
+// it has done, rounded down to a multiple of 32 unless it is all. What it leaves behind them in dst means nothing.
+//
+//go:noescape
+func WidenAVX512(dst []uint32, text []byte) int
 
 // GatherEmptyAVX512 copies allA[j] and allB[j] of every slot j that is 2^32-1 to the front of a and b, which have the length of
 // slots as allA and allB have, and returns how many there are.
@@ -75,6 +71,13 @@ func GatherEmptyAVX512(a []uint32, b []uint32, slots []uint32, allA []uint32, al
 //
 //go:noescape
 func FillEmptyAVX512(slots []uint32, least []uint32)
+
+// DecodeAVX512 writes the code points at the start of text to dst and returns how many there are and how many bytes they
+// took. It stops where text is no valid UTF-8, and where less than 64 bytes or room for less than 16 code points is left.
+// What it leaves behind them in dst means nothing.
+//
+//go:noescape
+func DecodeAVX512(dst []uint32, text []byte) (points int, size int)
 
 // AffineMin32AVX2 lowers least[j] to the least h*a[j]+b[j] mod 2^32 over hashes. least, a and b have one length.
 //
@@ -117,16 +120,6 @@ func FoldEndAVX2(dst []uint32, left []uint32, right []uint32, add uint32)
 //go:noescape
 func FoldFoldEndAVX2(dst []uint32, run []uint32, size int, multiplier uint32, add uint32)
 
-// MapAVX2 lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.
-//
-//go:noescape
-func MapAVX2(slots []uint32, hashes []uint32)
-
-// MapAgainAVX2 lowers slots[s] to the round 1 key of each hash in the slot s it is mapped to.
-//
-//go:noescape
-func MapAgainAVX2(slots []uint32, hashes []uint32, round uint32)
-
 // BelowAVX2 moves the hashes h with (h*count mod 2^32) < limit to the front, in their order, and returns how many there are.
 //
 //go:noescape
@@ -136,6 +129,22 @@ func BelowAVX2(hashes []uint32, count uint32, limit uint32) int
 //
 //go:noescape
 func MaxAVX2(slots []uint32) uint32
+
+// WidenAVX2 sets dst[i] to text[i] up to the first byte that is not ASCII or to the end of either, and returns how many
+// it has done, rounded down to a multiple of 32 unless it is all. What it leaves behind them in dst means nothing.
+//
+//go:noescape
+func WidenAVX2(dst []uint32, text []byte) int
+
+// MapAVX2 lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.
+//
+//go:noescape
+func MapAVX2(slots []uint32, hashes []uint32)
+
+// MapAgainAVX2 lowers slots[s] to the round 1 key of each hash in the slot s it is mapped to.
+//
+//go:noescape
+func MapAgainAVX2(slots []uint32, hashes []uint32, round uint32)
 
 // Search64AVX512 returns the index of the first hash h for which (h*a+b) & mask is 0, or len(hashes).
 //

@@ -662,342 +662,6 @@ done:
 	VZEROUPPER
 	RET
 
-// func MapAVX512(slots []uint32, hashes []uint32)
-// Requires: AVX, AVX512BW, AVX512F, BMI2, CMOV
-TEXT ·MapAVX512(SB), NOSPLIT, $128-48
-	MOVQ         slots_base+0(FP), AX
-	MOVQ         slots_len+8(FP), CX
-	MOVQ         hashes_base+24(FP), DX
-	MOVQ         hashes_len+32(FP), BX
-	VPBROADCASTD CX, Z0
-	MOVL         $0x00005555, CX
-	KMOVW        CX, K1
-	JMP          more
-
-vector:
-	VMOVDQU32 (DX), Z1
-	VPSRLQ    $0x20, Z1, Z2
-	VPMULUDQ  Z1, Z0, Z1
-	VPMULUDQ  Z2, Z0, Z2
-	VPSRLD    $0x02, Z1, K1, Z1
-	VPSRLD    $0x02, Z2, K1, Z2
-	VMOVDQU64 Z1, (SP)
-	VMOVDQU64 Z2, 64(SP)
-	MOVL      4(SP), CX
-	MOVL      (SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      12(SP), CX
-	MOVL      8(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      20(SP), CX
-	MOVL      16(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      28(SP), CX
-	MOVL      24(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      36(SP), CX
-	MOVL      32(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      44(SP), CX
-	MOVL      40(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      52(SP), CX
-	MOVL      48(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      60(SP), CX
-	MOVL      56(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      68(SP), CX
-	MOVL      64(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      76(SP), CX
-	MOVL      72(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      84(SP), CX
-	MOVL      80(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      92(SP), CX
-	MOVL      88(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      100(SP), CX
-	MOVL      96(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      108(SP), CX
-	MOVL      104(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      116(SP), CX
-	MOVL      112(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      124(SP), CX
-	MOVL      120(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	ADDQ      $0x40, DX
-	SUBQ      $0x10, BX
-
-more:
-	CMPQ        BX, $0x10
-	JGE         vector
-	TESTQ       BX, BX
-	JZ          done
-	MOVQ        $-1, CX
-	BZHIQ       BX, CX, CX
-	KMOVQ       CX, K2
-	VMOVDQU32.Z (DX), K2, Z1
-	VPSRLQ      $0x20, Z1, Z2
-	VPMULUDQ    Z1, Z0, Z1
-	VPMULUDQ    Z2, Z0, Z2
-	VPSRLD      $0x02, Z1, K1, Z1
-	VPSRLD      $0x02, Z2, K1, Z2
-	VMOVDQU64   Z1, (SP)
-	VMOVDQU64   Z2, 64(SP)
-	LEAQ        (SP), CX
-
-part:
-	MOVL    4(CX), DX
-	MOVL    (CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	DECQ    BX
-	JZ      done
-	MOVL    68(CX), DX
-	MOVL    64(CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	ADDQ    $0x08, CX
-	DECQ    BX
-	JNZ     part
-
-done:
-	VZEROUPPER
-	RET
-
-// func MapAgainAVX512(slots []uint32, hashes []uint32, round uint32)
-// Requires: AVX, AVX512BW, AVX512F, BMI2, CMOV
-TEXT ·MapAgainAVX512(SB), NOSPLIT, $128-52
-	MOVQ         slots_base+0(FP), AX
-	MOVQ         slots_len+8(FP), CX
-	MOVQ         hashes_base+24(FP), DX
-	MOVQ         hashes_len+32(FP), BX
-	VPBROADCASTD CX, Z0
-	MOVL         $0x2055cd73, CX
-	VPBROADCASTD CX, Z1
-	MOVL         round+48(FP), CX
-	VPBROADCASTD CX, Z2
-	MOVL         $0x40000000, CX
-	VPBROADCASTD CX, Z3
-	MOVL         $0x00005555, CX
-	KMOVW        CX, K1
-	JMP          more
-
-vector:
-	VMOVDQU32 (DX), Z4
-	VPMULLD   Z4, Z1, Z4
-	VPADDD    Z4, Z2, Z4
-	VPSRLQ    $0x20, Z4, Z5
-	VPMULUDQ  Z4, Z0, Z4
-	VPMULUDQ  Z5, Z0, Z5
-	VPSRLD    $0x02, Z4, K1, Z4
-	VPORD     Z3, Z4, K1, Z4
-	VPSRLD    $0x02, Z5, K1, Z5
-	VPORD     Z3, Z5, K1, Z5
-	VMOVDQU64 Z4, (SP)
-	VMOVDQU64 Z5, 64(SP)
-	MOVL      4(SP), CX
-	MOVL      (SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      12(SP), CX
-	MOVL      8(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      20(SP), CX
-	MOVL      16(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      28(SP), CX
-	MOVL      24(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      36(SP), CX
-	MOVL      32(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      44(SP), CX
-	MOVL      40(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      52(SP), CX
-	MOVL      48(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      60(SP), CX
-	MOVL      56(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      68(SP), CX
-	MOVL      64(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      76(SP), CX
-	MOVL      72(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      84(SP), CX
-	MOVL      80(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      92(SP), CX
-	MOVL      88(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      100(SP), CX
-	MOVL      96(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      108(SP), CX
-	MOVL      104(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      116(SP), CX
-	MOVL      112(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	MOVL      124(SP), CX
-	MOVL      120(SP), SI
-	MOVL      (AX)(CX*4), DI
-	CMPL      SI, DI
-	CMOVLHI   DI, SI
-	MOVL      SI, (AX)(CX*4)
-	ADDQ      $0x40, DX
-	SUBQ      $0x10, BX
-
-more:
-	CMPQ        BX, $0x10
-	JGE         vector
-	TESTQ       BX, BX
-	JZ          done
-	MOVQ        $-1, CX
-	BZHIQ       BX, CX, CX
-	KMOVQ       CX, K2
-	VMOVDQU32.Z (DX), K2, Z4
-	VPMULLD     Z4, Z1, Z1
-	VPADDD      Z1, Z2, Z1
-	VPSRLQ      $0x20, Z1, Z2
-	VPMULUDQ    Z1, Z0, Z1
-	VPMULUDQ    Z2, Z0, Z2
-	VPSRLD      $0x02, Z1, K1, Z1
-	VPORD       Z3, Z1, K1, Z1
-	VPSRLD      $0x02, Z2, K1, Z2
-	VPORD       Z3, Z2, K1, Z2
-	VMOVDQU64   Z1, (SP)
-	VMOVDQU64   Z2, 64(SP)
-	LEAQ        (SP), CX
-
-part:
-	MOVL    4(CX), DX
-	MOVL    (CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	DECQ    BX
-	JZ      done
-	MOVL    68(CX), DX
-	MOVL    64(CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	ADDQ    $0x08, CX
-	DECQ    BX
-	JNZ     part
-
-done:
-	VZEROUPPER
-	RET
-
 // func BelowAVX512(hashes []uint32, count uint32, limit uint32) int
 // Requires: AVX, AVX512BW, AVX512F, BMI2, POPCNT
 TEXT ·BelowAVX512(SB), NOSPLIT, $0-40
@@ -1082,6 +746,50 @@ done:
 	VPMAXUD       X1, X0, X0
 	VMOVD         X0, AX
 	MOVL          AX, ret+24(FP)
+	VZEROUPPER
+	RET
+
+// func WidenAVX512(dst []uint32, text []byte) int
+// Requires: AVX, AVX2, AVX512F, CMOV
+TEXT ·WidenAVX512(SB), NOSPLIT, $0-56
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    text_base+24(FP), CX
+	MOVQ    dst_len+8(FP), DX
+	MOVQ    text_len+32(FP), BX
+	CMPQ    BX, DX
+	CMOVQLT BX, DX
+	XORQ    BX, BX
+	JMP     more
+
+vector:
+	VMOVDQU   (CX)(BX*1), Y0
+	VPMOVMSKB Y0, SI
+	TESTL     SI, SI
+	JNZ       done
+	VPMOVZXBD (CX)(BX*1), Z0
+	VMOVDQU32 Z0, (AX)(BX*4)
+	VPMOVZXBD 16(CX)(BX*1), Z0
+	VMOVDQU32 Z0, 64(AX)(BX*4)
+	ADDQ      $0x20, BX
+
+more:
+	MOVQ DX, SI
+	SUBQ BX, SI
+	CMPQ SI, $0x20
+	JGE  vector
+
+one:
+	CMPQ    BX, DX
+	JGE     done
+	MOVBLZX (CX)(BX*1), SI
+	CMPL    SI, $0x00000080
+	JAE     done
+	MOVL    SI, (AX)(BX*4)
+	INCQ    BX
+	JMP     one
+
+done:
+	MOVQ BX, ret+48(FP)
 	VZEROUPPER
 	RET
 
@@ -1183,6 +891,544 @@ more:
 done:
 	VZEROUPPER
 	RET
+
+// func DecodeAVX512(dst []uint32, text []byte) (points int, size int)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, BMI, BMI2
+TEXT ·DecodeAVX512(SB), NOSPLIT, $0-64
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         text_base+24(FP), DX
+	MOVQ         text_len+32(FP), BX
+	MOVQ         AX, SI
+	MOVQ         DX, DI
+	LEAQ         number<>+0(SB), R8
+	VMOVDQU64    (R8), Z0
+	LEAQ         next<>+0(SB), R8
+	VMOVDQU64    (R8), Z1
+	LEAQ         spread<>+0(SB), R8
+	VMOVDQU64    (R8), Z2
+	LEAQ         turn<>+0(SB), R8
+	VMOVDQU64    (R8), Z3
+	LEAQ         pairs<>+0(SB), R8
+	VMOVDQU64    (R8), Z4
+	LEAQ         shifts<>+0(SB), R8
+	VMOVDQU64    (R8), Z5
+	LEAQ         value<>+0(SB), R8
+	VMOVDQU64    (R8), Z6
+	LEAQ         leading<>+0(SB), R8
+	VMOVDQU64    (R8), Z7
+	LEAQ         least<>+0(SB), R8
+	VMOVDQU64    (R8), Z8
+	MOVL         $0xbfbfbfbf, R8
+	VPBROADCASTD R8, Z9
+	MOVL         $0x40404040, R8
+	VPBROADCASTD R8, Z10
+	MOVL         $0x00000004, R8
+	VPBROADCASTD R8, Z11
+	MOVL         $0x0010ffff, R8
+	VPBROADCASTD R8, Z12
+	MOVL         $0xfffff800, R8
+	VPBROADCASTD R8, Z13
+	MOVL         $0x0000d800, R8
+	VPBROADCASTD R8, Z14
+	MOVL         $0x10000001, R8
+	VPBROADCASTD R8, Z15
+	MOVQ         $0x00000001, R8
+
+next_block:
+	CMPQ      BX, $0x40
+	JL        done
+	CMPQ      CX, $0x10
+	JL        done
+	VMOVDQU64 (DX), Z16
+	VPMOVB2M  Z16, K1
+	KORTESTQ  K1, K1
+	JNZ       encoded
+	CMPQ      CX, $0x40
+	JL        sixteen
+	VPMOVZXBD (DX), Z16
+	VMOVDQU32 Z16, (AX)
+	VPMOVZXBD 16(DX), Z16
+	VMOVDQU32 Z16, 64(AX)
+	VPMOVZXBD 32(DX), Z16
+	VMOVDQU32 Z16, 128(AX)
+	VPMOVZXBD 48(DX), Z16
+	VMOVDQU32 Z16, 192(AX)
+	ADDQ      $0x00000100, AX
+	SUBQ      $0x40, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x40, BX
+	JMP       next_block
+
+sixteen:
+	VPMOVZXBD (DX), Z16
+	VMOVDQU32 Z16, (AX)
+	ADDQ      $0x00000040, AX
+	SUBQ      $0x10, CX
+	ADDQ      $0x10, DX
+	SUBQ      $0x10, BX
+	JMP       next_block
+
+encoded:
+	VPCMPGTB    Z9, Z16, K1
+	KMOVQ       K1, R9
+	TESTB       $0x01, R9
+	JZ          done
+	VMOVDQA64   Z10, Z17
+	VPCOMPRESSB Z0, K1, Z17
+	VPERMB      Z17, Z1, Z18
+	VPMOVZXBD   X17, Z17
+	VPMOVZXBD   X18, Z18
+	VPSUBD      Z17, Z18, Z18
+	VPSHUFB     Z2, Z17, Z17
+	VPADDB      Z3, Z17, Z17
+	VPERMB      Z16, Z17, Z17
+	VPERMD      Z5, Z18, Z16
+	VPSRLVD     Z16, Z17, Z17
+	VPERMD      Z6, Z18, Z16
+	VPANDND     Z17, Z16, Z19
+	VPANDD      Z17, Z16, Z16
+	VPMADDUBSW  Z4, Z16, Z16
+	VPMADDWD    Z15, Z16, Z16
+	VPERMD      Z7, Z18, Z17
+	VPCMPEQD    Z17, Z19, K1
+	VPERMD      Z8, Z18, Z17
+	VPCMPUD     $0x05, Z17, Z16, K1, K1
+	VPCMPUD     $0x02, Z12, Z16, K1, K1
+	VPANDD      Z13, Z16, Z19
+	VPCMPUD     $0x04, Z14, Z19, K1, K1
+	VPCMPUD     $0x02, Z11, Z18, K1, K1
+	VMOVDQU32   Z16, (AX)
+	KMOVW       K1, R10
+	XORL        $0x0000ffff, R10
+	JNZ         partly
+	MOVL        $0x00010000, R11
+	PDEPQ       R9, R11, R11
+	TZCNTQ      R11, R11
+	ADDQ        R11, DX
+	SUBQ        R11, BX
+	ADDQ        $0x40, AX
+	SUBQ        $0x10, CX
+	JMP         next_block
+
+partly:
+	TZCNTL R10, R10
+	SHLXQ  R10, R8, R11
+	PDEPQ  R9, R11, R11
+	TZCNTQ R11, R11
+	ADDQ   R11, DX
+	LEAQ   (AX)(R10*4), AX
+
+done:
+	SUBQ SI, AX
+	SHRQ $0x02, AX
+	SUBQ DI, DX
+	MOVQ AX, points+48(FP)
+	MOVQ DX, size+56(FP)
+	VZEROUPPER
+	RET
+
+DATA number<>+0(SB)/1, $0x00
+DATA number<>+1(SB)/1, $0x01
+DATA number<>+2(SB)/1, $0x02
+DATA number<>+3(SB)/1, $0x03
+DATA number<>+4(SB)/1, $0x04
+DATA number<>+5(SB)/1, $0x05
+DATA number<>+6(SB)/1, $0x06
+DATA number<>+7(SB)/1, $0x07
+DATA number<>+8(SB)/1, $0x08
+DATA number<>+9(SB)/1, $0x09
+DATA number<>+10(SB)/1, $0x0a
+DATA number<>+11(SB)/1, $0x0b
+DATA number<>+12(SB)/1, $0x0c
+DATA number<>+13(SB)/1, $0x0d
+DATA number<>+14(SB)/1, $0x0e
+DATA number<>+15(SB)/1, $0x0f
+DATA number<>+16(SB)/1, $0x10
+DATA number<>+17(SB)/1, $0x11
+DATA number<>+18(SB)/1, $0x12
+DATA number<>+19(SB)/1, $0x13
+DATA number<>+20(SB)/1, $0x14
+DATA number<>+21(SB)/1, $0x15
+DATA number<>+22(SB)/1, $0x16
+DATA number<>+23(SB)/1, $0x17
+DATA number<>+24(SB)/1, $0x18
+DATA number<>+25(SB)/1, $0x19
+DATA number<>+26(SB)/1, $0x1a
+DATA number<>+27(SB)/1, $0x1b
+DATA number<>+28(SB)/1, $0x1c
+DATA number<>+29(SB)/1, $0x1d
+DATA number<>+30(SB)/1, $0x1e
+DATA number<>+31(SB)/1, $0x1f
+DATA number<>+32(SB)/1, $0x20
+DATA number<>+33(SB)/1, $0x21
+DATA number<>+34(SB)/1, $0x22
+DATA number<>+35(SB)/1, $0x23
+DATA number<>+36(SB)/1, $0x24
+DATA number<>+37(SB)/1, $0x25
+DATA number<>+38(SB)/1, $0x26
+DATA number<>+39(SB)/1, $0x27
+DATA number<>+40(SB)/1, $0x28
+DATA number<>+41(SB)/1, $0x29
+DATA number<>+42(SB)/1, $0x2a
+DATA number<>+43(SB)/1, $0x2b
+DATA number<>+44(SB)/1, $0x2c
+DATA number<>+45(SB)/1, $0x2d
+DATA number<>+46(SB)/1, $0x2e
+DATA number<>+47(SB)/1, $0x2f
+DATA number<>+48(SB)/1, $0x30
+DATA number<>+49(SB)/1, $0x31
+DATA number<>+50(SB)/1, $0x32
+DATA number<>+51(SB)/1, $0x33
+DATA number<>+52(SB)/1, $0x34
+DATA number<>+53(SB)/1, $0x35
+DATA number<>+54(SB)/1, $0x36
+DATA number<>+55(SB)/1, $0x37
+DATA number<>+56(SB)/1, $0x38
+DATA number<>+57(SB)/1, $0x39
+DATA number<>+58(SB)/1, $0x3a
+DATA number<>+59(SB)/1, $0x3b
+DATA number<>+60(SB)/1, $0x3c
+DATA number<>+61(SB)/1, $0x3d
+DATA number<>+62(SB)/1, $0x3e
+DATA number<>+63(SB)/1, $0x3f
+GLOBL number<>(SB), RODATA|NOPTR, $64
+
+DATA next<>+0(SB)/1, $0x01
+DATA next<>+1(SB)/1, $0x02
+DATA next<>+2(SB)/1, $0x03
+DATA next<>+3(SB)/1, $0x04
+DATA next<>+4(SB)/1, $0x05
+DATA next<>+5(SB)/1, $0x06
+DATA next<>+6(SB)/1, $0x07
+DATA next<>+7(SB)/1, $0x08
+DATA next<>+8(SB)/1, $0x09
+DATA next<>+9(SB)/1, $0x0a
+DATA next<>+10(SB)/1, $0x0b
+DATA next<>+11(SB)/1, $0x0c
+DATA next<>+12(SB)/1, $0x0d
+DATA next<>+13(SB)/1, $0x0e
+DATA next<>+14(SB)/1, $0x0f
+DATA next<>+15(SB)/1, $0x10
+DATA next<>+16(SB)/1, $0x11
+DATA next<>+17(SB)/1, $0x12
+DATA next<>+18(SB)/1, $0x13
+DATA next<>+19(SB)/1, $0x14
+DATA next<>+20(SB)/1, $0x15
+DATA next<>+21(SB)/1, $0x16
+DATA next<>+22(SB)/1, $0x17
+DATA next<>+23(SB)/1, $0x18
+DATA next<>+24(SB)/1, $0x19
+DATA next<>+25(SB)/1, $0x1a
+DATA next<>+26(SB)/1, $0x1b
+DATA next<>+27(SB)/1, $0x1c
+DATA next<>+28(SB)/1, $0x1d
+DATA next<>+29(SB)/1, $0x1e
+DATA next<>+30(SB)/1, $0x1f
+DATA next<>+31(SB)/1, $0x20
+DATA next<>+32(SB)/1, $0x21
+DATA next<>+33(SB)/1, $0x22
+DATA next<>+34(SB)/1, $0x23
+DATA next<>+35(SB)/1, $0x24
+DATA next<>+36(SB)/1, $0x25
+DATA next<>+37(SB)/1, $0x26
+DATA next<>+38(SB)/1, $0x27
+DATA next<>+39(SB)/1, $0x28
+DATA next<>+40(SB)/1, $0x29
+DATA next<>+41(SB)/1, $0x2a
+DATA next<>+42(SB)/1, $0x2b
+DATA next<>+43(SB)/1, $0x2c
+DATA next<>+44(SB)/1, $0x2d
+DATA next<>+45(SB)/1, $0x2e
+DATA next<>+46(SB)/1, $0x2f
+DATA next<>+47(SB)/1, $0x30
+DATA next<>+48(SB)/1, $0x31
+DATA next<>+49(SB)/1, $0x32
+DATA next<>+50(SB)/1, $0x33
+DATA next<>+51(SB)/1, $0x34
+DATA next<>+52(SB)/1, $0x35
+DATA next<>+53(SB)/1, $0x36
+DATA next<>+54(SB)/1, $0x37
+DATA next<>+55(SB)/1, $0x38
+DATA next<>+56(SB)/1, $0x39
+DATA next<>+57(SB)/1, $0x3a
+DATA next<>+58(SB)/1, $0x3b
+DATA next<>+59(SB)/1, $0x3c
+DATA next<>+60(SB)/1, $0x3d
+DATA next<>+61(SB)/1, $0x3e
+DATA next<>+62(SB)/1, $0x3f
+DATA next<>+63(SB)/1, $0x40
+GLOBL next<>(SB), RODATA|NOPTR, $64
+
+DATA spread<>+0(SB)/1, $0x00
+DATA spread<>+1(SB)/1, $0x00
+DATA spread<>+2(SB)/1, $0x00
+DATA spread<>+3(SB)/1, $0x00
+DATA spread<>+4(SB)/1, $0x04
+DATA spread<>+5(SB)/1, $0x04
+DATA spread<>+6(SB)/1, $0x04
+DATA spread<>+7(SB)/1, $0x04
+DATA spread<>+8(SB)/1, $0x08
+DATA spread<>+9(SB)/1, $0x08
+DATA spread<>+10(SB)/1, $0x08
+DATA spread<>+11(SB)/1, $0x08
+DATA spread<>+12(SB)/1, $0x0c
+DATA spread<>+13(SB)/1, $0x0c
+DATA spread<>+14(SB)/1, $0x0c
+DATA spread<>+15(SB)/1, $0x0c
+DATA spread<>+16(SB)/1, $0x00
+DATA spread<>+17(SB)/1, $0x00
+DATA spread<>+18(SB)/1, $0x00
+DATA spread<>+19(SB)/1, $0x00
+DATA spread<>+20(SB)/1, $0x04
+DATA spread<>+21(SB)/1, $0x04
+DATA spread<>+22(SB)/1, $0x04
+DATA spread<>+23(SB)/1, $0x04
+DATA spread<>+24(SB)/1, $0x08
+DATA spread<>+25(SB)/1, $0x08
+DATA spread<>+26(SB)/1, $0x08
+DATA spread<>+27(SB)/1, $0x08
+DATA spread<>+28(SB)/1, $0x0c
+DATA spread<>+29(SB)/1, $0x0c
+DATA spread<>+30(SB)/1, $0x0c
+DATA spread<>+31(SB)/1, $0x0c
+DATA spread<>+32(SB)/1, $0x00
+DATA spread<>+33(SB)/1, $0x00
+DATA spread<>+34(SB)/1, $0x00
+DATA spread<>+35(SB)/1, $0x00
+DATA spread<>+36(SB)/1, $0x04
+DATA spread<>+37(SB)/1, $0x04
+DATA spread<>+38(SB)/1, $0x04
+DATA spread<>+39(SB)/1, $0x04
+DATA spread<>+40(SB)/1, $0x08
+DATA spread<>+41(SB)/1, $0x08
+DATA spread<>+42(SB)/1, $0x08
+DATA spread<>+43(SB)/1, $0x08
+DATA spread<>+44(SB)/1, $0x0c
+DATA spread<>+45(SB)/1, $0x0c
+DATA spread<>+46(SB)/1, $0x0c
+DATA spread<>+47(SB)/1, $0x0c
+DATA spread<>+48(SB)/1, $0x00
+DATA spread<>+49(SB)/1, $0x00
+DATA spread<>+50(SB)/1, $0x00
+DATA spread<>+51(SB)/1, $0x00
+DATA spread<>+52(SB)/1, $0x04
+DATA spread<>+53(SB)/1, $0x04
+DATA spread<>+54(SB)/1, $0x04
+DATA spread<>+55(SB)/1, $0x04
+DATA spread<>+56(SB)/1, $0x08
+DATA spread<>+57(SB)/1, $0x08
+DATA spread<>+58(SB)/1, $0x08
+DATA spread<>+59(SB)/1, $0x08
+DATA spread<>+60(SB)/1, $0x0c
+DATA spread<>+61(SB)/1, $0x0c
+DATA spread<>+62(SB)/1, $0x0c
+DATA spread<>+63(SB)/1, $0x0c
+GLOBL spread<>(SB), RODATA|NOPTR, $64
+
+DATA turn<>+0(SB)/1, $0x03
+DATA turn<>+1(SB)/1, $0x02
+DATA turn<>+2(SB)/1, $0x01
+DATA turn<>+3(SB)/1, $0x00
+DATA turn<>+4(SB)/1, $0x03
+DATA turn<>+5(SB)/1, $0x02
+DATA turn<>+6(SB)/1, $0x01
+DATA turn<>+7(SB)/1, $0x00
+DATA turn<>+8(SB)/1, $0x03
+DATA turn<>+9(SB)/1, $0x02
+DATA turn<>+10(SB)/1, $0x01
+DATA turn<>+11(SB)/1, $0x00
+DATA turn<>+12(SB)/1, $0x03
+DATA turn<>+13(SB)/1, $0x02
+DATA turn<>+14(SB)/1, $0x01
+DATA turn<>+15(SB)/1, $0x00
+DATA turn<>+16(SB)/1, $0x03
+DATA turn<>+17(SB)/1, $0x02
+DATA turn<>+18(SB)/1, $0x01
+DATA turn<>+19(SB)/1, $0x00
+DATA turn<>+20(SB)/1, $0x03
+DATA turn<>+21(SB)/1, $0x02
+DATA turn<>+22(SB)/1, $0x01
+DATA turn<>+23(SB)/1, $0x00
+DATA turn<>+24(SB)/1, $0x03
+DATA turn<>+25(SB)/1, $0x02
+DATA turn<>+26(SB)/1, $0x01
+DATA turn<>+27(SB)/1, $0x00
+DATA turn<>+28(SB)/1, $0x03
+DATA turn<>+29(SB)/1, $0x02
+DATA turn<>+30(SB)/1, $0x01
+DATA turn<>+31(SB)/1, $0x00
+DATA turn<>+32(SB)/1, $0x03
+DATA turn<>+33(SB)/1, $0x02
+DATA turn<>+34(SB)/1, $0x01
+DATA turn<>+35(SB)/1, $0x00
+DATA turn<>+36(SB)/1, $0x03
+DATA turn<>+37(SB)/1, $0x02
+DATA turn<>+38(SB)/1, $0x01
+DATA turn<>+39(SB)/1, $0x00
+DATA turn<>+40(SB)/1, $0x03
+DATA turn<>+41(SB)/1, $0x02
+DATA turn<>+42(SB)/1, $0x01
+DATA turn<>+43(SB)/1, $0x00
+DATA turn<>+44(SB)/1, $0x03
+DATA turn<>+45(SB)/1, $0x02
+DATA turn<>+46(SB)/1, $0x01
+DATA turn<>+47(SB)/1, $0x00
+DATA turn<>+48(SB)/1, $0x03
+DATA turn<>+49(SB)/1, $0x02
+DATA turn<>+50(SB)/1, $0x01
+DATA turn<>+51(SB)/1, $0x00
+DATA turn<>+52(SB)/1, $0x03
+DATA turn<>+53(SB)/1, $0x02
+DATA turn<>+54(SB)/1, $0x01
+DATA turn<>+55(SB)/1, $0x00
+DATA turn<>+56(SB)/1, $0x03
+DATA turn<>+57(SB)/1, $0x02
+DATA turn<>+58(SB)/1, $0x01
+DATA turn<>+59(SB)/1, $0x00
+DATA turn<>+60(SB)/1, $0x03
+DATA turn<>+61(SB)/1, $0x02
+DATA turn<>+62(SB)/1, $0x01
+DATA turn<>+63(SB)/1, $0x00
+GLOBL turn<>(SB), RODATA|NOPTR, $64
+
+DATA pairs<>+0(SB)/1, $0x01
+DATA pairs<>+1(SB)/1, $0x40
+DATA pairs<>+2(SB)/1, $0x01
+DATA pairs<>+3(SB)/1, $0x40
+DATA pairs<>+4(SB)/1, $0x01
+DATA pairs<>+5(SB)/1, $0x40
+DATA pairs<>+6(SB)/1, $0x01
+DATA pairs<>+7(SB)/1, $0x40
+DATA pairs<>+8(SB)/1, $0x01
+DATA pairs<>+9(SB)/1, $0x40
+DATA pairs<>+10(SB)/1, $0x01
+DATA pairs<>+11(SB)/1, $0x40
+DATA pairs<>+12(SB)/1, $0x01
+DATA pairs<>+13(SB)/1, $0x40
+DATA pairs<>+14(SB)/1, $0x01
+DATA pairs<>+15(SB)/1, $0x40
+DATA pairs<>+16(SB)/1, $0x01
+DATA pairs<>+17(SB)/1, $0x40
+DATA pairs<>+18(SB)/1, $0x01
+DATA pairs<>+19(SB)/1, $0x40
+DATA pairs<>+20(SB)/1, $0x01
+DATA pairs<>+21(SB)/1, $0x40
+DATA pairs<>+22(SB)/1, $0x01
+DATA pairs<>+23(SB)/1, $0x40
+DATA pairs<>+24(SB)/1, $0x01
+DATA pairs<>+25(SB)/1, $0x40
+DATA pairs<>+26(SB)/1, $0x01
+DATA pairs<>+27(SB)/1, $0x40
+DATA pairs<>+28(SB)/1, $0x01
+DATA pairs<>+29(SB)/1, $0x40
+DATA pairs<>+30(SB)/1, $0x01
+DATA pairs<>+31(SB)/1, $0x40
+DATA pairs<>+32(SB)/1, $0x01
+DATA pairs<>+33(SB)/1, $0x40
+DATA pairs<>+34(SB)/1, $0x01
+DATA pairs<>+35(SB)/1, $0x40
+DATA pairs<>+36(SB)/1, $0x01
+DATA pairs<>+37(SB)/1, $0x40
+DATA pairs<>+38(SB)/1, $0x01
+DATA pairs<>+39(SB)/1, $0x40
+DATA pairs<>+40(SB)/1, $0x01
+DATA pairs<>+41(SB)/1, $0x40
+DATA pairs<>+42(SB)/1, $0x01
+DATA pairs<>+43(SB)/1, $0x40
+DATA pairs<>+44(SB)/1, $0x01
+DATA pairs<>+45(SB)/1, $0x40
+DATA pairs<>+46(SB)/1, $0x01
+DATA pairs<>+47(SB)/1, $0x40
+DATA pairs<>+48(SB)/1, $0x01
+DATA pairs<>+49(SB)/1, $0x40
+DATA pairs<>+50(SB)/1, $0x01
+DATA pairs<>+51(SB)/1, $0x40
+DATA pairs<>+52(SB)/1, $0x01
+DATA pairs<>+53(SB)/1, $0x40
+DATA pairs<>+54(SB)/1, $0x01
+DATA pairs<>+55(SB)/1, $0x40
+DATA pairs<>+56(SB)/1, $0x01
+DATA pairs<>+57(SB)/1, $0x40
+DATA pairs<>+58(SB)/1, $0x01
+DATA pairs<>+59(SB)/1, $0x40
+DATA pairs<>+60(SB)/1, $0x01
+DATA pairs<>+61(SB)/1, $0x40
+DATA pairs<>+62(SB)/1, $0x01
+DATA pairs<>+63(SB)/1, $0x40
+GLOBL pairs<>(SB), RODATA|NOPTR, $64
+
+DATA shifts<>+0(SB)/4, $0x00000000
+DATA shifts<>+4(SB)/4, $0x00000018
+DATA shifts<>+8(SB)/4, $0x00000010
+DATA shifts<>+12(SB)/4, $0x00000008
+DATA shifts<>+16(SB)/4, $0x00000000
+DATA shifts<>+20(SB)/4, $0x00000000
+DATA shifts<>+24(SB)/4, $0x00000000
+DATA shifts<>+28(SB)/4, $0x00000000
+DATA shifts<>+32(SB)/4, $0x00000000
+DATA shifts<>+36(SB)/4, $0x00000000
+DATA shifts<>+40(SB)/4, $0x00000000
+DATA shifts<>+44(SB)/4, $0x00000000
+DATA shifts<>+48(SB)/4, $0x00000000
+DATA shifts<>+52(SB)/4, $0x00000000
+DATA shifts<>+56(SB)/4, $0x00000000
+DATA shifts<>+60(SB)/4, $0x00000000
+GLOBL shifts<>(SB), RODATA|NOPTR, $64
+
+DATA value<>+0(SB)/4, $0x00000000
+DATA value<>+4(SB)/4, $0x0000007f
+DATA value<>+8(SB)/4, $0x00001f3f
+DATA value<>+12(SB)/4, $0x000f3f3f
+DATA value<>+16(SB)/4, $0x073f3f3f
+DATA value<>+20(SB)/4, $0x00000000
+DATA value<>+24(SB)/4, $0x00000000
+DATA value<>+28(SB)/4, $0x00000000
+DATA value<>+32(SB)/4, $0x00000000
+DATA value<>+36(SB)/4, $0x00000000
+DATA value<>+40(SB)/4, $0x00000000
+DATA value<>+44(SB)/4, $0x00000000
+DATA value<>+48(SB)/4, $0x00000000
+DATA value<>+52(SB)/4, $0x00000000
+DATA value<>+56(SB)/4, $0x00000000
+DATA value<>+60(SB)/4, $0x00000000
+GLOBL value<>(SB), RODATA|NOPTR, $64
+
+DATA leading<>+0(SB)/4, $0xffffffff
+DATA leading<>+4(SB)/4, $0x00000000
+DATA leading<>+8(SB)/4, $0x0000c080
+DATA leading<>+12(SB)/4, $0x00e08080
+DATA leading<>+16(SB)/4, $0xf0808080
+DATA leading<>+20(SB)/4, $0xffffffff
+DATA leading<>+24(SB)/4, $0xffffffff
+DATA leading<>+28(SB)/4, $0xffffffff
+DATA leading<>+32(SB)/4, $0xffffffff
+DATA leading<>+36(SB)/4, $0xffffffff
+DATA leading<>+40(SB)/4, $0xffffffff
+DATA leading<>+44(SB)/4, $0xffffffff
+DATA leading<>+48(SB)/4, $0xffffffff
+DATA leading<>+52(SB)/4, $0xffffffff
+DATA leading<>+56(SB)/4, $0xffffffff
+DATA leading<>+60(SB)/4, $0xffffffff
+GLOBL leading<>(SB), RODATA|NOPTR, $64
+
+DATA least<>+0(SB)/4, $0xffffffff
+DATA least<>+4(SB)/4, $0x00000000
+DATA least<>+8(SB)/4, $0x00000080
+DATA least<>+12(SB)/4, $0x00000800
+DATA least<>+16(SB)/4, $0x00010000
+DATA least<>+20(SB)/4, $0xffffffff
+DATA least<>+24(SB)/4, $0xffffffff
+DATA least<>+28(SB)/4, $0xffffffff
+DATA least<>+32(SB)/4, $0xffffffff
+DATA least<>+36(SB)/4, $0xffffffff
+DATA least<>+40(SB)/4, $0xffffffff
+DATA least<>+44(SB)/4, $0xffffffff
+DATA least<>+48(SB)/4, $0xffffffff
+DATA least<>+52(SB)/4, $0xffffffff
+DATA least<>+56(SB)/4, $0xffffffff
+DATA least<>+60(SB)/4, $0xffffffff
+GLOBL least<>(SB), RODATA|NOPTR, $64
 
 // func AffineMin32AVX2(least []uint32, a []uint32, b []uint32, hashes []uint32)
 // Requires: AVX, AVX2
@@ -1760,257 +2006,6 @@ done:
 	VZEROUPPER
 	RET
 
-// func MapAVX2(slots []uint32, hashes []uint32)
-// Requires: AVX, AVX2, CMOV
-TEXT ·MapAVX2(SB), NOSPLIT, $64-48
-	MOVQ         slots_base+0(FP), AX
-	MOVQ         slots_len+8(FP), CX
-	MOVQ         hashes_base+24(FP), DX
-	MOVQ         hashes_len+32(FP), BX
-	VMOVD        CX, X0
-	VPBROADCASTD X0, Y0
-	JMP          more
-
-vector:
-	VMOVDQU  (DX), Y1
-	VPSRLQ   $0x20, Y1, Y2
-	VPMULUDQ Y1, Y0, Y1
-	VPMULUDQ Y2, Y0, Y2
-	VPSRLD   $0x02, Y1, Y3
-	VPBLENDD $0x55, Y3, Y1, Y1
-	VPSRLD   $0x02, Y2, Y3
-	VPBLENDD $0x55, Y3, Y2, Y2
-	VMOVDQU  Y1, (SP)
-	VMOVDQU  Y2, 32(SP)
-	MOVL     4(SP), CX
-	MOVL     (SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     12(SP), CX
-	MOVL     8(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     20(SP), CX
-	MOVL     16(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     28(SP), CX
-	MOVL     24(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     36(SP), CX
-	MOVL     32(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     44(SP), CX
-	MOVL     40(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     52(SP), CX
-	MOVL     48(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     60(SP), CX
-	MOVL     56(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	ADDQ     $0x20, DX
-	SUBQ     $0x08, BX
-
-more:
-	CMPQ       BX, $0x08
-	JGE        vector
-	TESTQ      BX, BX
-	JZ         done
-	LEAQ       lanes<>+0(SB), CX
-	MOVQ       BX, SI
-	NEGQ       SI
-	VMOVDQU    32(CX)(SI*4), Y1
-	VPMASKMOVD (DX), Y1, Y1
-	VPSRLQ     $0x20, Y1, Y2
-	VPMULUDQ   Y1, Y0, Y1
-	VPMULUDQ   Y2, Y0, Y2
-	VPSRLD     $0x02, Y1, Y0
-	VPBLENDD   $0x55, Y0, Y1, Y1
-	VPSRLD     $0x02, Y2, Y0
-	VPBLENDD   $0x55, Y0, Y2, Y2
-	VMOVDQU    Y1, (SP)
-	VMOVDQU    Y2, 32(SP)
-	LEAQ       (SP), CX
-
-part:
-	MOVL    4(CX), DX
-	MOVL    (CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	DECQ    BX
-	JZ      done
-	MOVL    36(CX), DX
-	MOVL    32(CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	ADDQ    $0x08, CX
-	DECQ    BX
-	JNZ     part
-
-done:
-	VZEROUPPER
-	RET
-
-// func MapAgainAVX2(slots []uint32, hashes []uint32, round uint32)
-// Requires: AVX, AVX2, CMOV
-TEXT ·MapAgainAVX2(SB), NOSPLIT, $64-52
-	MOVQ         slots_base+0(FP), AX
-	MOVQ         slots_len+8(FP), CX
-	MOVQ         hashes_base+24(FP), DX
-	MOVQ         hashes_len+32(FP), BX
-	VMOVD        CX, X0
-	VPBROADCASTD X0, Y0
-	MOVL         $0x2055cd73, CX
-	VMOVD        CX, X1
-	VPBROADCASTD X1, Y1
-	MOVL         round+48(FP), CX
-	VMOVD        CX, X2
-	VPBROADCASTD X2, Y2
-	MOVL         $0x40000000, CX
-	VMOVD        CX, X3
-	VPBROADCASTD X3, Y3
-	JMP          more
-
-vector:
-	VMOVDQU  (DX), Y4
-	VPMULLD  Y4, Y1, Y4
-	VPADDD   Y4, Y2, Y4
-	VPSRLQ   $0x20, Y4, Y5
-	VPMULUDQ Y4, Y0, Y4
-	VPMULUDQ Y5, Y0, Y5
-	VPSRLD   $0x02, Y4, Y6
-	VPOR     Y3, Y6, Y6
-	VPBLENDD $0x55, Y6, Y4, Y4
-	VPSRLD   $0x02, Y5, Y6
-	VPOR     Y3, Y6, Y6
-	VPBLENDD $0x55, Y6, Y5, Y5
-	VMOVDQU  Y4, (SP)
-	VMOVDQU  Y5, 32(SP)
-	MOVL     4(SP), CX
-	MOVL     (SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     12(SP), CX
-	MOVL     8(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     20(SP), CX
-	MOVL     16(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     28(SP), CX
-	MOVL     24(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     36(SP), CX
-	MOVL     32(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     44(SP), CX
-	MOVL     40(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     52(SP), CX
-	MOVL     48(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	MOVL     60(SP), CX
-	MOVL     56(SP), SI
-	MOVL     (AX)(CX*4), DI
-	CMPL     SI, DI
-	CMOVLHI  DI, SI
-	MOVL     SI, (AX)(CX*4)
-	ADDQ     $0x20, DX
-	SUBQ     $0x08, BX
-
-more:
-	CMPQ       BX, $0x08
-	JGE        vector
-	TESTQ      BX, BX
-	JZ         done
-	LEAQ       lanes<>+0(SB), CX
-	MOVQ       BX, SI
-	NEGQ       SI
-	VMOVDQU    32(CX)(SI*4), Y4
-	VPMASKMOVD (DX), Y4, Y4
-	VPMULLD    Y4, Y1, Y1
-	VPADDD     Y1, Y2, Y1
-	VPSRLQ     $0x20, Y1, Y2
-	VPMULUDQ   Y1, Y0, Y1
-	VPMULUDQ   Y2, Y0, Y2
-	VPSRLD     $0x02, Y1, Y0
-	VPOR       Y3, Y0, Y0
-	VPBLENDD   $0x55, Y0, Y1, Y1
-	VPSRLD     $0x02, Y2, Y0
-	VPOR       Y3, Y0, Y0
-	VPBLENDD   $0x55, Y0, Y2, Y2
-	VMOVDQU    Y1, (SP)
-	VMOVDQU    Y2, 32(SP)
-	LEAQ       (SP), CX
-
-part:
-	MOVL    4(CX), DX
-	MOVL    (CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	DECQ    BX
-	JZ      done
-	MOVL    36(CX), DX
-	MOVL    32(CX), SI
-	MOVL    (AX)(DX*4), DI
-	CMPL    SI, DI
-	CMOVLHI DI, SI
-	MOVL    SI, (AX)(DX*4)
-	ADDQ    $0x08, CX
-	DECQ    BX
-	JNZ     part
-
-done:
-	VZEROUPPER
-	RET
-
 // func BelowAVX2(hashes []uint32, count uint32, limit uint32) int
 // Requires: AVX, AVX2, BMI2, POPCNT
 TEXT ·BelowAVX2(SB), NOSPLIT, $0-40
@@ -2369,6 +2364,255 @@ done:
 	VMOVD        X0, AX
 	MOVL         AX, ret+24(FP)
 	VZEROUPPER
+	RET
+
+// func WidenAVX2(dst []uint32, text []byte) int
+// Requires: AVX, AVX2, CMOV
+TEXT ·WidenAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    text_base+24(FP), CX
+	MOVQ    dst_len+8(FP), DX
+	MOVQ    text_len+32(FP), BX
+	CMPQ    BX, DX
+	CMOVQLT BX, DX
+	XORQ    BX, BX
+	JMP     more
+
+vector:
+	VMOVDQU   (CX)(BX*1), Y0
+	VPMOVMSKB Y0, SI
+	TESTL     SI, SI
+	JNZ       done
+	VPMOVZXBD (CX)(BX*1), Y0
+	VMOVDQU   Y0, (AX)(BX*4)
+	VPMOVZXBD 8(CX)(BX*1), Y0
+	VMOVDQU   Y0, 32(AX)(BX*4)
+	VPMOVZXBD 16(CX)(BX*1), Y0
+	VMOVDQU   Y0, 64(AX)(BX*4)
+	VPMOVZXBD 24(CX)(BX*1), Y0
+	VMOVDQU   Y0, 96(AX)(BX*4)
+	ADDQ      $0x20, BX
+
+more:
+	MOVQ DX, SI
+	SUBQ BX, SI
+	CMPQ SI, $0x20
+	JGE  vector
+
+one:
+	CMPQ    BX, DX
+	JGE     done
+	MOVBLZX (CX)(BX*1), SI
+	CMPL    SI, $0x00000080
+	JAE     done
+	MOVL    SI, (AX)(BX*4)
+	INCQ    BX
+	JMP     one
+
+done:
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func MapAVX2(slots []uint32, hashes []uint32)
+// Requires: BMI2, CMOV
+TEXT ·MapAVX2(SB), NOSPLIT, $0-48
+	MOVQ slots_base+0(FP), AX
+	MOVQ slots_len+8(FP), CX
+	SHLQ $0x20, CX
+	MOVQ hashes_base+24(FP), BX
+	MOVQ hashes_len+32(FP), SI
+	JMP  more
+
+eight:
+	MOVL    (BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    4(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    8(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    12(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    16(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    20(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    24(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	MOVL    28(BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x08, SI
+
+more:
+	CMPQ  SI, $0x08
+	JGE   eight
+	TESTQ SI, SI
+	JZ    done
+
+one:
+	MOVL    (BX), DX
+	MULXQ   CX, DX, DI
+	SHRQ    $0x22, DX
+	MOVL    (AX)(DI*4), R8
+	CMPL    R8, DX
+	CMOVLCS R8, DX
+	MOVL    DX, (AX)(DI*4)
+	ADDQ    $0x04, BX
+	DECQ    SI
+	JNZ     one
+
+done:
+	RET
+
+// func MapAgainAVX2(slots []uint32, hashes []uint32, round uint32)
+// Requires: BMI2, CMOV
+TEXT ·MapAgainAVX2(SB), NOSPLIT, $0-52
+	MOVQ slots_base+0(FP), AX
+	MOVQ slots_len+8(FP), CX
+	SHLQ $0x20, CX
+	MOVQ hashes_base+24(FP), BX
+	MOVQ hashes_len+32(FP), SI
+	MOVL round+48(FP), DI
+	JMP  more
+
+eight:
+	IMUL3L  $0x2055cd73, (BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 4(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 8(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 12(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 16(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 20(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 24(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	IMUL3L  $0x2055cd73, 28(BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x08, SI
+
+more:
+	CMPQ  SI, $0x08
+	JGE   eight
+	TESTQ SI, SI
+	JZ    done
+
+one:
+	IMUL3L  $0x2055cd73, (BX), DX
+	ADDL    DI, DX
+	MULXQ   CX, DX, R8
+	SHRQ    $0x22, DX
+	ORL     $0x40000000, DX
+	MOVL    (AX)(R8*4), R9
+	CMPL    R9, DX
+	CMOVLCS R9, DX
+	MOVL    DX, (AX)(R8*4)
+	ADDQ    $0x04, BX
+	DECQ    SI
+	JNZ     one
+
+done:
 	RET
 
 // func Search64AVX512(hashes []uint64, a uint64, b uint64, mask uint64) int

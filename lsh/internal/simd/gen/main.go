@@ -25,10 +25,14 @@ func main() {
 		affineBound(v)
 		windows(v)
 		slots(v)
+		widen(v)
 		if v.wide() {
 			empty(v)
+			decode(v)
 		}
 	}
+	mapped(false)
+	mapped(true)
 	search64()
 	Generate()
 }

@@ -8,113 +8,66 @@ import (
 
 // slots writes what lowers, looks for and fills the slots of a signature of the sketch "fast".
 func slots(v *isa) {
-	mapped(v, false)
-	mapped(v, true)
 	below(v)
 	maximum(v)
 }
 
-// mapped computes the places and keys of some hashes with vectors, and lowers the slots one by one: whatever is done
-// about two hashes of one slot costs more. It stores always, because whether a key is the least so far is a coin toss
-// until a slot has seen many, and a branch that is guessed wrong costs more than a store.
-func mapped(v *isa, again bool) {
+// mapped lowers slots one hash after another, without vectors. Places and keys from vectors have to go through memory to be
+// used one by one, and were measured to be slower than one product of 64 by 64 bits that has the slot in its high half
+// and the key in its low one. It stores always, because whether a key is the least so far is a coin toss until a slot
+// has seen many, and a branch that is guessed wrong costs more than a store.
+func mapped(again bool) {
 	if again {
-		function("MapAgain"+v.suffix, "func(slots, hashes []uint32, round uint32)",
-			"MapAgain"+v.suffix+" lowers slots[s] to the round 1 key of each hash in the slot s it is mapped to.")
+		function("MapAgainAVX2", "func(slots, hashes []uint32, round uint32)",
+			"MapAgainAVX2 lowers slots[s] to the round 1 key of each hash in the slot s it is mapped to.")
 	} else {
-		function("Map"+v.suffix, "func(slots, hashes []uint32)",
-			"Map"+v.suffix+" lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.")
+		function("MapAVX2", "func(slots, hashes []uint32)",
+			"MapAVX2 lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.")
 	}
-	slots, count := base("slots"), length("slots")
+	slots, count := base("slots"), length("slots") // slots * 2^32, so that the product is in two halves
+	SHLQ(U8(32), count)
 	hashes, n := base("hashes"), length("hashes")
-	slotsCount := v.allOf(count.(reg.Virtual).(reg.GPVirtual).As32())
-	var point, round, bit reg.VecVirtual
+	var round reg.Register
 	if again {
-		point, round, bit = v.all(fastPoint), v.argument("round"), v.all(1<<30)
+		round = Load(Param("round"), GP32())
 	}
-	products := AllocLocal(4 * 2 * v.lanes)
-	half := 4 * v.lanes
-	var even reg.Register // the lanes that hold keys
-	if v.wide() {
-		bits := GP32()
-		MOVL(U32(0x5555), bits)
-		even = K()
-		KMOVW(bits, even)
-	}
-	// key turns the low halves of products into keys.
-	key := func(p reg.VecVirtual) {
-		if v.wide() {
-			VPSRLD(U8(2), p, even, p)
-			if again {
-				VPORD(bit, p, even, p)
-			}
-			return
-		}
-		k := v.vec()
-		VPSRLD(U8(2), p, k)
+	lower := func(disp int) {
+		key, slot, least := GP64(), GP64(), GP32()
 		if again {
-			VPOR(bit, k, k)
-		}
-		VPBLENDD(U8(0x55), k, p, p)
-	}
-	store := func(p reg.VecVirtual, disp int) {
-		if v.wide() {
-			VMOVDQU64(p, products.Offset(disp))
+			IMUL3L(U32(fastPoint), Mem{Base: hashes, Disp: disp}, reg.EDX)
+			ADDL(round, reg.EDX)
 		} else {
-			VMOVDQU(p, products.Offset(disp))
+			MOVL(Mem{Base: hashes, Disp: disp}, reg.EDX)
 		}
-	}
-	compute := func() {
-		h := v.load(Mem{Base: hashes})
+		MULXQ(count, key, slot)
+		SHRQ(U8(34), key)
 		if again {
-			h = v.add(v.mul(h, point), round)
+			ORL(U32(1<<30), key.As32())
 		}
-		p, q := v.vec(), v.vec()
-		VPSRLQ(U8(32), h, q)
-		VPMULUDQ(h, slotsCount, p)
-		VPMULUDQ(q, slotsCount, q)
-		key(p)
-		key(q)
-		store(p, 0)
-		store(q, half)
-	}
-	lower := func(product Mem) {
-		slot, key, least := GP32(), GP32(), GP32()
-		MOVL(product.Offset(4), slot)
-		MOVL(product, key)
-		MOVL(Mem{Base: slots, Index: slot.As64(), Scale: 4}, least)
-		CMPL(key, least)
-		CMOVLHI(least, key)
-		MOVL(key, Mem{Base: slots, Index: slot.As64(), Scale: 4})
+		MOVL(Mem{Base: slots, Index: slot, Scale: 4}, least)
+		CMPL(least, key.As32())
+		CMOVLCS(least, key.As32()) // one micro-operation, which CMOVLHI is not
+		MOVL(key.As32(), Mem{Base: slots, Index: slot, Scale: 4})
 	}
 	JMP(LabelRef("more"))
-	Label("vector")
-	compute()
-	for i := range v.lanes {
-		lower(products.Offset(8 * i))
+	Label("eight")
+	for i := range 8 {
+		lower(4 * i)
 	}
-	ADDQ(U8(4*v.lanes), hashes)
-	SUBQ(U8(v.lanes), n)
+	ADDQ(U8(32), hashes)
+	SUBQ(U8(8), n)
 	Label("more")
-	CMPQ(n, U8(v.lanes))
-	JGE(LabelRef("vector"))
+	CMPQ(n, U8(8))
+	JGE(LabelRef("eight"))
 	TESTQ(n, n)
 	JZ(LabelRef("done"))
-	v.mask = v.lowLanes(n)
-	compute()
-	v.mask = nil
-	at := GP64()
-	LEAQ(products, at)
-	Label("part") // the even lanes are in the first half, the odd ones in the second
-	lower(Mem{Base: at})
+	Label("one")
+	lower(0)
+	ADDQ(U8(4), hashes)
 	DECQ(n)
-	JZ(LabelRef("done"))
-	lower(Mem{Base: at, Disp: half})
-	ADDQ(U8(8), at)
-	DECQ(n)
-	JNZ(LabelRef("part"))
+	JNZ(LabelRef("one"))
 	Label("done")
-	end()
+	RET()
 }
 
 // below keeps the hashes that can still change something.

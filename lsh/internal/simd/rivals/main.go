@@ -14,11 +14,15 @@ func main() {
 	repeats := flag.Int("repeats", 20, "how often each is measured; the least counts")
 	what := flag.String("what", "kernel,sign", "")
 	flag.Parse()
-	if *what != "sign" {
+	if *what == "kernel,sign" {
 		if err := kernelTable(*repeats * 10); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	}
+	if *what == "parts" {
+		partsTable(*repeats * 10)
+		return
 	}
 	if err := signTable([]int{100, 300, 1000, 2500, 10_000, 100_000}, []string{"ASCII", "Cyrillic", "CJK"}, *repeats); err != nil {
 		fmt.Fprintln(os.Stderr, err)
