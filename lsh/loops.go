@@ -34,6 +34,16 @@ type loops struct {
 	// fillEmpty sets the i-th slot that is emptySlot to 2^31 | least[i]>>1.
 	fillEmpty func(slots, least []uint32)
 
+	// What MurmurHash3_x86_32 of windows is made of. words sets dst[i] to the little-endian word at text[i:], as if zeros
+	// followed text, and mixWords to murmurWord(words[i] & mask). murmur sets dst[i] to the hash, 1 instead of 0, of length
+	// bytes whose words are words[i], words[i+4] and so on, full of them, and tails[i+4*full] unless there are no tails.
+	words    func(dst []uint32, text []byte)
+	mixWords func(dst, words []uint32, mask uint32)
+	murmur   func(dst, words, tails []uint32, full int, seed, length uint32)
+	// murmurPoints is the same for the bytes from starts[i] to starts[i+width]; it takes words as they are before and after
+	// mixWords, for every byte of a block. It may be nil: then it is faster to hash one window after another.
+	murmurPoints func(dst, mixed, words []uint32, starts []int32, width int, seed uint32)
+
 	// affineMin32 lowers least[j] to the least h*a[j]+b[j] mod 2^32 over hashes. least, a and b have the
 	// same length.
 	affineMin32 func(least, a, b, hashes []uint32)
@@ -57,6 +67,9 @@ var portableLoops = loops{
 	largest:     slices.Max[[]uint32],
 	gatherEmpty: gatherEmptyGo,
 	fillEmpty:   fillEmptyGo,
+	words:       wordsGo,
+	mixWords:    mixWordsGo,
+	murmur:      murmurGo,
 	affineMin32: affineMin32Go,
 	search64:    search64Go,
 }

@@ -19,6 +19,12 @@ func avx2Loops() *loops {
 	l.mapAgain = simd.MapAgainAVX2
 	l.below = simd.BelowAVX2
 	l.largest = simd.MaxAVX2
+	l.words = func(dst []uint32, text []byte) {
+		n := simd.WordsAVX2(dst, text)
+		wordsGo(dst[n:], text[n:])
+	}
+	l.mixWords = simd.MixWordsAVX2
+	l.murmur = simd.MurmurAVX2
 	l.affineMin32 = simd.AffineMin32AVX2
 	return &l
 }
@@ -40,6 +46,10 @@ func avx512Loops() *loops {
 	l.largest = simd.MaxAVX512
 	l.gatherEmpty = simd.GatherEmptyAVX512
 	l.fillEmpty = simd.FillEmptyAVX512
+	l.words = simd.WordsAVX512
+	l.mixWords = simd.MixWordsAVX512
+	l.murmur = simd.MurmurAVX512
+	l.murmurPoints = simd.MurmurPointsAVX512
 	l.affineMin32 = simd.AffineMin32AVX512
 	l.search64 = simd.Search64AVX512
 	return &l

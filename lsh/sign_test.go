@@ -122,9 +122,6 @@ func TestBlocks(t *testing.T) {
 			}
 			for extra := -1; extra <= 1; extra++ {
 				windows := blocks*max(blockWindows, 4*p.CharNgrams) + extra
-				if p.Sketch != Fast {
-					windows = blocks*blockWindows + extra
-				}
 				text := source[:windows+p.CharNgrams-1]
 				checkSign(t, p, text)
 				if extra == 0 {

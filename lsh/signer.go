@@ -9,6 +9,10 @@ import (
 // first level cache, and many times the code points that neighbouring blocks share.
 const blockWindows = 2048
 
+// keptWindows is the number of windows whose hashes are kept until it is clear that they are not needed again: the whole
+// text's if that has no more than three blocks.
+const keptWindows = 4 * blockWindows
+
 // signer computes signatures of one document after another, with scratch memory that does not depend on
 // how long a document is. It belongs to one goroutine at a time.
 type signer interface {
@@ -30,6 +34,9 @@ type pointBlocks struct {
 func newPointBlocks(width int, l *loops) pointBlocks {
 	return pointBlocks{width: width, decode: l.decode, points: make([]uint32, max(blockWindows, 4*width)+width-1)}
 }
+
+// most returns the most windows that a block has.
+func (p *pointBlocks) most() int { return len(p.points) - p.width + 1 }
 
 func (p *pointBlocks) reset(text []byte) { p.have, p.first, p.rest = 0, true, text }
 
@@ -102,7 +109,7 @@ type fastSigner struct {
 
 func newFastSigner(p Params, c *FastConstants, l *loops) *fastSigner {
 	s := &fastSigner{constants: c, loops: l, blocks: newPointBlocks(p.CharNgrams, l)}
-	s.hashes = make([]uint32, len(s.blocks.points))
+	s.hashes = make([]uint32, max(keptWindows, s.blocks.most()))
 	n := p.NumHashes()
 	s.a, s.b, s.least, s.none = make([]uint32, n), make([]uint32, n), make([]uint32, n), make([]uint32, n)
 	for j := range s.none {
@@ -121,26 +128,33 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 		return nil
 	}
 	copy(slots, s.none)
-	blocks := 0
-	var hashes []uint32
 	s.blocks.reset(text)
-	for h := s.next(ctx); h != nil; h = s.next(ctx) {
+	kept, all := 0, true // hashes that are still there, and whether they are all
+	for {
+		if len(s.hashes)-kept < s.blocks.most() {
+			kept, all = 0, false
+		}
+		h := s.next(ctx, s.hashes[kept:])
+		if h == nil {
+			break
+		}
 		s.mapBlock(slots, h)
-		hashes = h
-		blocks++
+		kept += len(h)
 	}
 	if s.loops.largest(slots) != emptySlot {
 		return ctx.Err()
 	}
-	// A text of several blocks has so many windows that it only gets here if few of them differ, or if
-	// the signature is very long. Then hashing again is cheap beside filling.
+	// A text of more windows than are kept only gets here if few of them differ, or if the signature is very long. Then
+	// hashing again is cheap beside filling.
 	each := func(do func(h []uint32)) {
-		if blocks == 1 {
-			do(hashes)
+		for at := 0; all && at < kept && ctx.Err() == nil; at += blockWindows {
+			do(s.hashes[at:min(kept, at+blockWindows)])
+		}
+		if all {
 			return
 		}
 		s.blocks.reset(text)
-		for h := s.next(ctx); h != nil; h = s.next(ctx) {
+		for h := s.next(ctx, s.hashes); h != nil; h = s.next(ctx, s.hashes) {
 			do(h)
 		}
 	}
@@ -174,13 +188,13 @@ func (s *fastSigner) mapBlock(slots, hashes []uint32) {
 	}
 }
 
-// next returns the hashes of the windows of the next block, or nil at the end and when ctx has ended.
-func (s *fastSigner) next(ctx context.Context) []uint32 {
+// next returns the hashes of the windows of the next block, in room, or nil at the end and when ctx has ended.
+func (s *fastSigner) next(ctx context.Context, room []uint32) []uint32 {
 	points, width := s.blocks.next()
 	if points == nil || ctx.Err() != nil {
 		return nil
 	}
-	hashes := s.hashes[:len(points)-width+1]
+	hashes := room[:len(points)-width+1]
 	s.loops.fastWindows(hashes, points, width, s.constants, &s.tables)
 	s.blocks.carry(points)
 	return hashes

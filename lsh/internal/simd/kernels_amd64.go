@@ -61,6 +61,28 @@ func MaxAVX512(slots []uint32) uint32
 //go:noescape
 func WidenAVX512(dst []uint32, text []byte) int
 
+// WordsAVX512 sets dst[i] to the little-endian word of 4 bytes at text[i:], as if zeros followed text. dst is no longer than text.
+//
+//go:noescape
+func WordsAVX512(dst []uint32, text []byte)
+
+// MixWordsAVX512 sets dst[i] to what MurmurHash3_x86_32 makes of words[i] & mask before it meets the state. dst may be words.
+//
+//go:noescape
+func MixWordsAVX512(dst []uint32, words []uint32, mask uint32)
+
+// MurmurAVX512 sets dst[i] to the hash, 1 instead of 0, of length bytes whose mixed words are words[i], words[i+4] and so on, full
+// of them, and then tails[i+4*full], unless there are no tails.
+//
+//go:noescape
+func MurmurAVX512(dst []uint32, words []uint32, tails []uint32, full int, seed uint32, length uint32)
+
+// MurmurPointsAVX512 sets dst[i] to the hash, 1 instead of 0, of the bytes from starts[i] to starts[i+width], where words holds the
+// little-endian words at every byte, and mixed the same after MixWordsAVX512.
+//
+//go:noescape
+func MurmurPointsAVX512(dst []uint32, mixed []uint32, words []uint32, starts []int32, width int, seed uint32)
+
 // GatherEmptyAVX512 copies allA[j] and allB[j] of every slot j that is 2^32-1 to the front of a and b, which have the length of
 // slots as allA and allB have, and returns how many there are.
 //
@@ -135,6 +157,23 @@ func MaxAVX2(slots []uint32) uint32
 //
 //go:noescape
 func WidenAVX2(dst []uint32, text []byte) int
+
+// WordsAVX2 sets dst[i] to the little-endian word of 4 bytes at text[i:], and returns for how many i: a multiple of 8, while
+// 16 bytes are left. dst is no longer than text.
+//
+//go:noescape
+func WordsAVX2(dst []uint32, text []byte) int
+
+// MixWordsAVX2 sets dst[i] to what MurmurHash3_x86_32 makes of words[i] & mask before it meets the state. dst may be words.
+//
+//go:noescape
+func MixWordsAVX2(dst []uint32, words []uint32, mask uint32)
+
+// MurmurAVX2 sets dst[i] to the hash, 1 instead of 0, of length bytes whose mixed words are words[i], words[i+4] and so on, full
+// of them, and then tails[i+4*full], unless there are no tails.
+//
+//go:noescape
+func MurmurAVX2(dst []uint32, words []uint32, tails []uint32, full int, seed uint32, length uint32)
 
 // MapAVX2 lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.
 //

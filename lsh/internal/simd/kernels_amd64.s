@@ -793,6 +793,434 @@ done:
 	VZEROUPPER
 	RET
 
+// func WordsAVX512(dst []uint32, text []byte)
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, BMI2, CMOV
+TEXT ·WordsAVX512(SB), NOSPLIT, $0-48
+	MOVQ      dst_base+0(FP), AX
+	MOVQ      dst_len+8(FP), CX
+	MOVQ      text_base+24(FP), DX
+	MOVQ      text_len+32(FP), BX
+	LEAQ      wordOrder<>+0(SB), SI
+	VMOVDQU64 (SI), Z0
+	XORQ      SI, SI
+	JMP       more
+
+vector:
+	MOVQ       BX, DI
+	MOVQ       $0x00000020, R8
+	CMPQ       DI, R8
+	CMOVQGT    R8, DI
+	MOVQ       $-1, R8
+	BZHIQ      DI, R8, R8
+	KMOVQ      R8, K1
+	VMOVDQU8.Z (DX), K1, Y1
+	VPERMB     Z1, Z0, Z1
+	VMOVDQU32  Z1, (AX)(SI*1)
+	ADDQ       $0x10, DX
+	SUBQ       $0x10, BX
+	ADDQ       $0x40, SI
+	SUBQ       $0x10, CX
+
+more:
+	CMPQ       CX, $0x10
+	JGE        vector
+	TESTQ      CX, CX
+	JZ         done
+	MOVQ       $-1, DI
+	BZHIQ      CX, DI, DI
+	KMOVQ      DI, K1
+	MOVQ       BX, CX
+	MOVQ       $0x00000020, DI
+	CMPQ       CX, DI
+	CMOVQGT    DI, CX
+	MOVQ       $-1, DI
+	BZHIQ      CX, DI, DI
+	KMOVQ      DI, K2
+	VMOVDQU8.Z (DX), K2, Y2
+	VPERMB     Z2, Z0, Z2
+	VMOVDQU32  Z2, K1, (AX)(SI*1)
+	ADDQ       $0x10, DX
+	SUBQ       $0x10, BX
+
+done:
+	VZEROUPPER
+	RET
+
+DATA wordOrder<>+0(SB)/1, $0x00
+DATA wordOrder<>+1(SB)/1, $0x01
+DATA wordOrder<>+2(SB)/1, $0x02
+DATA wordOrder<>+3(SB)/1, $0x03
+DATA wordOrder<>+4(SB)/1, $0x01
+DATA wordOrder<>+5(SB)/1, $0x02
+DATA wordOrder<>+6(SB)/1, $0x03
+DATA wordOrder<>+7(SB)/1, $0x04
+DATA wordOrder<>+8(SB)/1, $0x02
+DATA wordOrder<>+9(SB)/1, $0x03
+DATA wordOrder<>+10(SB)/1, $0x04
+DATA wordOrder<>+11(SB)/1, $0x05
+DATA wordOrder<>+12(SB)/1, $0x03
+DATA wordOrder<>+13(SB)/1, $0x04
+DATA wordOrder<>+14(SB)/1, $0x05
+DATA wordOrder<>+15(SB)/1, $0x06
+DATA wordOrder<>+16(SB)/1, $0x04
+DATA wordOrder<>+17(SB)/1, $0x05
+DATA wordOrder<>+18(SB)/1, $0x06
+DATA wordOrder<>+19(SB)/1, $0x07
+DATA wordOrder<>+20(SB)/1, $0x05
+DATA wordOrder<>+21(SB)/1, $0x06
+DATA wordOrder<>+22(SB)/1, $0x07
+DATA wordOrder<>+23(SB)/1, $0x08
+DATA wordOrder<>+24(SB)/1, $0x06
+DATA wordOrder<>+25(SB)/1, $0x07
+DATA wordOrder<>+26(SB)/1, $0x08
+DATA wordOrder<>+27(SB)/1, $0x09
+DATA wordOrder<>+28(SB)/1, $0x07
+DATA wordOrder<>+29(SB)/1, $0x08
+DATA wordOrder<>+30(SB)/1, $0x09
+DATA wordOrder<>+31(SB)/1, $0x0a
+DATA wordOrder<>+32(SB)/1, $0x08
+DATA wordOrder<>+33(SB)/1, $0x09
+DATA wordOrder<>+34(SB)/1, $0x0a
+DATA wordOrder<>+35(SB)/1, $0x0b
+DATA wordOrder<>+36(SB)/1, $0x09
+DATA wordOrder<>+37(SB)/1, $0x0a
+DATA wordOrder<>+38(SB)/1, $0x0b
+DATA wordOrder<>+39(SB)/1, $0x0c
+DATA wordOrder<>+40(SB)/1, $0x0a
+DATA wordOrder<>+41(SB)/1, $0x0b
+DATA wordOrder<>+42(SB)/1, $0x0c
+DATA wordOrder<>+43(SB)/1, $0x0d
+DATA wordOrder<>+44(SB)/1, $0x0b
+DATA wordOrder<>+45(SB)/1, $0x0c
+DATA wordOrder<>+46(SB)/1, $0x0d
+DATA wordOrder<>+47(SB)/1, $0x0e
+DATA wordOrder<>+48(SB)/1, $0x0c
+DATA wordOrder<>+49(SB)/1, $0x0d
+DATA wordOrder<>+50(SB)/1, $0x0e
+DATA wordOrder<>+51(SB)/1, $0x0f
+DATA wordOrder<>+52(SB)/1, $0x0d
+DATA wordOrder<>+53(SB)/1, $0x0e
+DATA wordOrder<>+54(SB)/1, $0x0f
+DATA wordOrder<>+55(SB)/1, $0x10
+DATA wordOrder<>+56(SB)/1, $0x0e
+DATA wordOrder<>+57(SB)/1, $0x0f
+DATA wordOrder<>+58(SB)/1, $0x10
+DATA wordOrder<>+59(SB)/1, $0x11
+DATA wordOrder<>+60(SB)/1, $0x0f
+DATA wordOrder<>+61(SB)/1, $0x10
+DATA wordOrder<>+62(SB)/1, $0x11
+DATA wordOrder<>+63(SB)/1, $0x12
+GLOBL wordOrder<>(SB), RODATA|NOPTR, $64
+
+// func MixWordsAVX512(dst []uint32, words []uint32, mask uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·MixWordsAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         words_base+24(FP), DX
+	MOVL         mask+48(FP), BX
+	VPBROADCASTD BX, Z0
+	MOVL         $0xcc9e2d51, BX
+	VPBROADCASTD BX, Z1
+	MOVL         $0x1b873593, BX
+	VPBROADCASTD BX, Z2
+	XORQ         BX, BX
+	JMP          more
+
+vector:
+	VMOVDQU32 (DX)(BX*1), Z3
+	VPANDD    Z3, Z0, Z3
+	VPMULLD   Z3, Z1, Z3
+	VPROLD    $0x0f, Z3, Z3
+	VPMULLD   Z3, Z2, Z3
+	VMOVDQU32 Z3, (AX)(BX*1)
+	ADDQ      $0x40, BX
+	SUBQ      $0x10, CX
+
+more:
+	CMPQ        CX, $0x10
+	JGE         vector
+	TESTQ       CX, CX
+	JZ          done
+	MOVQ        $-1, SI
+	BZHIQ       CX, SI, SI
+	KMOVQ       SI, K1
+	VMOVDQU32.Z (DX)(BX*1), K1, Z3
+	VPANDD      Z3, Z0, Z0
+	VPMULLD     Z0, Z1, Z0
+	VPROLD      $0x0f, Z0, Z0
+	VPMULLD     Z0, Z2, Z0
+	VMOVDQU32   Z0, K1, (AX)(BX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func MurmurAVX512(dst []uint32, words []uint32, tails []uint32, full int, seed uint32, length uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·MurmurAVX512(SB), NOSPLIT, $0-88
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         words_base+24(FP), DX
+	MOVQ         tails_base+48(FP), BX
+	MOVQ         full+72(FP), SI
+	MOVQ         tails_len+56(FP), DI
+	MOVL         seed+80(FP), R8
+	VPBROADCASTD R8, Z0
+	MOVL         length+84(FP), R8
+	VPBROADCASTD R8, Z1
+	MOVL         $0xe6546b64, R8
+	VPBROADCASTD R8, Z2
+	MOVL         $0x85ebca6b, R8
+	VPBROADCASTD R8, Z3
+	MOVL         $0xc2b2ae35, R8
+	VPBROADCASTD R8, Z4
+	MOVL         $0x00000001, R8
+	VPBROADCASTD R8, Z5
+	XORQ         R8, R8
+	JMP          more
+
+vector:
+	VMOVDQA64 Z0, Z6
+	LEAQ      (DX)(R8*1), R9
+	MOVQ      SI, R10
+	TESTQ     R10, R10
+	JZ        whole_tail
+
+whole_word:
+	VMOVDQU32 (R9), Z7
+	VPXORD    Z6, Z7, Z6
+	VPROLD    $0x0d, Z6, Z6
+	VPSLLD    $0x02, Z6, Z7
+	VPADDD    Z6, Z7, Z6
+	VPADDD    Z6, Z2, Z6
+	VMOVDQA64 Z6, Z6
+	ADDQ      $0x10, R9
+	DECQ      R10
+	JNZ       whole_word
+
+whole_tail:
+	TESTQ     DI, DI
+	JZ        whole_end
+	MOVQ      SI, R10
+	SHLQ      $0x04, R10
+	ADDQ      R8, R10
+	VMOVDQU32 (BX)(R10*1), Z7
+	VPXORD    Z6, Z7, Z6
+	VMOVDQA64 Z6, Z6
+
+whole_end:
+	VPXORD    Z6, Z1, Z6
+	VPSRLD    $0x10, Z6, Z7
+	VPXORD    Z6, Z7, Z6
+	VPMULLD   Z6, Z3, Z6
+	VPSRLD    $0x0d, Z6, Z7
+	VPXORD    Z6, Z7, Z6
+	VPMULLD   Z6, Z4, Z6
+	VPSRLD    $0x10, Z6, Z7
+	VPXORD    Z6, Z7, Z6
+	VPMAXUD   Z5, Z6, Z6
+	VMOVDQU32 Z6, (AX)(R8*1)
+	ADDQ      $0x40, R8
+	SUBQ      $0x10, CX
+
+more:
+	CMPQ      CX, $0x10
+	JGE       vector
+	TESTQ     CX, CX
+	JZ        done
+	MOVQ      $-1, R9
+	BZHIQ     CX, R9, R9
+	KMOVQ     R9, K1
+	VMOVDQA64 Z0, Z0
+	LEAQ      (DX)(R8*1), CX
+	MOVQ      SI, DX
+	TESTQ     DX, DX
+	JZ        part_tail
+
+part_word:
+	VMOVDQU32.Z (CX), K1, Z6
+	VPXORD      Z0, Z6, Z0
+	VPROLD      $0x0d, Z0, Z0
+	VPSLLD      $0x02, Z0, Z6
+	VPADDD      Z0, Z6, Z0
+	VPADDD      Z0, Z2, Z0
+	VMOVDQA64   Z0, Z0
+	ADDQ        $0x10, CX
+	DECQ        DX
+	JNZ         part_word
+
+part_tail:
+	TESTQ       DI, DI
+	JZ          part_end
+	MOVQ        SI, DX
+	SHLQ        $0x04, DX
+	ADDQ        R8, DX
+	VMOVDQU32.Z (BX)(DX*1), K1, Z2
+	VPXORD      Z0, Z2, Z0
+	VMOVDQA64   Z0, Z0
+
+part_end:
+	VPXORD    Z0, Z1, Z0
+	VPSRLD    $0x10, Z0, Z1
+	VPXORD    Z0, Z1, Z0
+	VPMULLD   Z0, Z3, Z0
+	VPSRLD    $0x0d, Z0, Z1
+	VPXORD    Z0, Z1, Z0
+	VPMULLD   Z0, Z4, Z0
+	VPSRLD    $0x10, Z0, Z1
+	VPXORD    Z0, Z1, Z0
+	VPMAXUD   Z5, Z0, Z0
+	VMOVDQU32 Z0, K1, (AX)(R8*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func MurmurPointsAVX512(dst []uint32, mixed []uint32, words []uint32, starts []int32, width int, seed uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·MurmurPointsAVX512(SB), NOSPLIT, $0-108
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         mixed_base+24(FP), DX
+	MOVQ         words_base+48(FP), BX
+	MOVQ         starts_base+72(FP), SI
+	MOVQ         width+96(FP), DI
+	LEAQ         (SI)(DI*4), DI
+	MOVL         seed+104(FP), R8
+	VPBROADCASTD R8, Z0
+	MOVL         $0xe6546b64, R8
+	VPBROADCASTD R8, Z1
+	MOVL         $0x85ebca6b, R8
+	VPBROADCASTD R8, Z2
+	MOVL         $0xc2b2ae35, R8
+	VPBROADCASTD R8, Z3
+	MOVL         $0x00000001, R8
+	VPBROADCASTD R8, Z4
+	MOVL         $0xcc9e2d51, R8
+	VPBROADCASTD R8, Z5
+	MOVL         $0x1b873593, R8
+	VPBROADCASTD R8, Z6
+	MOVL         $0x00000003, R8
+	VPBROADCASTD R8, Z7
+	MOVL         $0x00000004, R8
+	VPBROADCASTD R8, Z8
+	MOVL         $0xffffffff, R8
+	VPBROADCASTD R8, Z9
+	XORQ         R8, R8
+	JMP          more
+
+vector:
+	VMOVDQU32 (SI)(R8*1), Z10
+	VMOVDQU32 (DI)(R8*1), Z11
+	VPSUBD    Z10, Z11, Z11
+	VMOVDQA64 Z11, Z12
+	VMOVDQA64 Z0, Z13
+
+whole_word:
+	VPCMPUD    $0x05, Z8, Z12, K1
+	KORTESTW   K1, K1
+	JZ         whole_tail
+	KMOVW      K1, K2
+	VPXORD     Z14, Z14, Z14
+	VPGATHERDD (DX)(Z10*4), K2, Z14
+	VPXORD     Z13, Z14, Z15
+	VPROLD     $0x0d, Z15, Z15
+	VPSLLD     $0x02, Z15, Z19
+	VPADDD     Z15, Z19, Z15
+	VPADDD     Z15, Z1, Z15
+	VMOVDQA32  Z15, K1, Z13
+	VPADDD     Z8, Z10, K1, Z10
+	VPSUBD     Z8, Z12, K1, Z12
+	JMP        whole_word
+
+whole_tail:
+	VPTESTMD   Z7, Z12, K1
+	KMOVW      K1, K2
+	VPXORD     Z16, Z16, Z16
+	VPGATHERDD (BX)(Z10*4), K2, Z16
+	VPSLLD     $0x03, Z12, Z10
+	VPSLLVD    Z10, Z9, Z10
+	VPANDND    Z16, Z10, Z16
+	VPMULLD    Z16, Z5, Z10
+	VPROLD     $0x0f, Z10, Z10
+	VPMULLD    Z10, Z6, Z10
+	VPXORD     Z10, Z13, K1, Z13
+	VPXORD     Z13, Z11, Z10
+	VPSRLD     $0x10, Z10, Z11
+	VPXORD     Z10, Z11, Z10
+	VPMULLD    Z10, Z2, Z10
+	VPSRLD     $0x0d, Z10, Z11
+	VPXORD     Z10, Z11, Z10
+	VPMULLD    Z10, Z3, Z10
+	VPSRLD     $0x10, Z10, Z11
+	VPXORD     Z10, Z11, Z10
+	VPMAXUD    Z4, Z10, Z10
+	VMOVDQU32  Z10, (AX)(R8*1)
+	ADDQ       $0x40, R8
+	SUBQ       $0x10, CX
+
+more:
+	CMPQ        CX, $0x10
+	JGE         vector
+	TESTQ       CX, CX
+	JZ          done
+	MOVQ        $-1, R9
+	BZHIQ       CX, R9, R9
+	KMOVQ       R9, K1
+	VMOVDQU32.Z (SI)(R8*1), K1, Z10
+	VMOVDQU32.Z (DI)(R8*1), K1, Z11
+	VPSUBD      Z10, Z11, Z11
+	VMOVDQA64   Z11, Z12
+	VMOVDQA64   Z0, Z0
+
+part_word:
+	VPCMPUD    $0x05, Z8, Z12, K2
+	KANDW      K1, K2, K2
+	KORTESTW   K2, K2
+	JZ         part_tail
+	KMOVW      K2, K3
+	VPXORD     Z17, Z17, Z17
+	VPGATHERDD (DX)(Z10*4), K3, Z17
+	VPXORD     Z0, Z17, Z13
+	VPROLD     $0x0d, Z13, Z13
+	VPSLLD     $0x02, Z13, Z14
+	VPADDD     Z13, Z14, Z13
+	VPADDD     Z13, Z1, Z13
+	VMOVDQA32  Z13, K2, Z0
+	VPADDD     Z8, Z10, K2, Z10
+	VPSUBD     Z8, Z12, K2, Z12
+	JMP        part_word
+
+part_tail:
+	VPTESTMD   Z7, Z12, K2
+	KANDW      K1, K2, K2
+	KMOVW      K2, K3
+	VPXORD     Z18, Z18, Z18
+	VPGATHERDD (BX)(Z10*4), K3, Z18
+	VPSLLD     $0x03, Z12, Z1
+	VPSLLVD    Z1, Z9, Z1
+	VPANDND    Z18, Z1, Z18
+	VPMULLD    Z18, Z5, Z1
+	VPROLD     $0x0f, Z1, Z1
+	VPMULLD    Z1, Z6, Z1
+	VPXORD     Z1, Z0, K2, Z0
+	VPXORD     Z0, Z11, Z0
+	VPSRLD     $0x10, Z0, Z1
+	VPXORD     Z0, Z1, Z0
+	VPMULLD    Z0, Z2, Z0
+	VPSRLD     $0x0d, Z0, Z1
+	VPXORD     Z0, Z1, Z0
+	VPMULLD    Z0, Z3, Z0
+	VPSRLD     $0x10, Z0, Z1
+	VPXORD     Z0, Z1, Z0
+	VPMAXUD    Z4, Z0, Z0
+	VMOVDQU32  Z0, K1, (AX)(R8*1)
+
+done:
+	VZEROUPPER
+	RET
+
 // func GatherEmptyAVX512(a []uint32, b []uint32, slots []uint32, allA []uint32, allB []uint32) int
 // Requires: AVX, AVX512BW, AVX512F, BMI2, POPCNT
 TEXT ·GatherEmptyAVX512(SB), NOSPLIT, $0-128
@@ -2411,6 +2839,253 @@ one:
 
 done:
 	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func WordsAVX2(dst []uint32, text []byte) int
+// Requires: AVX, AVX2
+TEXT ·WordsAVX2(SB), NOSPLIT, $0-56
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    dst_len+8(FP), CX
+	MOVQ    text_base+24(FP), DX
+	MOVQ    text_len+32(FP), BX
+	LEAQ    wordOrder2<>+0(SB), SI
+	VMOVDQU (SI), Y0
+	XORQ    SI, SI
+	JMP     more
+
+vector:
+	VBROADCASTI128 (DX)(SI*1), Y1
+	VPSHUFB        Y0, Y1, Y1
+	VMOVDQU        Y1, (AX)(SI*4)
+	ADDQ           $0x08, SI
+	SUBQ           $0x08, CX
+	SUBQ           $0x08, BX
+
+more:
+	CMPQ CX, $0x08
+	JL   done
+	CMPQ BX, $0x10
+	JGE  vector
+
+done:
+	MOVQ SI, ret+48(FP)
+	VZEROUPPER
+	RET
+
+DATA wordOrder2<>+0(SB)/1, $0x00
+DATA wordOrder2<>+1(SB)/1, $0x01
+DATA wordOrder2<>+2(SB)/1, $0x02
+DATA wordOrder2<>+3(SB)/1, $0x03
+DATA wordOrder2<>+4(SB)/1, $0x01
+DATA wordOrder2<>+5(SB)/1, $0x02
+DATA wordOrder2<>+6(SB)/1, $0x03
+DATA wordOrder2<>+7(SB)/1, $0x04
+DATA wordOrder2<>+8(SB)/1, $0x02
+DATA wordOrder2<>+9(SB)/1, $0x03
+DATA wordOrder2<>+10(SB)/1, $0x04
+DATA wordOrder2<>+11(SB)/1, $0x05
+DATA wordOrder2<>+12(SB)/1, $0x03
+DATA wordOrder2<>+13(SB)/1, $0x04
+DATA wordOrder2<>+14(SB)/1, $0x05
+DATA wordOrder2<>+15(SB)/1, $0x06
+DATA wordOrder2<>+16(SB)/1, $0x04
+DATA wordOrder2<>+17(SB)/1, $0x05
+DATA wordOrder2<>+18(SB)/1, $0x06
+DATA wordOrder2<>+19(SB)/1, $0x07
+DATA wordOrder2<>+20(SB)/1, $0x05
+DATA wordOrder2<>+21(SB)/1, $0x06
+DATA wordOrder2<>+22(SB)/1, $0x07
+DATA wordOrder2<>+23(SB)/1, $0x08
+DATA wordOrder2<>+24(SB)/1, $0x06
+DATA wordOrder2<>+25(SB)/1, $0x07
+DATA wordOrder2<>+26(SB)/1, $0x08
+DATA wordOrder2<>+27(SB)/1, $0x09
+DATA wordOrder2<>+28(SB)/1, $0x07
+DATA wordOrder2<>+29(SB)/1, $0x08
+DATA wordOrder2<>+30(SB)/1, $0x09
+DATA wordOrder2<>+31(SB)/1, $0x0a
+GLOBL wordOrder2<>(SB), RODATA|NOPTR, $32
+
+// func MixWordsAVX2(dst []uint32, words []uint32, mask uint32)
+// Requires: AVX, AVX2
+TEXT ·MixWordsAVX2(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         words_base+24(FP), DX
+	MOVL         mask+48(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0xcc9e2d51, BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x1b873593, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	XORQ         BX, BX
+	JMP          more
+
+vector:
+	VMOVDQU (DX)(BX*1), Y3
+	VPAND   Y3, Y0, Y3
+	VPMULLD Y3, Y1, Y3
+	VPSLLD  $0x0f, Y3, Y4
+	VPSRLD  $0x11, Y3, Y3
+	VPOR    Y3, Y4, Y4
+	VPMULLD Y4, Y2, Y3
+	VMOVDQU Y3, (AX)(BX*1)
+	ADDQ    $0x20, BX
+	SUBQ    $0x08, CX
+
+more:
+	CMPQ       CX, $0x08
+	JGE        vector
+	TESTQ      CX, CX
+	JZ         done
+	LEAQ       lanes<>+0(SB), SI
+	NEGQ       CX
+	VMOVDQU    32(SI)(CX*4), Y3
+	VPMASKMOVD (DX)(BX*1), Y3, Y4
+	VPAND      Y4, Y0, Y0
+	VPMULLD    Y0, Y1, Y0
+	VPSLLD     $0x0f, Y0, Y1
+	VPSRLD     $0x11, Y0, Y0
+	VPOR       Y0, Y1, Y1
+	VPMULLD    Y1, Y2, Y0
+	VPMASKMOVD Y0, Y3, (AX)(BX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func MurmurAVX2(dst []uint32, words []uint32, tails []uint32, full int, seed uint32, length uint32)
+// Requires: AVX, AVX2
+TEXT ·MurmurAVX2(SB), NOSPLIT, $0-88
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         dst_len+8(FP), CX
+	MOVQ         words_base+24(FP), DX
+	MOVQ         tails_base+48(FP), BX
+	MOVQ         full+72(FP), SI
+	MOVQ         tails_len+56(FP), DI
+	MOVL         seed+80(FP), R8
+	VMOVD        R8, X0
+	VPBROADCASTD X0, Y0
+	MOVL         length+84(FP), R8
+	VMOVD        R8, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0xe6546b64, R8
+	VMOVD        R8, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0x85ebca6b, R8
+	VMOVD        R8, X3
+	VPBROADCASTD X3, Y3
+	MOVL         $0xc2b2ae35, R8
+	VMOVD        R8, X4
+	VPBROADCASTD X4, Y4
+	MOVL         $0x00000001, R8
+	VMOVD        R8, X5
+	VPBROADCASTD X5, Y5
+	XORQ         R8, R8
+	JMP          more
+
+vector:
+	VMOVDQA Y0, Y6
+	LEAQ    (DX)(R8*1), R9
+	MOVQ    SI, R10
+	TESTQ   R10, R10
+	JZ      whole_tail
+
+whole_word:
+	VMOVDQU (R9), Y7
+	VPXOR   Y6, Y7, Y6
+	VPSLLD  $0x0d, Y6, Y7
+	VPSRLD  $0x13, Y6, Y6
+	VPOR    Y6, Y7, Y7
+	VPSLLD  $0x02, Y7, Y6
+	VPADDD  Y7, Y6, Y6
+	VPADDD  Y6, Y2, Y6
+	VMOVDQA Y6, Y6
+	ADDQ    $0x10, R9
+	DECQ    R10
+	JNZ     whole_word
+
+whole_tail:
+	TESTQ   DI, DI
+	JZ      whole_end
+	MOVQ    SI, R10
+	SHLQ    $0x04, R10
+	ADDQ    R8, R10
+	VMOVDQU (BX)(R10*1), Y7
+	VPXOR   Y6, Y7, Y6
+	VMOVDQA Y6, Y6
+
+whole_end:
+	VPXOR   Y6, Y1, Y6
+	VPSRLD  $0x10, Y6, Y7
+	VPXOR   Y6, Y7, Y6
+	VPMULLD Y6, Y3, Y6
+	VPSRLD  $0x0d, Y6, Y7
+	VPXOR   Y6, Y7, Y6
+	VPMULLD Y6, Y4, Y6
+	VPSRLD  $0x10, Y6, Y7
+	VPXOR   Y6, Y7, Y6
+	VPMAXUD Y5, Y6, Y6
+	VMOVDQU Y6, (AX)(R8*1)
+	ADDQ    $0x20, R8
+	SUBQ    $0x08, CX
+
+more:
+	CMPQ    CX, $0x08
+	JGE     vector
+	TESTQ   CX, CX
+	JZ      done
+	LEAQ    lanes<>+0(SB), R9
+	NEGQ    CX
+	VMOVDQU 32(R9)(CX*4), Y6
+	VMOVDQA Y0, Y0
+	LEAQ    (DX)(R8*1), CX
+	MOVQ    SI, DX
+	TESTQ   DX, DX
+	JZ      part_tail
+
+part_word:
+	VPMASKMOVD (CX), Y6, Y7
+	VPXOR      Y0, Y7, Y0
+	VPSLLD     $0x0d, Y0, Y7
+	VPSRLD     $0x13, Y0, Y0
+	VPOR       Y0, Y7, Y7
+	VPSLLD     $0x02, Y7, Y0
+	VPADDD     Y7, Y0, Y0
+	VPADDD     Y0, Y2, Y0
+	VMOVDQA    Y0, Y0
+	ADDQ       $0x10, CX
+	DECQ       DX
+	JNZ        part_word
+
+part_tail:
+	TESTQ      DI, DI
+	JZ         part_end
+	MOVQ       SI, DX
+	SHLQ       $0x04, DX
+	ADDQ       R8, DX
+	VPMASKMOVD (BX)(DX*1), Y6, Y2
+	VPXOR      Y0, Y2, Y0
+	VMOVDQA    Y0, Y0
+
+part_end:
+	VPXOR      Y0, Y1, Y0
+	VPSRLD     $0x10, Y0, Y1
+	VPXOR      Y0, Y1, Y0
+	VPMULLD    Y0, Y3, Y0
+	VPSRLD     $0x0d, Y0, Y1
+	VPXOR      Y0, Y1, Y0
+	VPMULLD    Y0, Y4, Y0
+	VPSRLD     $0x10, Y0, Y1
+	VPXOR      Y0, Y1, Y0
+	VPMAXUD    Y5, Y0, Y0
+	VPMASKMOVD Y0, Y6, (AX)(R8*1)
+
+done:
 	VZEROUPPER
 	RET
 

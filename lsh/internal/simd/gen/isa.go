@@ -83,6 +83,31 @@ func (v *isa) xor(x, y reg.VecVirtual) reg.VecVirtual {
 	return z
 }
 
+func (v *isa) and(x, y reg.VecVirtual) reg.VecVirtual {
+	z := v.vec()
+	if v.wide() {
+		VPANDD(x, y, z)
+	} else {
+		VPAND(x, y, z)
+	}
+	return z
+}
+
+// copyTo sets y to x.
+func (v *isa) copyTo(x, y reg.VecVirtual) {
+	if v.wide() {
+		VMOVDQA64(x, y)
+	} else {
+		VMOVDQA(x, y)
+	}
+}
+
+func (v *isa) copied(x reg.VecVirtual) reg.VecVirtual {
+	y := v.vec()
+	v.copyTo(x, y)
+	return y
+}
+
 func (v *isa) add(x, y reg.VecVirtual) reg.VecVirtual {
 	z := v.vec()
 	VPADDD(x, y, z)

@@ -26,6 +26,7 @@ func main() {
 		windows(v)
 		slots(v)
 		widen(v)
+		murmur(v)
 		if v.wide() {
 			empty(v)
 			decode(v)

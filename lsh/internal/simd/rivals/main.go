@@ -7,13 +7,26 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"strings"
 )
 
 func main() {
 	runtime.LockOSThread()
 	repeats := flag.Int("repeats", 20, "how often each is measured; the least counts")
 	what := flag.String("what", "kernel,sign", "")
+	sizes := flag.String("sizes", "100,300,1000,2500,10000,100000", "bytes of the documents")
+	scripts := flag.String("scripts", "ASCII,Cyrillic,CJK", "what they are written in")
 	flag.Parse()
+	var bytes []int
+	for _, s := range strings.Split(*sizes, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+		bytes = append(bytes, n)
+	}
 	if *what == "kernel,sign" {
 		if err := kernelTable(*repeats * 10); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -24,7 +37,7 @@ func main() {
 		partsTable(*repeats * 10)
 		return
 	}
-	if err := signTable([]int{100, 300, 1000, 2500, 10_000, 100_000}, []string{"ASCII", "Cyrillic", "CJK"}, *repeats); err != nil {
+	if err := signTable(bytes, strings.Split(*scripts, ","), *repeats); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -29,7 +29,7 @@ func partsTable(repeats int) {
 		simd.QuadsAVX512(q, points, 7)
 		simd.FoldsAVX512(f, q, q[4:], 9)
 		simd.FoldFoldEndAVX512(h, f, 8, 11, 13)
-		names := []string{"quads", "folds", "foldFoldEnd", "mapTo", "mapAgain", "below none", "below all", "copy"}
+		names := []string{"quads", "folds", "foldFoldEnd", "mapTo", "mapAgain", "below none", "below all", "windows", "win+map", "copy"}
 		fs := []func(){
 			run(func() { simd.QuadsAVX512(q, points, 7) }), run(func() { simd.QuadsAVX2(q, points, 7) }),
 			run(func() { simd.FoldsAVX512(f, q, q[4:], 9) }), run(func() { simd.FoldsAVX2(f, q, q[4:], 9) }),
@@ -38,6 +38,26 @@ func partsTable(repeats int) {
 			run(func() { simd.MapAgainAVX2(slots, h, 5) }), run(func() { simd.MapAgainAVX2(slots, h, 5) }),
 			run(func() { simd.BelowAVX512(h, 260, 0) }), run(func() { simd.BelowAVX2(h, 260, 0) }),
 			run(func() { simd.BelowAVX512(h, 260, 1<<32-1) }), run(func() { simd.BelowAVX2(h, 260, 1<<32-1) }),
+			run(func() {
+				simd.QuadsAVX512(q, points, 7)
+				simd.FoldsAVX512(f, q, q[4:], 9)
+				simd.FoldFoldEndAVX512(dst, f, 8, 11, 13)
+			}), run(func() {
+				simd.QuadsAVX2(q, points, 7)
+				simd.FoldsAVX2(f, q, q[4:], 9)
+				simd.FoldFoldEndAVX2(dst, f, 8, 11, 13)
+			}),
+			run(func() {
+				simd.QuadsAVX512(q, points, 7)
+				simd.FoldsAVX512(f, q, q[4:], 9)
+				simd.FoldFoldEndAVX512(dst, f, 8, 11, 13)
+				simd.MapAVX2(slots, h)
+			}), run(func() {
+				simd.QuadsAVX2(q, points, 7)
+				simd.FoldsAVX2(f, q, q[4:], 9)
+				simd.FoldFoldEndAVX2(dst, f, 8, 11, 13)
+				simd.MapAVX2(slots, h)
+			}),
 			run(func() { copy(c, h) }), run(func() { simd.AffineBoundAVX512(n / 4) }),
 		}
 		best := interleaved(repeats, fs...)

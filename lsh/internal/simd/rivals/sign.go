@@ -73,6 +73,33 @@ func column(text []byte, size, total int) *mem.Strings {
 	return &mem.Strings{Rows: rows, Offsets: mem.NewHostBuffer(mem.TierHost, offsets, nil), Data: mem.NewHostBuffer(mem.TierHost, text[:at], nil)}
 }
 
+// signing signs a column and fails only with the machine.
+type signing func(texts *mem.Strings)
+
+func newSigning(sketch lsh.Sketch, path string) (signing, error) {
+	if err := lsh.UsePath(path); err != nil {
+		return nil, err
+	}
+	p := lsh.DefaultParams()
+	p.Sketch = sketch
+	k, err := lsh.NewCPU(p)
+	if err != nil {
+		return nil, err
+	}
+	var out *mem.Buffer
+	return func(texts *mem.Strings) {
+		if n := p.SignatureBytes(texts.Rows); out == nil || out.Len() < n {
+			out = mem.NewHostBuffer(mem.TierHost, make([]byte, n), nil)
+		}
+		if _, err := k.Sign(context.Background(), texts, out); err != nil {
+			panic(err)
+		}
+	}, nil
+}
+
+// total is the text of a row of the table: enough documents to differ, few enough to be measured often.
+const total = 400 << 10
+
 func signTable(sizes []int, scripts []string, repeats int) error {
 	text, err := goTree(4 << 20)
 	if err != nil {
@@ -88,34 +115,32 @@ func signTable(sizes []int, scripts []string, repeats int) error {
 	for _, name := range scripts {
 		t := script(text, name)
 		for _, size := range sizes {
-			texts := column(t, size, max(size, 128<<10))
-			var fs []func()
+			var fs []signing
 			for _, sketch := range lsh.Sketches() {
 				for _, path := range lsh.Paths() {
-					if err := lsh.UsePath(path); err != nil {
-						return err
-					}
-					p := lsh.DefaultParams()
-					p.Sketch = sketch
-					k, err := lsh.NewCPU(p)
+					f, err := newSigning(sketch, path)
 					if err != nil {
 						return err
 					}
-					out, err := mem.Host().Alloc(p.SignatureBytes(texts.Rows))
-					if err != nil {
-						return err
-					}
-					fs = append(fs, func() {
-						if _, err := k.Sign(context.Background(), texts, out); err != nil {
-							panic(err)
-						}
-					})
+					fs = append(fs, f)
 				}
 			}
-			best := interleaved(repeats, fs...)
+			best, bytes := make([]float64, len(fs)), 0
+			for at := 0; at < total && at+size <= len(t); {
+				texts := column(t[at:], size, max(size, 40<<10))
+				at += texts.Data.Len()
+				bytes += texts.Data.Len()
+				var run []func()
+				for _, f := range fs {
+					run = append(run, func() { f(texts) })
+				}
+				for i, ns := range interleaved(repeats, run...) {
+					best[i] += ns
+				}
+			}
 			fmt.Printf("%-9s %8d", name, size)
 			for _, ns := range best {
-				fmt.Printf(" %16.1f", float64(texts.Data.Len())/ns*1000)
+				fmt.Printf(" %16.1f", float64(bytes)/ns*1000)
 			}
 			n := len(lsh.Paths())
 			fmt.Printf("   %.2f\n", best[n]/best[0])
