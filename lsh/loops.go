@@ -22,7 +22,10 @@ type loops struct {
 
 	// mapTo lowers slots[s] to the round 0 key of each hash in the slot s it is mapped to.
 	mapTo func(slots, hashes []uint32)
-	// mapAgain does the same for round 1.
+	// openAgain copies the hashes that round 1 maps to slots of 2^30 or more, those that round 0 left open, to dst, which is
+	// as long as hashes, and returns how many there are.
+	openAgain func(dst, slots, hashes []uint32, round uint32) int
+	// mapAgain does for round 1 what mapTo does for round 0.
 	mapAgain func(slots, hashes []uint32, round uint32)
 	// below moves the hashes h with (h*count mod 2^32) < limit to the front and returns how many there are.
 	below func(hashes []uint32, count, limit uint32) int
@@ -62,6 +65,7 @@ var portableLoops = loops{
 	foldEnd:     foldEndGo,
 	foldFoldEnd: foldFoldEndGo,
 	mapTo:       mapGo,
+	openAgain:   openAgainGo,
 	mapAgain:    mapAgainGo,
 	below:       belowGo,
 	largest:     slices.Max[[]uint32],

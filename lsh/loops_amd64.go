@@ -17,6 +17,7 @@ func avx2Loops() *loops {
 	l.foldFoldEnd = simd.FoldFoldEndAVX2
 	l.mapTo = simd.MapAVX2
 	l.mapAgain = simd.MapAgainAVX2
+	l.openAgain = simd.OpenAgainAVX2
 	l.below = simd.BelowAVX2
 	l.largest = simd.MaxAVX2
 	l.words = func(dst []uint32, text []byte) {
@@ -42,6 +43,7 @@ func avx512Loops() *loops {
 	l.foldFoldEnd = simd.FoldFoldEndAVX512
 	l.mapTo = simd.MapAVX2
 	l.mapAgain = simd.MapAgainAVX2
+	l.openAgain = simd.OpenAgainAVX512
 	l.below = simd.BelowAVX512
 	l.largest = simd.MaxAVX512
 	l.gatherEmpty = simd.GatherEmptyAVX512

@@ -103,6 +103,8 @@ type fastSigner struct {
 	hashes    []uint32
 	repeats   repeats[uint32]
 
+	some        []uint32 // room for a piece
+	mapped      int      // windows of the text, to begin with
 	none        []uint32 // a signature of empty slots
 	a, b, least []uint32 // constants and minima of the slots that both mapped rounds left empty
 }
@@ -112,11 +114,19 @@ func newFastSigner(p Params, c *FastConstants, l *loops) *fastSigner {
 	s.hashes = make([]uint32, max(keptWindows, s.blocks.most()))
 	n := p.NumHashes()
 	s.a, s.b, s.least, s.none = make([]uint32, n), make([]uint32, n), make([]uint32, n), make([]uint32, n)
+	s.some = make([]uint32, piece)
 	for j := range s.none {
 		s.none[j] = emptySlot
 	}
 	return s
 }
+
+const (
+	// piece is the number of hashes between two looks at the slots.
+	piece = 512
+	// worthDropping is the number of empty slots from which on it pays to look for repeats before they are filled.
+	worthDropping = 64
+)
 
 // emptySlot is above every key of the mapped rounds.
 const emptySlot = math.MaxUint32
@@ -129,6 +139,7 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 	}
 	copy(slots, s.none)
 	s.blocks.reset(text)
+	s.mapped = 0
 	kept, all := 0, true // hashes that are still there, and whether they are all
 	for {
 		if len(s.hashes)-kept < s.blocks.most() {
@@ -158,15 +169,29 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 			do(h)
 		}
 	}
-	each(func(h []uint32) { s.loops.mapAgain(slots, h, s.constants.Round) })
+	each(func(h []uint32) {
+		for len(h) > 0 {
+			n := min(piece, len(h))
+			some := s.some[:s.loops.openAgain(s.some[:n], slots, h[:n], s.constants.Round)]
+			s.loops.mapAgain(slots, some, s.constants.Round)
+			h = h[n:]
+		}
+	})
 	n := s.loops.gatherEmpty(s.a, s.b, slots, s.constants.A, s.constants.B)
 	if n == 0 {
 		return ctx.Err()
 	}
 	a, b, least := s.a[:n], s.b[:n], s.least[:n]
 	copy(least, s.none)
-	s.repeats.reset()
-	each(func(h []uint32) { s.loops.affineMin32(least, a, b, s.repeats.drop(h)) })
+	if n >= worthDropping {
+		s.repeats.reset()
+	}
+	each(func(h []uint32) {
+		if n >= worthDropping {
+			h = s.repeats.drop(h)
+		}
+		s.loops.affineMin32(least, a, b, h)
+	})
 	s.loops.fillEmpty(slots, least)
 	return ctx.Err()
 }

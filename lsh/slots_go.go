@@ -31,6 +31,17 @@ func belowGo(hashes []uint32, count, limit uint32) int {
 	return kept
 }
 
+func openAgainGo(dst, slots, hashes []uint32, round uint32) int {
+	n, kept := uint64(len(slots)), 0
+	for _, h := range hashes {
+		dst[kept] = h
+		if slots[uint64(h*fastPoint+round)*n>>32] >= 1<<30 {
+			kept++
+		}
+	}
+	return kept
+}
+
 func gatherEmptyGo(a, b, slots, allA, allB []uint32) int {
 	n := 0
 	for j, v := range slots {

@@ -50,6 +50,12 @@ func FoldFoldEndAVX512(dst []uint32, run []uint32, size int, multiplier uint32, 
 //go:noescape
 func BelowAVX512(hashes []uint32, count uint32, limit uint32) int
 
+// OpenAgainAVX512 copies the hashes that round 1 maps to slots of 2^30 or more to dst, which is as long, in their order, and
+// returns how many there are.
+//
+//go:noescape
+func OpenAgainAVX512(dst []uint32, slots []uint32, hashes []uint32, round uint32) int
+
 // MaxAVX512 returns the largest slot, 0 if there is none.
 //
 //go:noescape
@@ -146,6 +152,12 @@ func FoldFoldEndAVX2(dst []uint32, run []uint32, size int, multiplier uint32, ad
 //
 //go:noescape
 func BelowAVX2(hashes []uint32, count uint32, limit uint32) int
+
+// OpenAgainAVX2 copies the hashes that round 1 maps to slots of 2^30 or more to dst, which is as long, in their order, and
+// returns how many there are.
+//
+//go:noescape
+func OpenAgainAVX2(dst []uint32, slots []uint32, hashes []uint32, round uint32) int
 
 // MaxAVX2 returns the largest slot, 0 if there is none.
 //

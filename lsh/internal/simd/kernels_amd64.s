@@ -671,20 +671,20 @@ TEXT ·BelowAVX512(SB), NOSPLIT, $0-40
 	VPBROADCASTD DX, Z0
 	MOVL         limit+28(FP), DX
 	VPBROADCASTD DX, Z1
+	XORQ         DX, DX
 	XORQ         BX, BX
-	XORQ         SI, SI
 	JMP          more
 
 vector:
-	VMOVDQU32     (AX)(SI*1), Z2
+	VMOVDQU32     (AX)(BX*1), Z2
 	VPMULLD       Z2, Z0, Z3
 	VPCMPUD       $0x01, Z1, Z3, K1
 	VPCOMPRESSD.Z Z2, K1, Z2
-	VMOVDQU32     Z2, (AX)(BX*4)
-	KMOVW         K1, DX
-	POPCNTL       DX, DX
-	ADDQ          DX, BX
-	ADDQ          $0x40, SI
+	VMOVDQU32     Z2, (AX)(DX*4)
+	KMOVW         K1, SI
+	POPCNTL       SI, SI
+	ADDQ          SI, DX
+	ADDQ          $0x40, BX
 	SUBQ          $0x10, CX
 
 more:
@@ -692,19 +692,96 @@ more:
 	JGE         vector
 	TESTQ       CX, CX
 	JZ          done
-	MOVQ        $-1, DX
-	BZHIQ       CX, DX, DX
-	KMOVQ       DX, K1
-	VMOVDQU32.Z (AX)(SI*1), K1, Z2
+	MOVQ        $-1, SI
+	BZHIQ       CX, SI, SI
+	KMOVQ       SI, K1
+	VMOVDQU32.Z (AX)(BX*1), K1, Z2
 	VPMULLD     Z2, Z0, Z0
 	VPCMPUD     $0x01, Z1, Z0, K1, K1
-	VPCOMPRESSD Z2, K1, (AX)(BX*4)
-	KMOVW       K1, DX
-	POPCNTL     DX, DX
-	ADDQ        DX, BX
+	VPCOMPRESSD Z2, K1, (AX)(DX*4)
+	KMOVW       K1, AX
+	POPCNTL     AX, AX
+	ADDQ        AX, DX
 
 done:
-	MOVQ BX, ret+32(FP)
+	MOVQ DX, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func OpenAgainAVX512(dst []uint32, slots []uint32, hashes []uint32, round uint32) int
+// Requires: AVX, AVX512BW, AVX512F, BMI2, POPCNT
+TEXT ·OpenAgainAVX512(SB), NOSPLIT, $0-88
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         slots_base+24(FP), CX
+	MOVQ         hashes_base+48(FP), DX
+	MOVQ         hashes_len+56(FP), BX
+	MOVQ         slots_len+32(FP), SI
+	VPBROADCASTD SI, Z0
+	MOVL         $0x2055cd73, SI
+	VPBROADCASTD SI, Z1
+	MOVL         round+72(FP), SI
+	VPBROADCASTD SI, Z2
+	XORQ         SI, SI
+	XORQ         DI, DI
+	JMP          more
+
+vector:
+	VMOVDQU32     (DX)(DI*1), Z3
+	VPMULLD       Z3, Z1, Z4
+	VPADDD        Z4, Z2, Z4
+	VPMULUDQ      Z4, Z0, Z9
+	VPSRLQ        $0x20, Z4, Z4
+	VPMULUDQ      Z4, Z0, Z4
+	VPSRLQ        $0x20, Z9, Z9
+	MOVL          $0x0000aaaa, R8
+	KMOVW         R8, K1
+	VPBLENDMD     Z4, Z9, K1, Z5
+	MOVL          $0x0000ffff, R8
+	KMOVW         R8, K1
+	VPXORD        Z6, Z6, Z6
+	VPGATHERDD    (CX)(Z5*4), K1, Z6
+	VPSRLD        $0x1e, Z6, Z6
+	VPTESTMD      Z6, Z6, K1
+	VPCOMPRESSD.Z Z3, K1, Z3
+	VMOVDQU32     Z3, (AX)(SI*4)
+	KMOVW         K1, R8
+	POPCNTL       R8, R8
+	ADDQ          R8, SI
+	ADDQ          $0x40, DI
+	SUBQ          $0x10, BX
+
+more:
+	CMPQ        BX, $0x10
+	JGE         vector
+	TESTQ       BX, BX
+	JZ          done
+	MOVQ        $-1, R8
+	BZHIQ       BX, R8, R8
+	KMOVQ       R8, K1
+	VMOVDQU32.Z (DX)(DI*1), K1, Z3
+	VPMULLD     Z3, Z1, Z1
+	VPADDD      Z1, Z2, Z1
+	VPMULUDQ    Z1, Z0, Z2
+	VPSRLQ      $0x20, Z1, Z1
+	VPMULUDQ    Z1, Z0, Z1
+	VPSRLQ      $0x20, Z2, Z2
+	MOVL        $0x0000aaaa, DX
+	KMOVW       DX, K2
+	VPBLENDMD   Z1, Z2, K2, Z7
+	MOVL        $0x0000ffff, DX
+	KMOVW       DX, K2
+	KANDW       K1, K2, K2
+	VPXORD      Z8, Z8, Z8
+	VPGATHERDD  (CX)(Z7*4), K2, Z8
+	VPSRLD      $0x1e, Z8, Z8
+	VPTESTMD    Z8, Z8, K1, K1
+	VPCOMPRESSD Z3, K1, (AX)(SI*4)
+	KMOVW       K1, AX
+	POPCNTL     AX, AX
+	ADDQ        AX, SI
+
+done:
+	MOVQ SI, ret+80(FP)
 	VZEROUPPER
 	RET
 
@@ -2445,24 +2522,24 @@ TEXT ·BelowAVX2(SB), NOSPLIT, $0-40
 	MOVL         limit+28(FP), DX
 	VMOVD        DX, X1
 	VPBROADCASTD X1, Y1
-	XORQ         BX, BX
-	LEAQ         order<>+0(SB), SI
-	XORQ         DI, DI
+	XORQ         DX, DX
+	LEAQ         order<>+0(SB), BX
+	XORQ         SI, SI
 	JMP          more
 
 vector:
-	VMOVDQU   (AX)(DI*1), Y3
-	VPMULLD   Y3, Y0, Y2
-	VPMAXUD   Y1, Y2, Y4
-	VPCMPEQD  Y2, Y4, Y4
-	VMOVMSKPS Y4, DX
-	XORL      $0x000000ff, DX
-	VPMOVZXBD (SI)(DX*8), Y2
-	VPERMD    Y3, Y2, Y2
-	POPCNTL   DX, DX
-	VMOVDQU   Y2, (AX)(BX*4)
-	ADDQ      DX, BX
-	ADDQ      $0x20, DI
+	VMOVDQU   (AX)(SI*1), Y2
+	VPMULLD   Y2, Y0, Y3
+	VPMAXUD   Y1, Y3, Y4
+	VPCMPEQD  Y3, Y4, Y4
+	VMOVMSKPS Y4, DI
+	XORL      $0x000000ff, DI
+	VPMOVZXBD (BX)(DI*8), Y3
+	VPERMD    Y2, Y3, Y2
+	POPCNTL   DI, DI
+	VMOVDQU   Y2, (AX)(DX*4)
+	ADDQ      DI, DX
+	ADDQ      $0x20, SI
 	SUBQ      $0x08, CX
 
 more:
@@ -2470,29 +2547,29 @@ more:
 	JGE        vector
 	TESTQ      CX, CX
 	JZ         done
-	LEAQ       lanes<>+0(SB), DX
+	LEAQ       lanes<>+0(SB), DI
 	MOVQ       CX, R8
 	NEGQ       R8
-	VMOVDQU    32(DX)(R8*4), Y2
-	VPMASKMOVD (AX)(DI*1), Y2, Y3
-	VPMULLD    Y3, Y0, Y0
+	VMOVDQU    32(DI)(R8*4), Y2
+	VPMASKMOVD (AX)(SI*1), Y2, Y2
+	VPMULLD    Y2, Y0, Y0
 	VPMAXUD    Y1, Y0, Y1
 	VPCMPEQD   Y0, Y1, Y1
-	VMOVMSKPS  Y1, DX
-	XORL       $0x000000ff, DX
-	BZHIL      CX, DX, DX
-	VPMOVZXBD  (SI)(DX*8), Y2
-	VPERMD     Y3, Y2, Y0
-	POPCNTL    DX, DX
+	VMOVMSKPS  Y1, SI
+	XORL       $0x000000ff, SI
+	BZHIL      CX, SI, SI
+	VPMOVZXBD  (BX)(SI*8), Y0
+	VPERMD     Y2, Y0, Y0
+	POPCNTL    SI, SI
 	LEAQ       lanes<>+0(SB), CX
-	MOVQ       DX, SI
-	NEGQ       SI
-	VMOVDQU    32(CX)(SI*4), Y1
-	VPMASKMOVD Y0, Y1, (AX)(BX*4)
-	ADDQ       DX, BX
+	MOVQ       SI, BX
+	NEGQ       BX
+	VMOVDQU    32(CX)(BX*4), Y1
+	VPMASKMOVD Y0, Y1, (AX)(DX*4)
+	ADDQ       SI, DX
 
 done:
-	MOVQ BX, ret+32(FP)
+	MOVQ DX, ret+32(FP)
 	VZEROUPPER
 	RET
 
@@ -2753,6 +2830,93 @@ DATA order<>+2024(SB)/8, $0x0007060504030200
 DATA order<>+2032(SB)/8, $0x0007060504030201
 DATA order<>+2040(SB)/8, $0x0706050403020100
 GLOBL order<>(SB), RODATA|NOPTR, $2048
+
+// func OpenAgainAVX2(dst []uint32, slots []uint32, hashes []uint32, round uint32) int
+// Requires: AVX, AVX2, BMI2, POPCNT
+TEXT ·OpenAgainAVX2(SB), NOSPLIT, $0-88
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         slots_base+24(FP), CX
+	MOVQ         hashes_base+48(FP), DX
+	MOVQ         hashes_len+56(FP), BX
+	MOVQ         slots_len+32(FP), SI
+	VMOVD        SI, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0x2055cd73, SI
+	VMOVD        SI, X1
+	VPBROADCASTD X1, Y1
+	MOVL         round+72(FP), SI
+	VMOVD        SI, X2
+	VPBROADCASTD X2, Y2
+	XORQ         SI, SI
+	LEAQ         order<>+0(SB), DI
+	XORQ         R8, R8
+	JMP          more
+
+vector:
+	VMOVDQU    (DX)(R8*1), Y3
+	VPMULLD    Y3, Y1, Y4
+	VPADDD     Y4, Y2, Y4
+	VPMULUDQ   Y4, Y0, Y5
+	VPSRLQ     $0x20, Y4, Y4
+	VPMULUDQ   Y4, Y0, Y4
+	VPSRLQ     $0x20, Y5, Y5
+	VPBLENDD   $0xaa, Y4, Y5, Y4
+	VPCMPEQD   Y6, Y6, Y6
+	VPXOR      Y5, Y5, Y5
+	VPGATHERDD Y6, (CX)(Y4*4), Y5
+	VPSRLD     $0x1e, Y5, Y5
+	VPXOR      Y6, Y6, Y6
+	VPCMPEQD   Y6, Y5, Y5
+	VMOVMSKPS  Y5, R9
+	XORL       $0x000000ff, R9
+	VPMOVZXBD  (DI)(R9*8), Y4
+	VPERMD     Y3, Y4, Y3
+	POPCNTL    R9, R9
+	VMOVDQU    Y3, (AX)(SI*4)
+	ADDQ       R9, SI
+	ADDQ       $0x20, R8
+	SUBQ       $0x08, BX
+
+more:
+	CMPQ       BX, $0x08
+	JGE        vector
+	TESTQ      BX, BX
+	JZ         done
+	LEAQ       lanes<>+0(SB), R9
+	MOVQ       BX, R10
+	NEGQ       R10
+	VMOVDQU    32(R9)(R10*4), Y3
+	VPMASKMOVD (DX)(R8*1), Y3, Y3
+	VPMULLD    Y3, Y1, Y1
+	VPADDD     Y1, Y2, Y1
+	VPMULUDQ   Y1, Y0, Y2
+	VPSRLQ     $0x20, Y1, Y1
+	VPMULUDQ   Y1, Y0, Y1
+	VPSRLQ     $0x20, Y2, Y2
+	VPBLENDD   $0xaa, Y1, Y2, Y0
+	VPCMPEQD   Y2, Y2, Y2
+	VPXOR      Y1, Y1, Y1
+	VPGATHERDD Y2, (CX)(Y0*4), Y1
+	VPSRLD     $0x1e, Y1, Y1
+	VPXOR      Y2, Y2, Y2
+	VPCMPEQD   Y2, Y1, Y1
+	VMOVMSKPS  Y1, CX
+	XORL       $0x000000ff, CX
+	BZHIL      BX, CX, CX
+	VPMOVZXBD  (DI)(CX*8), Y0
+	VPERMD     Y3, Y0, Y0
+	POPCNTL    CX, CX
+	LEAQ       lanes<>+0(SB), DX
+	MOVQ       CX, BX
+	NEGQ       BX
+	VMOVDQU    32(DX)(BX*4), Y1
+	VPMASKMOVD Y0, Y1, (AX)(SI*4)
+	ADDQ       CX, SI
+
+done:
+	MOVQ SI, ret+80(FP)
+	VZEROUPPER
+	RET
 
 // func MaxAVX2(slots []uint32) uint32
 // Requires: AVX, AVX2

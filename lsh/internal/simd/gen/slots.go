@@ -9,6 +9,7 @@ import (
 // slots writes what lowers, looks for and fills the slots of a signature of the sketch "fast".
 func slots(v *isa) {
 	below(v)
+	open(v)
 	maximum(v)
 }
 
@@ -76,50 +77,121 @@ func below(v *isa) {
 		"Below"+v.suffix+" moves the hashes h with (h*count mod 2^32) < limit to the front, in their order, and returns how many there are.")
 	hashes, n := base("hashes"), length("hashes")
 	count, limit := v.argument("count"), v.argument("limit")
-	kept, to := GP64(), GP64()
-	XORQ(to, to)
-	var compress func(h reg.VecVirtual)
-	if v.wide() {
-		compress = func(h reg.VecVirtual) {
-			k := v.compare(VPCMPUD, U8(1), limit, v.mul(h, count))
-			if v.mask == nil {
-				c := v.vec()
-				VPCOMPRESSD_Z(h, k, c)
-				v.store(c, Mem{Base: hashes, Index: to, Scale: 4})
-			} else {
-				VPCOMPRESSD(h, k, Mem{Base: hashes, Index: to, Scale: 4})
-			}
-			KMOVW(k, kept.As32())
-			POPCNTL(kept.As32(), kept.As32())
-		}
-	} else {
-		table, order := GP64(), YMM()
-		LEAQ(orderData(), table)
-		compress = func(h reg.VecVirtual) {
-			p, larger := v.mul(h, count), v.vec()
-			VPMAXUD(limit, p, larger)
-			VPCMPEQD(p, larger, larger) // p is not below limit
-			VMOVMSKPS(larger, kept.As32())
-			XORL(U32(0xff), kept.As32())
-			if v.mask != nil {
-				BZHIL(n.(reg.GPVirtual).As32(), kept.As32(), kept.As32())
-			}
-			VPMOVZXBD(Mem{Base: table, Index: kept, Scale: 8}, order)
-			c := v.vec()
-			VPERMD(h, order, c)
-			POPCNTL(kept.As32(), kept.As32())
-			if v.mask != nil {
-				v.mask = v.lowLanes(kept)
-			}
-			v.store(c, Mem{Base: hashes, Index: to, Scale: 4})
-		}
-	}
+	c := v.compressor(hashes, n)
 	v.each(n, func(at reg.Register) {
-		compress(v.load(values(hashes, at)))
-		ADDQ(kept, to)
+		h := v.load(values(hashes, at))
+		p := v.mul(h, count)
+		if v.wide() {
+			c.keep(h, v.compare(VPCMPUD, U8(1), limit, p))
+			return
+		}
+		drop := v.vec()
+		VPMAXUD(limit, p, drop)
+		VPCMPEQD(p, drop, drop) // p is not below limit
+		c.keep2(h, drop)
 	})
-	Store(to, ReturnIndex(0))
+	Store(c.to, ReturnIndex(0))
 	end()
+}
+
+// open keeps the hashes that round 1 maps to slots that round 0 left open.
+func open(v *isa) {
+	function("OpenAgain"+v.suffix, "func(dst, slots, hashes []uint32, round uint32) int",
+		"OpenAgain"+v.suffix+" copies the hashes that round 1 maps to slots of 2^30 or more to dst, which is as long, in their order, and\n"+
+			"returns how many there are.")
+	dst, slots, hashes, n := base("dst"), base("slots"), base("hashes"), length("hashes")
+	count := v.allOf(Load(Param("slots").Len(), GP64()).(reg.GPVirtual).As32())
+	point, round := v.all(fastPoint), v.argument("round")
+	c := v.compressor(dst, n)
+	v.each(n, func(at reg.Register) {
+		h := v.load(values(hashes, at))
+		q := v.add(v.mul(h, point), round)
+		even, odd := v.vec(), v.vec()
+		VPMULUDQ(q, count, even)
+		VPSRLQ(U8(32), q, odd)
+		VPMULUDQ(odd, count, odd)
+		VPSRLQ(U8(32), even, even)
+		slot, key, all := v.vec(), v.vec(), v.vec()
+		if v.wide() {
+			bits, k := GP32(), K()
+			MOVL(U32(0xaaaa), bits)
+			KMOVW(bits, k)
+			VPBLENDMD(odd, even, k, slot)
+			bits, k = GP32(), K()
+			MOVL(U32(0xffff), bits)
+			KMOVW(bits, k)
+			if v.mask != nil {
+				KANDW(v.mask, k, k)
+			}
+			VPXORD(key, key, key)
+			VPGATHERDD(Mem{Base: slots, Index: slot, Scale: 4}, k, key)
+			VPSRLD(U8(30), key, key)
+			c.keep(h, v.compare(VPTESTMD, key, key))
+			return
+		}
+		VPBLENDD(U8(0xaa), odd, even, slot)
+		VPCMPEQD(all, all, all) // a hash that is masked out is 0, and its slot there
+		VPXOR(key, key, key)
+		VPGATHERDD(all, Mem{Base: slots, Index: slot, Scale: 4}, key)
+		VPSRLD(U8(30), key, key)
+		VPXOR(all, all, all)
+		VPCMPEQD(all, key, key)
+		c.keep2(h, key)
+	})
+	Store(c.to, ReturnIndex(0))
+	end()
+}
+
+// compressor writes some lanes of vectors one after another.
+type compressor struct {
+	*isa
+	dst, to reg.Register // where, and how many there are
+	n       reg.Register // lanes of the last vector, in its turn
+	table   reg.Register
+}
+
+func (v *isa) compressor(dst, n reg.Register) compressor {
+	c := compressor{isa: v, dst: dst, to: GP64(), n: n}
+	XORQ(c.to, c.to)
+	if !v.wide() {
+		c.table = GP64()
+		LEAQ(orderData(), c.table)
+	}
+	return c
+}
+
+// keep writes the lanes of h in mask, which only has lanes that there are. Behind them it writes what does not count, but
+// no further than h goes.
+func (c compressor) keep(h reg.VecVirtual, mask reg.Register) {
+	kept := GP64()
+	if c.mask == nil {
+		x := c.vec()
+		VPCOMPRESSD_Z(h, mask, x)
+		c.store(x, Mem{Base: c.dst, Index: c.to, Scale: 4})
+	} else {
+		VPCOMPRESSD(h, mask, Mem{Base: c.dst, Index: c.to, Scale: 4})
+	}
+	KMOVW(mask, kept.As32())
+	POPCNTL(kept.As32(), kept.As32())
+	ADDQ(kept, c.to)
+}
+
+// keep2 does the same for AVX2 and the lanes that drop does not have.
+func (c compressor) keep2(h, drop reg.VecVirtual) {
+	kept, order, x := GP64(), YMM(), c.vec()
+	VMOVMSKPS(drop, kept.As32())
+	XORL(U32(0xff), kept.As32())
+	if c.mask != nil {
+		BZHIL(c.n.(reg.GPVirtual).As32(), kept.As32(), kept.As32())
+	}
+	VPMOVZXBD(Mem{Base: c.table, Index: kept, Scale: 8}, order)
+	VPERMD(h, order, x)
+	POPCNTL(kept.As32(), kept.As32())
+	if c.mask != nil {
+		c.isa.mask = c.lowLanes(kept)
+	}
+	c.store(x, Mem{Base: c.dst, Index: c.to, Scale: 4})
+	ADDQ(kept, c.to)
 }
 
 var orderMem *Mem
