@@ -3,15 +3,17 @@ package lsh
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 )
 
-// PathVariable is the environment variable that chooses the path of a process that does not call [UsePath]. An empty
-// one is "auto".
+// PathVariable is the environment variable that chooses the path, a set of instructions that signatures are computed
+// with, of a process that does not call [UsePath]. An empty one is "auto". All paths give the same bits, at different
+// speeds.
 const PathVariable = "DOVETAIL_CPU"
 
-// A path is a set of instructions that signatures are computed with. All give the same bits, at different speeds.
+// paths are the names of all, wherever they are available.
 var paths = []string{"avx512", "avx2", "generic"}
 
 // chosenLoops are those of UsePath, nil before.
@@ -27,9 +29,14 @@ func Paths() []string {
 	return names
 }
 
-// UsePath makes every [CPU] and [Windows] that this process makes from now on take a path; "auto" is the best. It
-// overrides the environment. The error says which paths there are.
+// UsePath makes every [CPU] that [NewCPU] makes from now on in this process take a path, whatever the environment says;
+// "auto" is the best one, and "" leaves it to the environment again. The error says which paths there are. It may be
+// called at any time.
 func UsePath(name string) error {
+	if name == "" {
+		chosenLoops.Store(nil)
+		return nil
+	}
 	l, err := findLoops(name)
 	if err != nil {
 		return err
@@ -53,7 +60,7 @@ func currentLoops() (*loops, error) {
 	}
 	l, err := findLoops(os.Getenv(PathVariable))
 	if err != nil {
-		return nil, fmt.Errorf("environment variable %s: %w", PathVariable, err)
+		return nil, fmt.Errorf("%w (environment variable %s)", err, PathVariable)
 	}
 	return l, nil
 }
@@ -69,10 +76,8 @@ func findLoops(name string) (*loops, error) {
 		}
 	}
 	here := strings.Join(append([]string{"auto"}, Paths()...), ", ")
-	for _, p := range paths {
-		if p == name {
-			return nil, fmt.Errorf("lsh: this build or processor has no %s: choose one of %s", name, here)
-		}
+	if slices.Contains(paths, name) {
+		return nil, fmt.Errorf("lsh: CPU path %q is not in this build or not for this processor: choose one of %s", name, here)
 	}
-	return nil, fmt.Errorf("lsh: %q is no processor path: choose one of %s", name, here)
+	return nil, fmt.Errorf("lsh: there is no CPU path %q: choose one of %s", name, here)
 }

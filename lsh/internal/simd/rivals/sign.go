@@ -77,12 +77,9 @@ func column(text []byte, size, total int) *mem.Strings {
 type signing func(texts *mem.Strings)
 
 func newSigning(sketch lsh.Sketch, path string) (signing, error) {
-	if err := lsh.UsePath(path); err != nil {
-		return nil, err
-	}
 	p := lsh.DefaultParams()
 	p.Sketch = sketch
-	k, err := lsh.NewCPU(p)
+	k, err := lsh.NewCPUPath(p, path)
 	if err != nil {
 		return nil, err
 	}
