@@ -13,13 +13,18 @@ import (
 )
 
 func infoCommand() *cobra.Command {
-	return &cobra.Command{
+	var paths bool
+	cmd := &cobra.Command{
 		Use:   "info",
 		Short: "Say what this build can do on this machine",
 		Long: `Say what this build can do on this machine: version, processor, what computes signatures and how, what
 ranks can talk through, and which formats are read.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if paths {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), strings.Join(lsh.Paths(), "\n"))
+				return err
+			}
 			var b strings.Builder
 			row := func(name, format string, args ...any) {
 				fmt.Fprintf(&b, "%-11s %s\n", name, fmt.Sprintf(format, args...))
@@ -55,4 +60,6 @@ ranks can talk through, and which formats are read.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&paths, "paths", false, "print what --cpu can choose here, the best first, and nothing else")
+	return cmd
 }
