@@ -65,7 +65,10 @@ func (s *curatorSigner[T]) sign(ctx context.Context, row []byte, text []byte) er
 		return nil
 	}
 	copy(slots, s.none)
-	s.repeats.reset()
+	drop := len(text) >= worthLooking
+	if drop {
+		s.repeats.reset()
+	}
 	s.blocks.reset(text)
 	start := 0 // of the first code point of the block
 	for points, width := s.blocks.next(); points != nil; points, width = s.blocks.next() {
@@ -83,7 +86,10 @@ func (s *curatorSigner[T]) sign(ctx context.Context, row []byte, text []byte) er
 			start += int(starts[len(hashes)])
 		}
 		s.blocks.carry(points)
-		s.affineMin(slots, s.a, s.b, s.repeats.drop(hashes))
+		if drop {
+			hashes = s.repeats.drop(hashes)
+		}
+		s.affineMin(slots, s.a, s.b, hashes)
 	}
 	return nil
 }

@@ -124,8 +124,9 @@ func newFastSigner(p Params, c *FastConstants, l *loops) *fastSigner {
 const (
 	// piece is the number of hashes between two looks at the slots.
 	piece = 512
-	// worthDropping is the number of empty slots from which on it pays to look for repeats before they are filled.
-	worthDropping = 64
+	// worthDropping is the number of empty slots from which on it pays to look for repeats before they are filled, and
+	// worthLooking the size of a text.
+	worthDropping, worthLooking = 64, 512
 )
 
 // emptySlot is above every key of the mapped rounds.
@@ -183,11 +184,12 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 	}
 	a, b, least := s.a[:n], s.b[:n], s.least[:n]
 	copy(least, s.none)
-	if n >= worthDropping {
+	drop := n >= worthDropping && len(text) >= worthLooking
+	if drop {
 		s.repeats.reset()
 	}
 	each(func(h []uint32) {
-		if n >= worthDropping {
+		if drop {
 			h = s.repeats.drop(h)
 		}
 		s.loops.affineMin32(least, a, b, h)

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
 func main() {
@@ -17,6 +19,7 @@ func main() {
 	what := flag.String("what", "kernel,sign", "")
 	sizes := flag.String("sizes", "100,300,1000,2500,10000,100000", "bytes of the documents")
 	scripts := flag.String("scripts", "ASCII,Cyrillic,CJK", "what they are written in")
+	paths := flag.String("paths", strings.Join(lsh.Paths(), ","), "")
 	flag.Parse()
 	var bytes []int
 	for _, s := range strings.Split(*sizes, ",") {
@@ -37,7 +40,7 @@ func main() {
 		partsTable(*repeats * 10)
 		return
 	}
-	if err := signTable(bytes, strings.Split(*scripts, ","), *repeats); err != nil {
+	if err := signTable(strings.Split(*paths, ","), bytes, strings.Split(*scripts, ","), *repeats); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -95,16 +95,16 @@ func newSigning(sketch lsh.Sketch, path string) (signing, error) {
 }
 
 // total is the text of a row of the table: enough documents to differ, few enough to be measured often.
-const total = 400 << 10
+const total = 100 << 10
 
-func signTable(sizes []int, scripts []string, repeats int) error {
+func signTable(paths []string, sizes []int, scripts []string, repeats int) error {
 	text, err := goTree(4 << 20)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("%-9s %8s", "text", "bytes")
 	for _, s := range lsh.Sketches() {
-		for _, p := range lsh.Paths() {
+		for _, p := range paths {
 			fmt.Printf(" %16s", fmt.Sprintf("%s/%s", s, p))
 		}
 	}
@@ -114,7 +114,7 @@ func signTable(sizes []int, scripts []string, repeats int) error {
 		for _, size := range sizes {
 			var fs []signing
 			for _, sketch := range lsh.Sketches() {
-				for _, path := range lsh.Paths() {
+				for _, path := range paths {
 					f, err := newSigning(sketch, path)
 					if err != nil {
 						return err
@@ -124,7 +124,7 @@ func signTable(sizes []int, scripts []string, repeats int) error {
 			}
 			best, bytes := make([]float64, len(fs)), 0
 			for at := 0; at < total && at+size <= len(t); {
-				texts := column(t[at:], size, max(size, 40<<10))
+				texts := column(t[at:], size, max(size, 10<<10))
 				at += texts.Data.Len()
 				bytes += texts.Data.Len()
 				var run []func()
@@ -139,7 +139,7 @@ func signTable(sizes []int, scripts []string, repeats int) error {
 			for _, ns := range best {
 				fmt.Printf(" %16.1f", float64(bytes)/ns*1000)
 			}
-			n := len(lsh.Paths())
+			n := len(paths)
 			fmt.Printf("   %.2f\n", best[n]/best[0])
 		}
 	}
