@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -60,6 +61,13 @@ func (in *inputs) slots(n int) []uint32 {
 	return in.place(s)
 }
 
+// edges are next to where UTF-8 ends: too long, a surrogate, too large, cut off, continued without end; and just right.
+var edges = []string{
+	"\xc0\x80", "\xc1\xbf", "\xc2\x80", "\xdf\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xe0\xa0\x80", "\xed\x9f\xbf", "\xed\xa0\x80",
+	"\xed\xbf\xbf", "\xee\x80\x80", "\xef\xbf\xbf", "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80\x80", "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80",
+	"\xf7\xbf\xbf\xbf", "\xf8\x88\x80\x80\x80", "\xe4\xb8", "\xf0\x9f\x98", "a" + strings.Repeat("\x80", 16), "\xe4\xb8\xad" + strings.Repeat("\xbf", 17),
+}
+
 // text returns n bytes of text of all kinds.
 func (in *inputs) text(n int) []byte {
 	var b []byte
@@ -67,8 +75,11 @@ func (in *inputs) text(n int) []byte {
 	for len(b) < n {
 		alphabet := alphabets[in.rand.IntN(len(alphabets))]
 		for range 1 + in.rand.IntN(100) {
-			if in.rand.IntN(400) == 0 {
+			switch in.rand.IntN(100) {
+			case 0:
 				b = append(b, byte(in.rand.Uint32()))
+			case 1:
+				b = append(b, edges[in.rand.IntN(len(edges))]...)
 			}
 			b = append(b, string(alphabet[in.rand.IntN(len(alphabet))])...)
 		}
