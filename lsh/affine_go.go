@@ -2,6 +2,18 @@ package lsh
 
 import "math/bits"
 
+// minima32 is affineMin32 in pieces of at most half a millisecond: assembly cannot be preempted, and the longest signatures
+// and windows are long.
+func (l *loops) minima32(least, a, b, hashes []uint32) {
+	const slots, windows = 4096, 2048
+	for at := 0; at < len(least); at += slots {
+		end := min(len(least), at+slots)
+		for rest := hashes; len(rest) > 0; rest = rest[min(len(rest), windows):] {
+			l.affineMin32(least[at:end], a[at:end], b[at:end], rest[:min(len(rest), windows)])
+		}
+	}
+}
+
 // affineMin32Go takes four slots at a time, so that their chains of minima overlap and a hash is loaded once
 // for all.
 func affineMin32Go(least, a, b, hashes []uint32) {

@@ -26,7 +26,7 @@ type curatorSigner[T Slot] struct {
 func newCurator32Signer(p Params, l *loops) *curatorSigner[uint32] {
 	s := newCuratorSigner[uint32](p, l)
 	m := &murmurBlocks{loops: l, seed: s.a[0]}
-	s.hashBytes, s.hashPoints, s.affineMin = m.bytes, m.points, l.affineMin32
+	s.hashBytes, s.hashPoints, s.affineMin = m.bytes, m.points, l.minima32
 	return s
 }
 

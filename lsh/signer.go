@@ -192,7 +192,7 @@ func (s *fastSigner) sign(ctx context.Context, row []byte, text []byte) error {
 		if drop {
 			h = s.repeats.drop(h)
 		}
-		s.loops.affineMin32(least, a, b, h)
+		s.loops.minima32(least, a, b, h)
 	})
 	s.loops.fillEmpty(slots, least)
 	return ctx.Err()
