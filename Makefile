@@ -65,12 +65,30 @@ test-nocgo: ## the same without a C compiler
 	CGO_ENABLED=0 $(GO) build ./...
 	CGO_ENABLED=0 $(GO) test -short ./lsh/... ./shuffle/... ./dedup/...
 
+.PHONY: test-cpu-paths
+test-cpu-paths: ## the sketches and whole runs with each set of instructions that this processor has
+	@set -e; for path in $$($(GO) run ./cmd/dovetail info --paths); do \
+	  echo "DOVETAIL_CPU=$$path"; \
+	  DOVETAIL_CPU=$$path $(GO) test -short -count 1 ./lsh/...; \
+	  DOVETAIL_CPU=$$path $(GO) test -short -count 1 -run '^TestOneDigest$$' ./dedup; \
+	done
+	$(GO) test -short -tags purego ./lsh/...
+
+.PHONY: generate bench-sign
+generate: ## lsh's assembly, from the program that writes it
+	$(GO) generate ./lsh/...
+
+bench-sign: ## kernels and sketches on every path, against C and the bound of the instructions; needs gcc
+	cd lsh/internal/simd/rivals && $(GO) run .
+
 test-cuda: ## what knows of GPUs, with GPUs that are simulated
 	$(CUDA_BUILD) vet -tags cuda ./cuda/... ./internal/engine/... ./cmd/dovetail
 	$(CUDA_BUILD) test -tags cuda ./cuda/... ./internal/engine/...
 	$(CUDA_BUILD) test -tags cuda -short -run 'TestInfo' ./cmd/dovetail
 
-lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt
+lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt, assembly as its generator writes it
+	$(GO) generate ./lsh/...
+	git diff --exit-code -- lsh/internal/simd
 	$(GO) vet ./...
 	$(GO) test ./internal/lint
 	$(GO) run $(STATICCHECK) ./...

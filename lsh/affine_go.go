@@ -1,5 +1,19 @@
 package lsh
 
+import "math/bits"
+
+// minima32 is affineMin32 in pieces of at most half a millisecond: assembly cannot be preempted, and the longest signatures
+// and windows are long.
+func (l *loops) minima32(least, a, b, hashes []uint32) {
+	const slots, windows = 4096, 2048
+	for at := 0; at < len(least); at += slots {
+		end := min(len(least), at+slots)
+		for rest := hashes; len(rest) > 0; rest = rest[min(len(rest), windows):] {
+			l.affineMin32(least[at:end], a[at:end], b[at:end], rest[:min(len(rest), windows)])
+		}
+	}
+}
+
 // affineMin32Go takes four slots at a time, so that their chains of minima overlap and a hash is loaded once
 // for all.
 func affineMin32Go(least, a, b, hashes []uint32) {
@@ -26,16 +40,22 @@ func affineMin32Go(least, a, b, hashes []uint32) {
 	}
 }
 
-// affineMin64Go reduces only the values that lower a minimum: a handful of a thousand.
-func affineMin64Go(least, a, b, hashes []uint64) {
+// affineMin64 lowers least[j] to the least (h*a[j]+b[j] mod 2^64) mod (2^61-1) over hashes. It reduces only the values
+// that may lower a minimum, a handful of a thousand.
+//
+// With x = h*a + b mod 2^64: x mod (2^61-1) exceeds x mod 2^61 by at most 7 unless it wraps, so it can be below m only if
+// x mod 2^61 is below m or is one of the 8 largest values, and (x+8) mod 2^61 < m+8 covers both. What search64 tests is a
+// little less: that no bit is set at or above those of m+7.
+func (l *loops) affineMin64(least, a, b, hashes []uint64) {
 	if len(hashes) == 0 {
 		return
 	}
 	a, b = a[:len(least)], b[:len(least)]
 	for j, m := range least {
-		m = min(m, mersenne61) // above every reduced value, and m+8 does not wrap
+		m = min(m, mersenne61) // above every reduced value
 		for rest := hashes; ; {
-			i := nextBelow64(rest, a[j], b[j]+8, m+8)
+			low := uint64(1)<<bits.Len64(m+7) - 1
+			i := l.search64(rest, a[j], b[j]+8, mersenne61&^low)
 			if i == len(rest) {
 				break
 			}
@@ -46,29 +66,25 @@ func affineMin64Go(least, a, b, hashes []uint64) {
 	}
 }
 
-// nextBelow64 returns the index of the first hash for which (h*a + b8) mod 2^61 < limit, or len(hashes). With
-// x = h*a + b mod 2^64, b8 = b+8 and limit = m+8 that holds for every hash whose x mod (2^61-1) is below m
-// and for a few others: x mod (2^61-1) exceeds x mod 2^61 by at most 7 unless it wraps, so it can be below m
-// only if x mod 2^61 is below m or is one of the 8 largest values, and one comparison covers both.
-func nextBelow64(hashes []uint64, a, b8, limit uint64) int {
+func search64Go(hashes []uint64, a, b, mask uint64) int {
 	i := 0
 	for ; i+4 <= len(hashes); i += 4 {
 		h := (*[4]uint64)(hashes[i:])
-		if (h[0]*a+b8)&mersenne61 < limit {
+		if (h[0]*a+b)&mask == 0 {
 			return i
 		}
-		if (h[1]*a+b8)&mersenne61 < limit {
+		if (h[1]*a+b)&mask == 0 {
 			return i + 1
 		}
-		if (h[2]*a+b8)&mersenne61 < limit {
+		if (h[2]*a+b)&mask == 0 {
 			return i + 2
 		}
-		if (h[3]*a+b8)&mersenne61 < limit {
+		if (h[3]*a+b)&mask == 0 {
 			return i + 3
 		}
 	}
 	for ; i < len(hashes); i++ {
-		if (hashes[i]*a+b8)&mersenne61 < limit {
+		if (hashes[i]*a+b)&mask == 0 {
 			return i
 		}
 	}

@@ -147,7 +147,7 @@ func BenchmarkBandKeys(b *testing.B) {
 		b.Run(string(sketch), func(b *testing.B) {
 			p := DefaultParams()
 			p.Sketch = sketch
-			c := mustCPU(b, p, availableLoops()[0])
+			c := mustCPU(b, p, chosen(b))
 			const rows = 4096
 			signatures, err := mem.AllocZeroed(mem.Host(), p.SignatureBytes(rows))
 			if err != nil {

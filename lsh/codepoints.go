@@ -19,6 +19,23 @@ func nextPoint(text []byte) (point uint32, size int) {
 	return uint32(r), size
 }
 
+// nextEncoded is nextPoint where the first byte is not ASCII. Encodings of two and three bytes, all but the rarest, take
+// a short way.
+func nextEncoded(text []byte) (point uint32, size int) {
+	b := uint32(text[0])
+	if len(text) >= 3 {
+		c, d := uint32(text[1]), uint32(text[2])
+		if b-0xc2 < 0xe0-0xc2 && c&0xc0 == 0x80 {
+			return b&0x1f<<6 | c&0x3f, 2
+		}
+		p := b&0xf<<12 | c&0x3f<<6 | d&0x3f
+		if b&0xf0 == 0xe0 && c&0xc0 == 0x80 && d&0xc0 == 0x80 && p >= 0x800 && p&0xf800 != 0xd800 {
+			return p, 3
+		}
+	}
+	return nextPoint(text)
+}
+
 // ascii8 has the top bit of each of 8 bytes.
 const ascii8 = 0x8080808080808080
 
@@ -47,7 +64,7 @@ func decodePoints(dst []uint32, text []byte) (points, size int) {
 				}
 				continue
 			}
-			p, n := nextPoint(text[size:])
+			p, n := nextEncoded(text[size:])
 			dst[points] = p
 			points, size = points+1, size+n
 		}

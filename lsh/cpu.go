@@ -9,21 +9,38 @@ import (
 
 // CPU computes signatures and band keys on the processor. Every call runs on the calling goroutine and is
 // done when it returns. A CPU is safe for concurrent use: goroutines that call at the same time take scratch
-// memory of their own, about 60 KiB at the default parameters however large the documents are, from a
+// memory of their own, about 100 KiB at the default parameters however large the documents are, from a
 // pool that they share.
 type CPU struct {
 	params  Params
+	path    string
 	signers sync.Pool
 }
 
-// NewCPU returns kernels for p. The error is that of [Params.Validate].
-func NewCPU(p Params) (*CPU, error) { return newCPU(p, availableLoops()[0]) }
+// NewCPU returns kernels for p that take the path of [Path]. The error is that of [Params.Validate], or about the path.
+func NewCPU(p Params) (*CPU, error) {
+	l, err := currentLoops()
+	if err != nil {
+		return nil, err
+	}
+	return newCPU(p, l)
+}
+
+// NewCPUPath returns kernels for p that take the path named, whatever [Path] is. The error is that of [Params.Validate],
+// or says which paths there are.
+func NewCPUPath(p Params, path string) (*CPU, error) {
+	l, err := findLoops(path)
+	if err != nil {
+		return nil, err
+	}
+	return newCPU(p, l)
+}
 
 func newCPU(p Params, l *loops) (*CPU, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
-	c := &CPU{params: p}
+	c := &CPU{params: p, path: l.name}
 	switch p.Sketch {
 	case Curator32:
 		c.signers.New = func() any { return newCurator32Signer(p, l) }
@@ -38,6 +55,9 @@ func newCPU(p Params, l *loops) (*CPU, error) {
 
 // Params implements [Kernels].
 func (c *CPU) Params() Params { return c.params }
+
+// Path returns the name of the path that c takes.
+func (c *CPU) Path() string { return c.path }
 
 // Tier implements [Kernels]; it is always the host's.
 func (c *CPU) Tier() mem.Tier { return mem.TierHost }

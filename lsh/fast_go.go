@@ -12,47 +12,47 @@ const maxFastRun = 12
 
 var _ [2<<maxFastRun - 1 - MaxCharNgrams]struct{} // no window has a longer one
 
-// fastWindowsGo computes the runs of 2, 4, 8, 16 ... code points at every position of a block, each level
+// fastWindows sets dst[i] to the hash of points[i:i+width], where len(points) = len(dst)+width-1. It computes the runs of 2, 4, 8, 16 ... code points at every position of a block, each level
 // from one below, and joins them to windows. Every run is so computed once and shared by all windows that
 // contain it. A rolling hash would share more and be slower: it is one long chain of dependent steps.
-func fastWindowsGo(dst, points []uint32, width int, c *FastConstants, t *fastTables) {
+func (l *loops) fastWindows(dst, points []uint32, width int, c *FastConstants, t *fastTables) {
 	add := c.Final + uint32(width)*fastLen
 	top := bits.Len(uint(width)) - 1
 	var runs [maxFastRun + 1][]uint32 // by the logarithm of their length, where windows need them
 	runs[0] = points
 	if top == 1 || width&2 != 0 {
 		runs[1] = t.array(1, len(points)-1)
-		fastPairs(runs[1], points)
+		l.pairs(runs[1], points)
 	}
 	if top >= 2 {
 		runs[2] = t.array(2, len(points)-3)
-		fastQuads(runs[2], points, c.Quad)
+		l.quads(runs[2], points, c.Quad)
 	}
 	for i := 3; i <= top; i++ {
 		below, size := runs[i-1], 1<<(i-1)
 		multiplier := fastLevel[(i-3)%len(fastLevel)]
 		if width == 3*size {
 			// The commonest shape, 24 and 12 among them: two joins and the end in one go.
-			fastFoldFoldEnd(dst, below, size, multiplier, add)
+			l.foldFoldEnd(dst, below, size, multiplier, add)
 			return
 		}
 		runs[i] = below[:len(below)-size]
 		if width&size != 0 {
 			runs[i] = t.array(i, len(runs[i])) // windows need the level below again
 		}
-		fastFolds(runs[i], below, below[size:], multiplier)
+		l.folds(runs[i], below, below[size:], multiplier)
 	}
 	left, at := runs[top], 1<<top
 	if at == width {
-		fastEnd(dst, left, add)
+		l.end(dst, left, add)
 	}
 	for at < width {
 		i := bits.Len(uint(width-at)) - 1
 		right := runs[i][at:]
 		if at += 1 << i; at == width {
-			fastFoldEnd(dst, left, right, add)
+			l.foldEnd(dst, left, right, add)
 		} else {
-			fastFolds(dst, left, right, fastJoin)
+			l.folds(dst, left, right, fastJoin)
 			left = dst
 		}
 	}
@@ -66,16 +66,16 @@ func (t *fastTables) array(i, n int) []uint32 {
 	return t.runs[i][:n]
 }
 
-// fastPairs sets dst[i] to the run of two code points that starts at points[i].
-func fastPairs(dst, points []uint32) {
+// pairsGo sets dst[i] to the run of two code points that starts at points[i].
+func pairsGo(dst, points []uint32) {
 	next := points[1:][:len(dst)]
 	for i := range dst {
 		dst[i] = points[i]*fastPoint + next[i]
 	}
 }
 
-// fastQuads sets dst[i] to the run of four code points that starts at points[i].
-func fastQuads(dst, points []uint32, quad uint32) {
+// quadsGo sets dst[i] to the run of four code points that starts at points[i].
+func quadsGo(dst, points []uint32, quad uint32) {
 	if len(dst) == 0 {
 		return
 	}
@@ -93,8 +93,8 @@ func fastQuads(dst, points []uint32, quad uint32) {
 	}
 }
 
-// fastFolds sets dst[i] to the join of left[i] and right[i]. dst may be left.
-func fastFolds(dst, left, right []uint32, multiplier uint32) {
+// foldsGo sets dst[i] to the join of left[i] and right[i]. dst may be left.
+func foldsGo(dst, left, right []uint32, multiplier uint32) {
 	left, right = left[:len(dst)], right[:len(dst)]
 	for i := range dst {
 		dst[i] = fastFold(left[i], right[i], multiplier)
@@ -109,48 +109,28 @@ func fastFinish(h, add uint32) uint32 {
 	return h ^ h>>16
 }
 
-// fastEnd finishes windows of one run.
-func fastEnd(dst, run []uint32, add uint32) {
+// endGo finishes windows of one run.
+func endGo(dst, run []uint32, add uint32) {
 	run = run[:len(dst)]
 	for i := range dst {
 		dst[i] = fastFinish(run[i], add)
 	}
 }
 
-// fastFoldEnd joins the last run to windows and finishes them. dst may be left.
-func fastFoldEnd(dst, left, right []uint32, add uint32) {
+// foldEndGo joins the last run to windows and finishes them. dst may be left.
+func foldEndGo(dst, left, right []uint32, add uint32) {
 	left, right = left[:len(dst)], right[:len(dst)]
 	for i := range dst {
 		dst[i] = fastFinish(fastFold(left[i], right[i], fastJoin), add)
 	}
 }
 
-// fastFoldFoldEnd makes windows of three runs of one size.
-func fastFoldFoldEnd(dst, run []uint32, size int, multiplier, add uint32) {
+// foldFoldEndGo makes windows of three runs of one size.
+func foldFoldEndGo(dst, run []uint32, size int, multiplier, add uint32) {
 	second, third := run[size:][:len(dst)], run[2*size:][:len(dst)]
 	run = run[:len(dst)]
 	for i := range dst {
 		h := fastFold(run[i], second[i], multiplier)
 		dst[i] = fastFinish(fastFold(h, third[i], fastJoin), add)
-	}
-}
-
-// fastMapGo stores always: whether a key is the least so far is a coin toss until a slot has seen many, and
-// a branch that is guessed wrong costs more than a store.
-func fastMapGo(slots, hashes []uint32) {
-	n := uint64(len(slots))
-	for _, h := range hashes {
-		p := uint64(h) * n
-		s := p >> 32
-		slots[s] = min(slots[s], uint32(p)>>2)
-	}
-}
-
-func fastMapAgainGo(slots, hashes []uint32, round uint32) {
-	n := uint64(len(slots))
-	for _, h := range hashes {
-		p := uint64(h*fastPoint+round) * n
-		s := p >> 32
-		slots[s] = min(slots[s], 1<<30|uint32(p)>>2)
 	}
 }

@@ -118,7 +118,7 @@ func TestCuratorZeroHash(t *testing.T) {
 	if got := murmur32(text, uint32(a[0])); got != 0 {
 		t.Fatalf("the text was meant to have hash 0 and has %#x", got)
 	}
-	for _, got := range [][]uint64{mustReference(t, p).Sign(text), signCPU(t, mustCPU(t, p, availableLoops()[0]), text)} {
+	for _, got := range everySignature(t, p, text) {
 		for j, v := range got {
 			if want := uint64(uint32(a[j] + b[j])); v != want {
 				t.Fatalf("slot %d of a text with hash 0 is %d, want %d", j, v, want)
@@ -151,11 +151,21 @@ func TestCuratorZeroHash(t *testing.T) {
 	if got := murmur64(text, a[0]); got != 0 {
 		t.Fatalf("the text was meant to have hash 0 and has %#x", got)
 	}
-	for _, got := range [][]uint64{mustReference(t, p).Sign(text), signCPU(t, mustCPU(t, p, availableLoops()[0]), text)} {
+	for _, got := range everySignature(t, p, text) {
 		for j, v := range got {
 			if want := (a[j] + b[j]) % mersenne61; v != want {
 				t.Fatalf("slot %d of a text with hash 0 is %d, want %d", j, v, want)
 			}
 		}
 	}
+}
+
+// everySignature returns the signature of a text by the reference and with every set of loops.
+func everySignature(t *testing.T, p Params, text []byte) [][]uint64 {
+	t.Helper()
+	all := [][]uint64{mustReference(t, p).Sign(text)}
+	for _, l := range availableLoops() {
+		all = append(all, signCPU(t, mustCPU(t, p, l), text))
+	}
+	return all
 }

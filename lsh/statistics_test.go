@@ -118,7 +118,7 @@ func TestEstimator(t *testing.T) {
 			var m moments
 			for range trials(u.trials) {
 				p := Params{Fast, 20, 13, 1, r.Uint64()}
-				c := mustCPU(t, p, availableLoops()[0])
+				c := mustCPU(t, p, chosen(t))
 				a, b, exact := randomPair(r, u.size, j)
 				m.add(p, signCPU(t, c, a), signCPU(t, c, b), exact)
 			}
@@ -199,7 +199,7 @@ func TestEstimatorOnText(t *testing.T) {
 				if j == 1 {
 					continue // says nothing: all windows of five letters of two occur in both
 				}
-				c := mustCPU(t, p, availableLoops()[0])
+				c := mustCPU(t, p, chosen(t))
 				m.add(p, signCPU(t, c, a), signCPU(t, c, b), j)
 			}
 			if m.n > 10 {
@@ -214,7 +214,7 @@ func TestEstimatorOnText(t *testing.T) {
 func TestCuratorEstimator(t *testing.T) {
 	for _, sketch := range []Sketch{Curator32, Curator64} {
 		p := Params{sketch, 20, 13, 1, 42}
-		c := mustCPU(t, p, availableLoops()[0])
+		c := mustCPU(t, p, chosen(t))
 		r := rand.New(rand.NewPCG(1, 1))
 		var m moments
 		for range trials(400) {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -164,6 +165,20 @@ else: not on workers, ranks, memory, or how often the run was interrupted.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
+	}
+	var path string
+	cmd.PersistentFlags().StringVar(&path, "cpu", "", "instructions that signatures are computed with: auto, avx512, avx2 or generic "+
+		"(default: "+lsh.PathVariable+" of the environment, or auto); no result depends on it")
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if path != "" {
+			if err := lsh.UsePath(path); err != nil {
+				return usageError{fmt.Errorf("--cpu: %w", err)}
+			}
+		}
+		if _, err := lsh.Path(); err != nil {
+			return usageError{err}
+		}
+		return nil
 	}
 	cmd.AddCommand(curatorCommands()...)
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

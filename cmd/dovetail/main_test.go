@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
 // dovetail runs a command line in this process.
@@ -206,6 +210,41 @@ func TestProgressJSON(t *testing.T) {
 	}
 	if events["stage_started"] < 5 || events["stage_started"] != events["stage_finished"] {
 		t.Errorf("%v", events)
+	}
+}
+
+func TestCPUPath(t *testing.T) {
+	t.Cleanup(func() {
+		if err := lsh.UsePath(""); err != nil {
+			t.Error(err)
+		}
+	})
+	_, list, _ := dovetail("info", "--paths")
+	paths := strings.Fields(list)
+	if !slices.Equal(paths, lsh.Paths()) {
+		t.Fatalf("info --paths prints %q", list)
+	}
+	last := paths[len(paths)-1]
+	code, stdout, stderr := dovetail("info", "--cpu", last)
+	if code != 0 || !strings.Contains(stdout, "signatures with "+last+",") {
+		t.Errorf("%d %q %q", code, stdout, stderr)
+	}
+	for _, p := range paths {
+		if !regexp.MustCompile(p + ` +fast [0-9]+, curator32 [0-9]+, curator64 [0-9]+\n`).MatchString(stdout) {
+			t.Errorf("no measured speed of %s in %q", p, stdout)
+		}
+	}
+	code, _, stderr = dovetail("info", "--cpu", "mmx")
+	if code != 2 || !strings.Contains(stderr, `--cpu: there is no CPU path "mmx": choose one of auto, `) {
+		t.Errorf("%d %q", code, stderr)
+	}
+	t.Setenv(lsh.PathVariable, "mmx")
+	if err := lsh.UsePath(""); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr = dovetail("dedup", "--input", "nowhere", "--output", "nowhere-else")
+	if code != 2 || !strings.Contains(stderr, lsh.PathVariable) {
+		t.Errorf("%d %q", code, stderr)
 	}
 }
 
