@@ -230,7 +230,7 @@ func (r *parquetReader) openGroup(m *batchMaker) error {
 		return nil
 	}
 	cur := &groupReader{parquetReader: r, index: g, first: from, row: from, end: from + n, rows: rows}
-	cur.arena = arena{inner: r.o.Alloc, limit: r.o.MaxBytes, name: r.src.name, row: from}
+	cur.arena = arena{inner: r.o.Alloc, limit: r.o.MaxBytes, name: r.src.name, row: from, pages: true}
 	r.cur = cur
 	if err := guarded(func() error { return cur.open(m) }); err != nil {
 		return r.groupFault(cur.fault(err))

@@ -121,7 +121,7 @@ func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group i
 func (w *rewriter) column(
 	in *parquetFile, rg file.SerialRowGroupWriter, written *arena, group, column int, row int64, kept *rowSet,
 ) (err error) {
-	read := &arena{inner: w.sink.Alloc, name: in.src.name, row: row}
+	read := &arena{inner: w.sink.Alloc, name: in.src.name, row: row, pages: true}
 	defer read.close()
 	from, err := in.openChunk(group, column, read)
 	if err != nil {
