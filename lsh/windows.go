@@ -66,6 +66,9 @@ func (w *Windows) Set(text []byte) {
 	w.hash(text)
 }
 
+// CountPoints returns the number of code points in a text; a byte that belongs to no valid encoding counts as one.
+func CountPoints(text []byte) int { return countPoints(text) }
+
 // Free gives back the memory of the set, which is empty then.
 func (w *Windows) Free() { w.slots, w.n = nil, 0 }
 
