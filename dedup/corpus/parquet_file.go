@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
@@ -16,7 +17,8 @@ type parquetFile struct {
 	size    int64
 	meta    *metadata.FileMetaData
 	columns parquetColumns
-	tables  bool // all columns are wanted
+	tables  bool        // all columns are wanted
+	through io.ReaderAt // what pages are read through; nil means src
 }
 
 // readFooter reads and checks the footer and finds the columns that o names.
