@@ -28,8 +28,8 @@ type decideStage struct {
 	maxDoc int64 // bytes of the longest candidate
 }
 
-// compareBytes is the memory for the texts and window sets of two documents of n bytes.
-func compareBytes(n int64) int64 { return 2 * (lsh.MaxDistinctBytes(n) + n) }
+// compareBytes is the memory for the texts of two documents of n bytes, the windows of one, and a list of those of the other.
+func compareBytes(n int64) int64 { return 2*n + lsh.WindowsBytes(n) + lsh.HashesBytes(n) }
 
 // decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
 var decideRecords = flow.Layout{Kind: 't', Words: 4, Blob: true}

@@ -39,6 +39,14 @@ type leaderGroup struct {
 // with room for the keys being spread unevenly over partitions.
 func bucketTableBytes(keys int64) int64 { return keys * (32 + 16 + 16) * 2 }
 
+// bandParts returns how many partitions the keys of a band, whose table would take a number of bytes, are spread over: so
+// many that each has a table within an actor's share, and rather more where they are few, because a table that fits a
+// processor's cache takes half the time.
+func bandParts(table, share int64) int64 {
+	const cached, few = 4 << 20, 64
+	return max(1, (table+share-1)/share, min(few, table/cached))
+}
+
 func (t *bucketTable) reset() {
 	clear(t.slots)
 	t.entries, t.groups = t.entries[:0], t.groups[:0]

@@ -108,8 +108,8 @@ func TestDeciderCache(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("seed %d, cache %d: %v, want %v", seed, cache, got, want)
 			}
-			if d.free(); d.setSize != 0 || len(d.order) != 0 || d.unused != 0 {
-				t.Errorf("%d bytes of window sets are still held", d.setSize)
+			if d.free(); d.listSize != 0 || len(d.order) != 0 || d.unused != 0 {
+				t.Errorf("%d bytes of windows are still held", d.listSize)
 			}
 		}
 	}

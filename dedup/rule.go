@@ -29,7 +29,7 @@ type decider struct {
 	threshold lsh.Threshold
 	reference func(ord uint64) bool // whether a document is of a reference set, and so not tested; nil if there is none
 	withKeep  bool                  // keep keys count
-	cacheSize int                   // bytes of window sets held at one time
+	cacheSize int                   // bytes of windows held at one time
 	// text returns the leaders (keep key and ordinal each, in pi order, distinct, each before the document) and the
 	// text at a place, valid until the next call.
 	text func(textPlace) (leaders, text []byte, err error)
@@ -41,11 +41,12 @@ type decider struct {
 	reps  []uint32 // indexes of kept
 	kept  []keptDoc
 
-	sets    map[uint32][]uint64 // window sets of kept documents, by index of kept
-	order   []uint32            // those held, oldest first
-	setSize int                 // bytes of all of them and of the one in hand
-	spare   [][]uint64
-	unused  int // bytes of spare
+	loaded   bool                // windows holds the document in hand
+	lists    map[uint32][]uint64 // hashes of the windows of kept documents, by index of kept
+	order    []uint32            // those held, oldest first
+	listSize int                 // bytes of all of them
+	spare    [][]uint64
+	unused   int // bytes of spare
 
 	tests    int64                 // pairs whose Jaccard similarity was computed
 	rejected [similarityBins]int64 // those of them below the threshold, by similarity
@@ -84,6 +85,7 @@ func (d *decider) begin(room int) {
 // free gives back what is only needed for large components.
 func (d *decider) free() {
 	d.forget()
+	d.windows.Free()
 	d.spare, d.unused = nil, 0
 	d.ords, d.keeps, d.reps, d.kept = nil, nil, nil, nil
 }
@@ -131,25 +133,21 @@ func (d *decider) next(doc flow.Ref, place textPlace) error {
 		d.cands = append(d.cands, d.reps[i])
 	}
 	slices.Sort(d.cands) // indexes are in pi order
-	var set []uint64
+	d.loaded = false
 	for _, k := range slices.Compact(d.cands) {
-		if set == nil {
-			if set, err = d.hash(place); err != nil {
-				return err
-			}
-		}
-		other, err := d.set(k)
+		other, err := d.hashes(k)
 		if err != nil {
 			return err
 		}
+		if err := d.load(place); err != nil {
+			return err
+		}
 		d.tests++
-		o, ok := d.threshold.AtLeast(set, other)
-		if !ok {
-			n := lsh.Intersection(set, other)
-			d.rejected[similarityBin(uint64(n), uint64(len(set)+len(other)-n))]++
+		o := d.windows.Overlap(other)
+		if !d.threshold.Reached(o) {
+			d.rejected[similarityBin(o.Intersection, o.Union)]++
 			continue
 		}
-		d.drop(set) // only kept documents are tested against
 		d.add(doc, k)
 		return d.emit(verdict{removed: doc, kept: d.ref(int(d.kept[k].member)), inter: o.Intersection, union: o.Union})
 	}
@@ -159,8 +157,8 @@ func (d *decider) next(doc flow.Ref, place textPlace) error {
 	k := uint32(len(d.kept))
 	d.kept = append(d.kept, keptDoc{uint32(len(d.ords)), place})
 	d.add(doc, k)
-	if set != nil {
-		d.hold(k, set)
+	if d.loaded {
+		d.hold(k)
 	}
 	return nil
 }
@@ -173,68 +171,87 @@ func (d *decider) add(doc flow.Ref, rep uint32) {
 	d.reps = append(d.reps, rep)
 }
 
-// hash returns the window set of the text at a place.
-func (d *decider) hash(place textPlace) ([]uint64, error) {
+// load makes the windows of the document in hand the set that others are compared with, if it is not.
+func (d *decider) load(place textPlace) error {
+	if d.loaded {
+		return nil
+	}
+	if err := d.hash(place); err != nil {
+		return err
+	}
+	d.loaded = true
+	return nil
+}
+
+// hash makes the windows of a text the set. Lists that go to make room are good until the next hold.
+func (d *decider) hash(place textPlace) error {
 	_, text, err := d.text(place)
 	if err != nil {
+		return err
+	}
+	d.makeRoom(int(lsh.WindowsBytes(int64(len(text)))) - d.windows.Bytes())
+	d.windows.Set(text)
+	d.loaded = false
+	return nil
+}
+
+// hashes returns the windows of a kept document, hashing its text if they are not held.
+func (d *decider) hashes(k uint32) ([]uint64, error) {
+	if list, ok := d.lists[k]; ok {
+		return list, nil
+	}
+	if err := d.hash(d.kept[k].place); err != nil {
 		return nil, err
 	}
+	d.hold(k)
+	return d.lists[k], nil
+}
+
+// hold keeps the set as the list of a kept document, in place of older ones.
+func (d *decider) hold(k uint32) {
+	if d.lists == nil {
+		d.lists = make(map[uint32][]uint64)
+	}
+	d.makeRoom(8 * d.windows.Len())
 	var buf []uint64
 	if n := len(d.spare); n > 0 {
 		buf, d.spare = d.spare[n-1], d.spare[:n-1]
-		d.unused -= setBytes(buf)
+		d.unused -= listBytes(buf)
 	}
-	set := d.windows.Distinct(buf[:0], text)
-	d.setSize += setBytes(set)
-	return set, nil
-}
-
-// setBytes is the memory of a window set, with its place in the map.
-func setBytes(set []uint64) int { return 64 + 8*cap(set) }
-
-// set returns the window set of a kept document, hashing its text if the set is not held.
-func (d *decider) set(k uint32) ([]uint64, error) {
-	if set, ok := d.sets[k]; ok {
-		return set, nil
-	}
-	set, err := d.hash(d.kept[k].place)
-	if err != nil {
-		return nil, err
-	}
-	d.hold(k, set)
-	return set, nil
-}
-
-// hold keeps the window set of a kept document in place of older ones.
-func (d *decider) hold(k uint32, set []uint64) {
-	if d.sets == nil {
-		d.sets = make(map[uint32][]uint64)
-	}
-	for d.setSize > d.cacheSize && len(d.order) > 0 {
-		d.drop(d.sets[d.order[0]])
-		delete(d.sets, d.order[0])
-		d.order = d.order[1:]
-	}
-	d.sets[k] = set
+	list := d.windows.Hashes(buf[:0])
+	d.listSize += listBytes(list)
+	d.lists[k] = list
 	d.order = append(d.order, k)
 }
 
-// drop takes back a window set.
-func (d *decider) drop(set []uint64) {
-	n := setBytes(set)
-	d.setSize -= n
-	// A few small sets are worth keeping for the next document; large ones are not.
+// listBytes is the memory of a list of windows, with its place in the map.
+func listBytes(list []uint64) int { return 64 + 8*cap(list) }
+
+// makeRoom drops the oldest lists until there is room for n more bytes.
+func (d *decider) makeRoom(n int) {
+	for d.listSize+d.windows.Bytes()+n > d.cacheSize && len(d.order) > 0 {
+		d.drop(d.lists[d.order[0]])
+		delete(d.lists, d.order[0])
+		d.order = d.order[1:]
+	}
+}
+
+// drop takes back a list.
+func (d *decider) drop(list []uint64) {
+	n := listBytes(list)
+	d.listSize -= n
+	// A few small lists are worth keeping for the next documents; large ones are not.
 	if len(d.spare) < 64 && d.unused+n <= d.cacheSize/8 {
-		d.spare = append(d.spare, set)
+		d.spare = append(d.spare, list)
 		d.unused += n
 	}
 }
 
-// forget drops all window sets.
+// forget drops all lists.
 func (d *decider) forget() {
 	for _, k := range d.order {
-		d.drop(d.sets[k])
+		d.drop(d.lists[k])
 	}
-	clear(d.sets)
+	clear(d.lists)
 	d.order = d.order[:0]
 }

@@ -473,7 +473,7 @@ func (r *run) findPairs(ctx context.Context) ([]flow.RowResult, error) {
 		tasks[i].Size = s.Docs
 	}
 	reps := r.steps.Documents - r.steps.ExactDuplicates
-	perBand := max(1, (bucketTableBytes(reps)+r.plan.Share-1)/r.plan.Share)
+	perBand := bandParts(bucketTableBytes(reps), r.plan.Share)
 	// Where the partitions of all bands together are too many, fewer bands are taken at a time.
 	bands := int(max(1, min(int64(r.Exec.BandsPerIteration), int64(r.plan.MaxParts)/perBand)))
 	perBand = min(perBand, int64(r.plan.MaxParts))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
@@ -245,7 +244,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		raw, t := b.Text.At(i), text.At(i)
 		h := textHash(raw, b.Text.IsNull(i))
 		rowHi[i], rowLo[i] = h.Hi, h.Lo
-		chars[i], bytes[i] = uint64(utf8.RuneCount(t)), uint64(len(t))
+		chars[i], bytes[i] = uint64(lsh.CountPoints(t)), uint64(len(t))
 		res.Rows = res.Rows.Add(flow.RecordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
 		res.TextBytes += int64(len(raw))
 		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))

@@ -18,7 +18,7 @@ import (
 type keptText struct {
 	name    string
 	text    []byte
-	windows []uint64 // once they were needed
+	windows []uint64 // their hashes, once they were needed
 }
 
 func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *executor.Attempt) ([]executor.Task, error) {
@@ -52,7 +52,6 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 		return nil, err
 	}
 	hashes = nil
-	var set []uint64
 	err = flow.EachRecordOf(ctx, part, all, func(which int, w []uint64, blob []byte) error {
 		if which != 2 {
 			return nil
@@ -68,7 +67,7 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 			return nil
 		}
 		sum.Replayed++
-		if why := a.replay(&t, texts[t.group], &set); why != "" {
+		if why := a.replay(&t, texts[t.group]); why != "" {
 			sum.Wrong++
 			sum.problem(t.name + why)
 		}
@@ -84,7 +83,7 @@ func (a *verifyActor) Extract(ctx context.Context, part *shuffle.Partition, _ *e
 func (a *verifyActor) at(ord uint64) string { return whereIn(a.set, ord) }
 
 // replay computes a removal again and says what is wrong with it, or "".
-func (a *verifyActor) replay(t *textRecord, kept *keptText, set *[]uint64) string {
+func (a *verifyActor) replay(t *textRecord, kept *keptText) string {
 	if t.evidence == evidenceExact {
 		if !bytes.Equal(t.text, kept.text) {
 			return " was removed as identical with " + kept.name + " and is not"
@@ -92,13 +91,12 @@ func (a *verifyActor) replay(t *textRecord, kept *keptText, set *[]uint64) strin
 		return ""
 	}
 	if kept.windows == nil {
-		kept.windows = a.windows.Distinct(nil, kept.text)
+		a.windows.Set(kept.text)
+		kept.windows = a.windows.Hashes(nil)
 	}
-	*set = a.windows.Distinct((*set)[:0], t.text)
-	inter := uint64(lsh.Intersection(*set, kept.windows))
-	union := uint64(len(*set)+len(kept.windows)) - inter
-	if inter != t.inter || union != t.union {
-		return fmt.Sprintf(" was removed for %s at a similarity of %d/%d; computed again it is %d/%d", kept.name, t.inter, t.union, inter, union)
+	a.windows.Set(t.text)
+	if o := a.windows.Overlap(kept.windows); o.Intersection != t.inter || o.Union != t.union {
+		return fmt.Sprintf(" was removed for %s at a similarity of %d/%d; computed again it is %d/%d", kept.name, t.inter, t.union, o.Intersection, o.Union)
 	}
 	return ""
 }

@@ -115,6 +115,7 @@ type fileWriter struct {
 	written          *docReader // the same once more, for the rows that are written later
 	annotator        *annotator // nil unless files are annotated
 	bad              *badReader
+	touched          []bool // files of the task of which not every document is kept
 	removed, cluster *tableWriter
 	tables           []*executor.File
 	line             []byte
@@ -129,12 +130,52 @@ func (w *fileWriter) open() (err error) {
 			return err
 		}
 	}
+	if err := w.findTouched(); err != nil {
+		return err
+	}
 	w.found = newFound(w.in.First, w.in.Last-w.in.First+1)
 	if w.removed, err = w.table("removed", removedFields(w.set.IDKind)); err != nil {
 		return err
 	}
 	w.cluster, err = w.table("clusters", clustersFields(w.set.IDKind))
 	return err
+}
+
+// findTouched finds out which files lose a document.
+func (w *fileWriter) findTouched() error {
+	w.touched = make([]bool, w.in.Last-w.in.First+1)
+	touch := func(ord uint64) {
+		if file, _ := corpus.SplitOrdinal(ord); file >= w.in.First && file <= w.in.Last {
+			w.touched[file-w.in.First] = true
+		}
+	}
+	for _, name := range w.in.Removals {
+		members, err := w.openMembers(name)
+		if err != nil {
+			return err
+		}
+		m, some, err := members.pull()
+		for ; some && err == nil; m, some, err = members.pull() {
+			if m.evidence != 0 {
+				touch(m.doc)
+			}
+		}
+		if err = errors.Join(err, members.Close()); err != nil {
+			return err
+		}
+	}
+	bad := &badReader{run: w.run, files: w.in.Bad}
+	defer bad.close()
+	for {
+		more, err := bad.more()
+		if err != nil || !more {
+			return err
+		}
+		for _, ord := range bad.ords {
+			touch(ord)
+		}
+		bad.ords = nil
+	}
 }
 
 // place makes a file of the result, given its path relative to the output folder.
@@ -211,7 +252,7 @@ func (w *fileWriter) file(index int) error {
 			return true
 		},
 		corpus.Sink{
-			W: dst, Alloc: w.env.Alloc, Add: w.annotator.columns(index),
+			W: dst, Alloc: w.env.Alloc, Add: w.annotator.columns(index), Whole: !w.touched[index-w.in.First],
 			Kept: func(row int64, text []byte, null bool) error {
 				if wrong != nil {
 					return wrong

@@ -98,7 +98,7 @@ func benchSign(b *testing.B, c *CPU, docs [][]byte) {
 	b.SetBytes(int64(bytes / n))
 }
 
-func BenchmarkDistinct(b *testing.B) {
+func BenchmarkWindows(b *testing.B) {
 	for _, size := range []int{300, 2500, 20_000, 1_000_000} {
 		docs := goSource(b, 2<<20, size)
 		b.Run(byteCount(size), func(b *testing.B) {
@@ -106,40 +106,27 @@ func BenchmarkDistinct(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			var dst []uint64
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
-				dst = w.Distinct(dst, docs[n%len(docs)])
+				w.Set(docs[n%len(docs)])
 				n++
 			}
 		})
 	}
 }
 
-func BenchmarkWindowHashes(b *testing.B) {
+func BenchmarkOverlap(b *testing.B) {
 	docs := goSource(b, 1<<20, 2500)
 	w, _ := NewWindows(24)
-	var dst []uint64
-	b.SetBytes(2500)
-	n := 0
+	w.Set(append(docs[0][:1250:1250], docs[1][:1250]...))
+	hashes := w.Hashes(nil)
+	w.Set(docs[0])
 	for b.Loop() {
-		dst = w.hashes(dst[:0], docs[n%len(docs)])
-		n++
+		w.Overlap(hashes)
 	}
-}
-
-func BenchmarkIntersection(b *testing.B) {
-	docs := goSource(b, 1<<20, 2500)
-	w, _ := NewWindows(24)
-	x := w.Distinct(nil, docs[0])
-	y := w.Distinct(nil, append(docs[0][:1250:1250], docs[1][:1250]...))
-	b.SetBytes(int64(len(x)+len(y)) * 8)
-	for b.Loop() {
-		Intersection(x, y)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(x)+len(y)), "ns/element")
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(hashes)), "ns/window")
 }
 
 func BenchmarkBandKeys(b *testing.B) {

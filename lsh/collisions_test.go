@@ -241,7 +241,7 @@ func TestWindowHashCollisions(t *testing.T) {
 			whole, low, high = append(whole, h), append(low, uint32(h)), append(high, uint32(h>>32))
 		})
 		slices.Sort(whole)
-		if distinct := len(compact(whole)); distinct != len(low) {
+		if distinct := len(slices.Compact(whole)); distinct != len(low) {
 			t.Errorf("%s: %d windows have %d hashes", set.name, len(low), distinct)
 		}
 		n := float64(len(low))

@@ -95,7 +95,7 @@ func ExampleCPU() {
 }
 
 // Decide about a candidate by its exact similarity.
-func ExampleThreshold_AtLeast() {
+func ExampleWindows() {
 	windows, err := lsh.NewWindows(24)
 	if err != nil {
 		log.Fatal(err)
@@ -104,14 +104,14 @@ func ExampleThreshold_AtLeast() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	a := windows.Distinct(nil, []byte(brown))
-	b := windows.Distinct(nil, []byte(red))
-	if overlap, ok := threshold.AtLeast(a, b); ok {
+	windows.Set([]byte(brown))
+	a := windows.Hashes(nil)
+	windows.Set([]byte(red))
+	if overlap := windows.Overlap(a); threshold.Reached(overlap) {
 		fmt.Printf("%d of %d windows in common: %.4f\n", overlap.Intersection, overlap.Union, overlap.Jaccard())
 	}
-	c := windows.Distinct(nil, []byte(other))
-	_, ok := threshold.AtLeast(a, c)
-	fmt.Println("the other text is as similar:", ok)
+	windows.Set([]byte(other))
+	fmt.Println("the other text is as similar:", threshold.Reached(windows.Overlap(a)))
 	// Output:
 	// 79 of 90 windows in common: 0.8778
 	// the other text is as similar: false

@@ -193,9 +193,10 @@ func TestEstimatorOnText(t *testing.T) {
 						change--
 					}
 				}
-				sa, sb := exact.Distinct(nil, a), exact.Distinct(nil, b)
-				n := Intersection(sa, sb)
-				j := float64(n) / float64(len(sa)+len(sb)-n)
+				exact.Set(a)
+				sa := exact.Hashes(nil)
+				exact.Set(b)
+				j := exact.Overlap(sa).Jaccard()
 				if j == 1 {
 					continue // says nothing: all windows of five letters of two occur in both
 				}

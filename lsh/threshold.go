@@ -148,13 +148,3 @@ func (t Threshold) Reached(o Overlap) bool {
 	right, rightLow := bits.Mul64(t.num, o.Union)
 	return left > right || left == right && leftLow >= rightLow
 }
-
-// needed returns the least intersection of sets of a and b elements that reaches t: the least i with
-// i*den >= num*(a+b-i), that is ceil(num*(a+b) / (num+den)).
-func (t Threshold) needed(a, b int) int {
-	sum := t.num + t.den
-	high, low := bits.Mul64(t.num, uint64(a)+uint64(b))
-	low, carry := bits.Add64(low, sum-1, 0)
-	quotient, _ := bits.Div64(high+carry, low, sum) // num < sum, so high+carry < sum
-	return int(quotient)
-}

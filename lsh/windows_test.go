@@ -2,7 +2,6 @@ package lsh
 
 import (
 	"bytes"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -30,19 +29,22 @@ func windowSetOf(text []byte, width int) map[uint64]bool {
 	return set
 }
 
-func checkDistinct(t tb, w *Windows, dst []uint64, text []byte) []uint64 {
+// checkSet compares the set of a text with the definition and returns its hashes in order.
+func checkSet(t tb, w *Windows, text []byte) []uint64 {
 	t.Helper()
-	got := w.Distinct(dst, text)
-	if want := slices.Sorted(maps.Keys(windowSetOf(text, w.width))); !slices.Equal(got, want) {
+	w.Set(text)
+	got := w.Hashes(nil)
+	slices.Sort(got)
+	if want := slices.Sorted(maps.Keys(windowSetOf(text, w.width))); !slices.Equal(got, want) || w.Len() != len(want) {
 		t.Fatalf("width %d, %d bytes %.60q: %d distinct windows, want %d", w.width, len(text), text, len(got), len(want))
 	}
-	if len(got) > len(text) || int64(8*len(got)) > MaxDistinctBytes(int64(len(text))) {
+	if int64(8*len(got)) > HashesBytes(int64(len(text))) {
 		t.Fatalf("width %d: %d windows of %d bytes", w.width, len(got), len(text))
 	}
 	return got
 }
 
-func TestDistinct(t *testing.T) {
+func TestWindows(t *testing.T) {
 	source := goTree(t)
 	texts := [][]byte{
 		nil, {}, []byte("a"), []byte("\xff"), []byte(strings.Repeat("a", 30)),
@@ -50,10 +52,9 @@ func TestDistinct(t *testing.T) {
 	}
 	for width := 1; width <= 70; width++ {
 		w := mustWindows(t, width)
-		var dst []uint64
 		for _, text := range texts {
 			if len(text) < 10_000 || width%12 == 0 {
-				dst = checkDistinct(t, w, dst, text)
+				checkSet(t, w, text)
 			}
 		}
 	}
@@ -62,127 +63,99 @@ func TestDistinct(t *testing.T) {
 	}
 }
 
-func FuzzDistinct(f *testing.F) {
+func FuzzWindows(f *testing.F) {
 	f.Add([]byte("The quick brown fox jumps over the lazy dog"), []byte("The quick brown fox leaps over the lazy dog"), uint8(5))
 	f.Add([]byte("\xff\xc3 \xe2\x82"), []byte("漢字\xf0\x9f\x98"), uint8(1))
 	f.Add(bytes.Repeat([]byte("ab"), 500), bytes.Repeat([]byte("abc"), 300), uint8(24))
 	f.Fuzz(func(t *testing.T, a, b []byte, width uint8) {
-		w := mustWindows(t, 1+int(width)%100)
-		checkPair(t, checkDistinct(t, w, nil, a), checkDistinct(t, w, nil, b))
+		checkPair(t, mustWindows(t, 1+int(width)%100), a, b)
 	})
 }
 
 func TestOverlap(t *testing.T) {
+	w := mustWindows(t, 24)
 	rapid.Check(t, func(t *rapid.T) {
-		w := mustWindows(t, rapid.IntRange(1, 40).Draw(t, "width"))
+		w.width = rapid.IntRange(1, 40).Draw(t, "width")
 		a, b := drawText(t), drawText(t)
 		if rapid.Bool().Draw(t, "alike") {
 			b = append(slices.Clone(a), b...)
 		}
-		checkPair(t, checkDistinct(t, w, nil, a), checkDistinct(t, w, nil, b))
+		checkPair(t, w, a, b)
 	})
-	// Sets of numbers with long stretches on one side only.
-	r := rand.New(rand.NewPCG(1, 1))
-	for range 300 {
-		var a, b []uint64
-		for v := uint64(0); v < 500; v++ {
-			switch from := r.IntN(4); {
-			case from == 0 || v/100%3 == 1:
-				a = append(a, v)
-			case from == 1 || v/100%3 == 2:
-				b = append(b, v)
-			default:
-				a, b = append(a, v), append(b, v)
-			}
-		}
-		checkPair(t, a, b)
+	w.Free()
+	if got := w.Overlap([]uint64{1, 2}); got != (Overlap{0, 2}) || w.Bytes() != 0 {
+		t.Errorf("an empty set has %v in common, and %d bytes", got, w.Bytes())
 	}
 }
 
-// checkPair compares Intersection and AtLeast with a count by map.
-func checkPair(t tb, a, b []uint64) {
+// checkPair compares Overlap with a count by map.
+func checkPair(t tb, w *Windows, a, b []byte) {
 	t.Helper()
-	in := make(map[uint64]bool)
-	for _, x := range a {
-		in[x] = true
-	}
+	x := checkSet(t, w, a)
+	y := checkSet(t, w, b)
 	common := 0
-	for _, x := range b {
-		if in[x] {
+	for _, h := range x {
+		if _, in := slices.BinarySearch(y, h); in {
 			common++
 		}
 	}
-	if got := Intersection(a, b); got != common {
-		t.Fatalf("intersection of %d and %d is %d, want %d", len(a), len(b), got, common)
-	}
-	want := Overlap{uint64(common), uint64(len(a) + len(b) - common)}
-	for _, s := range []string{"0.8", "1", "0.5", "1/3", "0.000000000000000001", "0.999999999999999999"} {
-		th := mustThreshold(t, s)
-		got, ok := th.AtLeast(a, b)
-		if ok != th.Reached(want) {
-			t.Fatalf("%d of %d: AtLeast %s says %v", want.Intersection, want.Union, s, ok)
-		}
-		if ok && got != want || !ok && got != (Overlap{}) {
-			t.Fatalf("AtLeast %s returns %v, %v, want %v", s, got, ok, want)
-		}
-	}
-	// The threshold that is exactly reached, and one just above.
-	if common > 0 {
-		exact := Threshold{want.Intersection, want.Union}
-		if got, ok := exact.AtLeast(a, b); !ok || got != want {
-			t.Fatalf("%v does not reach itself", want)
-		}
-		above := Threshold{want.Intersection*1000 + 1, want.Union * 1000}
-		if _, ok := above.AtLeast(a, b); ok {
-			t.Fatalf("%v reaches %v", want, above)
-		}
+	if got, want := w.Overlap(x), (Overlap{uint64(common), uint64(len(x) + len(y) - common)}); got != want {
+		t.Fatalf("%d and %d windows have %v, want %v", len(x), len(y), got, want)
 	}
 }
 
-// TestSort sorts what hashes never are as well as what they are.
-func TestSort(t *testing.T) {
+// TestSlots puts into a table what hashes never are as well as what they are.
+func TestSlots(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	kinds := map[string]func(i int) uint64{
-		"random":            func(int) uint64 { return r.Uint64() },
-		"equal":             func(int) uint64 { return 7 },
-		"two":               func(int) uint64 { return r.Uint64N(2) },
-		"two far apart":     func(int) uint64 { return r.Uint64N(2) << 63 },
-		"low bits":          func(int) uint64 { return r.Uint64N(1000) },
-		"high bits":         func(int) uint64 { return r.Uint64N(1000) << 54 },
-		"middle bits":       func(int) uint64 { return r.Uint64N(100)<<30 | 1<<60 },
-		"ascending":         func(i int) uint64 { return uint64(i) << 20 },
-		"descending":        func(i int) uint64 { return -uint64(i) },
-		"mostly one":        func(int) uint64 { return r.Uint64() * (r.Uint64N(50) / 49) },
-		"crowded beginning": func(int) uint64 { return r.Uint64() >> (r.Uint64N(64)) },
+		"random":       func(int) uint64 { return r.Uint64() },
+		"one":          func(int) uint64 { return 1 },
+		"few":          func(int) uint64 { return 1 + r.Uint64N(3) },
+		"one slot":     func(int) uint64 { return 1 + r.Uint64N(1000) },
+		"the last one": func(int) uint64 { return ^r.Uint64N(1000) },
+		"two ends":     func(i int) uint64 { return uint64(1+i%1000) ^ -uint64(i&1) },
 	}
-	for _, bit := range []uint64{1, 7, 8, 40, 47, 48, 55, 56, 63} {
-		kinds[fmt.Sprintf("bit %d and below", bit)] = func(int) uint64 { return r.Uint64N(2)<<bit | r.Uint64N(1<<20)&(1<<bit-1) }
-	}
-	w := mustWindows(t, 24)
 	for name, kind := range kinds {
-		for _, n := range []int{0, 1, 2, smallSort, smallSort + 1, 1000, scratchWords - 1, scratchWords, scratchWords + 1, 100_000} {
-			a := make([]uint64, n)
-			for i := range a {
-				a[i] = kind(i)
+		for _, n := range []int{0, 1, 2, 1000, 5000} {
+			w := mustWindows(t, 24)
+			w.Set(bytes.Repeat([]byte("a"), n+23)) // makes room for n
+			w.n = 0
+			clear(w.slots)
+			set := make(map[uint64]bool)
+			var hashes []uint64
+			for i := range n {
+				hashes = append(hashes, kind(i))
+				set[hashes[i]] = true
 			}
-			want := slices.Sorted(slices.Values(a))
-			w.sort(a)
-			if !slices.Equal(a, want) {
-				t.Errorf("%s: %d values are not in order", name, n)
+			w.add(slices.Clone(hashes))
+			got := w.Hashes(nil)
+			slices.Sort(got)
+			want := slices.Sorted(maps.Keys(set))
+			if !slices.Equal(got, want) || w.Len() != len(want) {
+				t.Errorf("%s: %d hashes make a set of %d, want %d", name, n, w.Len(), len(want))
 			}
-			if got := compact(a); !slices.Equal(got, slices.Compact(want)) {
-				t.Errorf("%s: %d values are not compacted", name, n)
+			asked := append([]uint64{1, 1 << 40, 1<<64 - 1}, want...)
+			slices.Sort(asked)
+			asked = slices.Compact(asked)
+			if o := w.Overlap(asked); o != (Overlap{uint64(len(want)), uint64(len(asked))}) {
+				t.Errorf("%s: %d hashes have %v in common with themselves and some others", name, n, o)
 			}
 		}
 	}
 }
 
-func TestDistinctAllocatesNothing(t *testing.T) {
-	text := goTree(t)[:20_000]
+// TestWindowsMemory keeps the promise of WindowsBytes, and that no memory is asked for anew.
+func TestWindowsMemory(t *testing.T) {
 	w := mustWindows(t, 24)
-	dst := w.Distinct(nil, text)
-	if n := testing.AllocsPerRun(5, func() { dst = w.Distinct(dst, text) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	for _, n := range []int{0, 100, 20_000, 100_000, 3_000_000} {
+		text := bytes.Repeat([]byte("0123456789"), n/10)
+		w.Set(text)
+		if int64(w.Bytes()) > max(256<<10, WindowsBytes(int64(n))) {
+			t.Errorf("%d bytes for a text of %d, want at most %d", w.Bytes(), n, WindowsBytes(int64(n)))
+		}
+		if n := testing.AllocsPerRun(5, func() { w.Set(text) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func Make(root string, docs, width int, seed uint64) (*Corpus, error) {
 	}
 	c := &Corpus{Ngram: width}
 	rng := rand.New(rand.NewPCG(seed, 1))
-	var a, b []uint64
+	var hashes []uint64
 	for _, p := range paths {
 		data, err := os.ReadFile(p)
 		if err != nil {
@@ -56,12 +56,13 @@ func Make(root string, docs, width int, seed uint64) (*Corpus, error) {
 		kind := kinds[rng.IntN(len(kinds))]
 		// A window survives if none of its words is touched; rates are drawn so that similarities spread out.
 		copied := perturb(rng, text, kind, 0.03*rng.Float64())
-		a, b = windows.Distinct(a[:0], []byte(text)), windows.Distinct(b[:0], []byte(copied))
-		inter := lsh.Intersection(a, b)
+		windows.Set([]byte(text))
+		hashes = windows.Hashes(hashes[:0])
+		windows.Set([]byte(copied))
 		id := int64(len(c.Texts))
 		c.Texts = append(c.Texts, text, copied)
 		c.Pairs = append(c.Pairs, Pair{
-			Original: id, Copy: id + 1, Kind: kind, Jaccard: float64(inter) / float64(len(a)+len(b)-inter),
+			Original: id, Copy: id + 1, Kind: kind, Jaccard: windows.Overlap(hashes).Jaccard(),
 		})
 	}
 	return c, nil

@@ -138,10 +138,12 @@ func (r *Result) precision(c *Corpus, t lsh.Threshold) error {
 		return err
 	}
 	right := 0
-	var a, b []uint64
+	var hashes []uint64
 	for removed, kept := range r.keptFor {
-		a, b = windows.Distinct(a[:0], []byte(c.Texts[removed])), windows.Distinct(b[:0], []byte(c.Texts[kept]))
-		if _, ok := t.AtLeast(a, b); ok {
+		windows.Set([]byte(c.Texts[removed]))
+		hashes = windows.Hashes(hashes[:0])
+		windows.Set([]byte(c.Texts[kept]))
+		if t.Reached(windows.Overlap(hashes)) {
 			right++
 		}
 	}

@@ -21,6 +21,7 @@ type arena struct {
 	row   int64 // first row of the row group, for messages
 	page  int64 // the most bytes of a page of texts; 0 if unknown
 	ratio int64 // about how many bytes of texts come out of one that is compressed, at most
+	pages bool  // large buffers are for pages alone, which fill them, so nobody has to clear them
 
 	mu   sync.Mutex // the library's finalizers may free from another goroutine
 	live map[*byte]*mem.Buffer
@@ -34,7 +35,10 @@ type refused struct{ err error }
 
 var _ memory.Allocator = (*arena)(nil)
 
-// Allocate returns size bytes, which are zero.
+// clearBelow is the size from which buffers are left as they are, if they are for pages.
+const clearBelow = 64 << 10
+
+// Allocate returns size bytes, which are zero unless they are for a page.
 func (a *arena) Allocate(size int) []byte {
 	if size == 0 {
 		return []byte{}
@@ -49,7 +53,11 @@ func (a *arena) Allocate(size int) []byte {
 		}
 		a.refuse(&TooLargeError{Name: a.name, Row: a.row, Need: a.held + 2*int64(size), Text: text, Limit: a.limit})
 	}
-	b, err := mem.AllocZeroed(a.inner, size)
+	alloc := mem.AllocZeroed
+	if a.pages && size >= clearBelow {
+		alloc = mem.Allocator.Alloc
+	}
+	b, err := alloc(a.inner, size)
 	if err != nil {
 		a.refuse(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -109,12 +110,17 @@ func (s *Set) inspectFile(ctx context.Context, i int) (c parquetColumns, err err
 // compressedWork is the ratio of text that is assumed of compressed JSON Lines.
 const compressedWork = 4
 
+// copyBuffers are for files so small that making a buffer would take longer than reading them.
+var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+
 // fingerprint returns what File.Footer documents.
 func fingerprint(src *source, format Format) (string, error) {
 	h := sha256.New()
 	size := src.obj.Size()
+	buf := copyBuffers.Get().(*[]byte)
+	defer copyBuffers.Put(buf)
 	copyTo := func(from, to int64) error {
-		n, err := io.Copy(h, src.section(from, to))
+		n, err := io.CopyBuffer(h, src.section(from, to), *buf)
 		if err == nil && n < to-from {
 			err = io.ErrUnexpectedEOF
 		}

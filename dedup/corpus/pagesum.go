@@ -103,11 +103,19 @@ func (p *pageSums) header(b []byte) []byte {
 
 // finish looks at what the library had no need to read.
 func (p *pageSums) finish() error {
-	if p.any && !p.lost && p.err == nil && p.at < p.end {
+	if p.any {
+		return p.rest()
+	}
+	return p.err
+}
+
+// rest reads to the end of the chunk.
+func (p *pageSums) rest() error {
+	if !p.lost && p.err == nil && p.at < p.end {
 		buf := make([]byte, 64<<10)
 		for p.at < p.end && p.err == nil && !p.lost {
 			n := min(int64(len(buf)), p.end-p.at)
-			if _, err := p.ReadAt(buf[:n], p.at); err != nil && err != io.EOF {
+			if n, err := p.ReadAt(buf[:n], p.at); err != nil && (n == 0 || err != io.EOF) {
 				return err
 			}
 		}

@@ -72,6 +72,8 @@ func TestChecksumsOfPages(t *testing.T) {
 			wantError(t, err, ErrCorrupt, "the checksum does not match")
 			_, werr := s.Rewrite(t.Context(), 0, keepers["odd"], Sink{W: io.Discard})
 			wantError(t, werr, ErrCorrupt, "the checksum does not match")
+			_, werr = s.Rewrite(t.Context(), 0, keepers["all"], Sink{W: io.Discard, Whole: true})
+			wantError(t, werr, ErrCorrupt, "the checksum does not match")
 			if !strings.Contains(err.Error(), "x.parquet: row group ") || !strings.Contains(err.Error(), ": column \"") {
 				t.Errorf("%q does not name the place", err)
 			}

@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func (p *parquetFile) openChunk(group, column int, a *arena) (*chunk, error) {
 	props.MaxCompressedPageSize = meta.TotalCompressedSize()
 	props.MaxUncompressedPageSize = maxPage(meta)
 	from := chunkStart(meta)
-	sums := &pageSums{src: p.src, at: from, end: from + meta.TotalCompressedSize()}
+	sums := &pageSums{src: cmp.Or[io.ReaderAt](p.through, p.src), at: from, end: from + meta.TotalCompressedSize()}
 	r, err := file.NewParquetReader(io.NewSectionReader(sums, 0, p.size), file.WithReadProps(props), file.WithMetadata(p.meta))
 	if err != nil {
 		return nil, err

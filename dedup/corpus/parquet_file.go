@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
@@ -16,7 +17,8 @@ type parquetFile struct {
 	size    int64
 	meta    *metadata.FileMetaData
 	columns parquetColumns
-	tables  bool // all columns are wanted
+	tables  bool        // all columns are wanted
+	through io.ReaderAt // what pages are read through; nil means src
 }
 
 // readFooter reads and checks the footer and finds the columns that o names.
@@ -230,7 +232,7 @@ func (r *parquetReader) openGroup(m *batchMaker) error {
 		return nil
 	}
 	cur := &groupReader{parquetReader: r, index: g, first: from, row: from, end: from + n, rows: rows}
-	cur.arena = arena{inner: r.o.Alloc, limit: r.o.MaxBytes, name: r.src.name, row: from}
+	cur.arena = arena{inner: r.o.Alloc, limit: r.o.MaxBytes, name: r.src.name, row: from, pages: true}
 	r.cur = cur
 	if err := guarded(func() error { return cur.open(m) }); err != nil {
 		return r.groupFault(cur.fault(err))

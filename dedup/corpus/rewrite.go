@@ -22,6 +22,9 @@ type Sink struct {
 	// Add are columns that the new file has beside those of the input. A file without rows has them, too, if it is
 	// Parquet. Format [Files] has no place for them.
 	Add []Added
+	// Whole promises that keep returns true for every document. A Parquet file is then copied byte for byte if nothing is
+	// added; an error says so if the promise is not kept.
+	Whole bool
 	// Alloc makes the buffers for what is being decoded; nil means mem.Host().
 	Alloc mem.Allocator
 }
@@ -41,7 +44,7 @@ type Rewritten struct {
 // that is not kept asks keep itself. Parquet: the schema, the key-value metadata, the codec of each column, the
 // row groups (those without a kept row are left out) and all other columns are those of the input; values are
 // copied with their definition and repetition levels and never converted. A file without any kept row is a
-// valid file of its format. Columns that are added have the codec of the text; the Arrow schema in the metadata of
+// valid file of its format. A file that is kept whole is copied as it is. Columns that are added have the codec of the text; the Arrow schema in the metadata of
 // a Parquet file is extended by them.
 //
 // If Rewrite fails, what was written to the sink is of no use.

@@ -9,8 +9,8 @@ import (
 )
 
 // copyColumn copies the values of the kept rows of a column chunk. each, if not nil, is called with the bytes
-// of every kept row; the column is then not repeated, and one of bytes or without any value. Where no row is kept, to
-// may be nil.
+// of every kept row; the column is then not repeated, and one of bytes or without any value. Where to is nil nothing is
+// written.
 func copyColumn(
 	from *chunk, to file.ColumnChunkWriter, kept *rowSet, each func(int64, []byte, bool) error,
 ) error {
@@ -66,7 +66,7 @@ type columnCopy[T any] struct {
 func copyValues[T any](from *chunk, to file.ColumnChunkWriter, sums *rowSums, kept *rowSet,
 	read func(int64, []T, []int16, []int16) (int64, int, error), each func(int64, []byte, bool) error,
 ) error {
-	var write func([]T, []int16, []int16) (int64, error)
+	write := func([]T, []int16, []int16) (int64, error) { return 0, nil }
 	if to != nil {
 		w, ok := to.(interface {
 			WriteBatch([]T, []int16, []int16) (int64, error)

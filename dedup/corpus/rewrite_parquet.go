@@ -28,6 +28,9 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	if in.meta.GetNumRows() != w.set.Files[w.file].Rows {
 		return changed(&w.set.Files[w.file], "its rows are others")
 	}
+	if w.sink.Whole && len(w.sink.Add) == 0 && in.textsInOrder() {
+		return w.wholeParquet(in)
+	}
 	// What the writer itself holds: dictionaries, and pages until their dictionary is written.
 	arena := &arena{inner: w.sink.Alloc, name: src.name}
 	defer arena.close()
@@ -77,7 +80,6 @@ type sinkError struct{ err error }
 func (e sinkError) Error() string { return e.err.Error() }
 
 // rowGroup copies the kept rows of a row group, whose first row is number row of the file, if there are any.
-// This is where a group of which every row is kept could be copied as bytes.
 func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group int, row int64) error {
 	n := in.meta.RowGroup(group).NumRows()
 	kept, err := newRowSet(w.sink.Alloc, n)
@@ -120,18 +122,28 @@ func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group i
 // column copies a column of a row group.
 func (w *rewriter) column(
 	in *parquetFile, rg file.SerialRowGroupWriter, written *arena, group, column int, row int64, kept *rowSet,
+) error {
+	to, err := rg.NextColumn()
+	if err != nil {
+		return err
+	}
+	if err := w.values(in, to, written, group, column, row, kept); err != nil {
+		return err
+	}
+	return to.Close()
+}
+
+// values copies the values of a column, if to is not nil, and shows the texts.
+func (w *rewriter) values(
+	in *parquetFile, to file.ColumnChunkWriter, written *arena, group, column int, row int64, kept *rowSet,
 ) (err error) {
-	read := &arena{inner: w.sink.Alloc, name: in.src.name, row: row}
+	read := &arena{inner: w.sink.Alloc, name: in.src.name, row: row, pages: true}
 	defer read.close()
 	from, err := in.openChunk(group, column, read)
 	if err != nil {
 		return err
 	}
 	defer func() { err = firstError(err, from.Close()) }()
-	to, err := rg.NextColumn()
-	if err != nil {
-		return err
-	}
 	var each func(row int64, text []byte, null bool) error
 	if column == in.columns.text && w.sink.Kept != nil {
 		each = func(i int64, text []byte, null bool) error {
@@ -153,7 +165,7 @@ func (w *rewriter) column(
 		}
 		return fmt.Errorf("column %q: %w", in.meta.Schema.Column(column).Path(), err)
 	}
-	return to.Close()
+	return nil
 }
 
 // writerProps returns properties that make files like this one, with added columns.

@@ -36,17 +36,25 @@ var keepers = map[string]func(int64) bool{
 // rewrite rewrites a file with a leak-checked allocator and checks the calls it makes.
 func rewrite(t testing.TB, s *Set, file int, keep func(int64) bool) ([]byte, error) {
 	t.Helper()
+	return rewriteTo(t, s, file, keep, Sink{})
+}
+
+// rewriteTo is rewrite with a sink whose other fields are set.
+func rewriteTo(t testing.TB, s *Set, file int, keep func(int64) bool, sink Sink) ([]byte, error) {
+	t.Helper()
 	checked := mem.NewChecked(nil, mem.Host())
 	var buf bytes.Buffer
 	var kept []row
 	var asked []int64
+	sink.W, sink.Alloc = &buf, checked
+	sink.Kept = func(r int64, text []byte, null bool) error {
+		kept = append(kept, row{Ord: Ordinal(file, r), Text: string(text), Null: null})
+		return nil
+	}
 	done, err := s.Rewrite(context.Background(), file, func(r int64) bool {
 		asked = append(asked, r)
 		return keep(r)
-	}, Sink{W: &buf, Alloc: checked, Kept: func(r int64, text []byte, null bool) error {
-		kept = append(kept, row{Ord: Ordinal(file, r), Text: string(text), Null: null})
-		return nil
-	}})
+	}, sink)
 	if leaks := checked.Leaks(); leaks != "" {
 		t.Error(leaks)
 	}
@@ -153,6 +161,47 @@ func TestRewriteParquet(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A file that is kept whole is the same bytes, and its texts are shown all the same.
+func TestRewriteWhole(t *testing.T) {
+	for name := range loadFixtures(t).Files {
+		s := mustResolve(t, Local(), Options{}, fixturePath(name))
+		out, err := rewriteTo(t, s, 0, keepers["all"], Sink{Whole: true})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want, err := os.ReadFile(fixturePath(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(out, want) {
+			t.Errorf("%s: %d bytes, want the %d of the input", name, len(out), len(want))
+		}
+		if _, err := rewriteTo(t, s, 0, keepers["odd"], Sink{Whole: true}); err == nil && s.Files[0].Rows > 0 {
+			t.Errorf("%s: rows are not kept, and nobody says so", name)
+		}
+	}
+}
+
+// What is copied must be what was decoded.
+func TestRewriteWholeChanged(t *testing.T) {
+	data, err := os.ReadFile("testdata/sums/snappy.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys := newMemFS(map[string]string{"x.parquet": string(data)})
+	s := mustResolve(t, fsys, fixtureOptions, "x.parquet")
+	pages := bodies(t, data)
+	_, err = s.Rewrite(t.Context(), 0, keepers["all"], Sink{W: io.Discard, Whole: true, Kept: func(row int64, _ []byte, _ bool) error {
+		if row == s.Files[0].Rows-1 {
+			for _, p := range pages {
+				fsys.files["/x.parquet"].data[p[0]] ^= 1
+			}
+		}
+		return nil
+	}})
+	wantError(t, err, ErrChanged, "x.parquet: the file changed since the run began: it holds other texts than a moment ago")
 }
 
 func compareParquet(t *testing.T, name string, out []byte, fx fixture, keep func(int64) bool) {

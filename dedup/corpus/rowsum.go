@@ -130,7 +130,7 @@ func (g *groupReader) openWhole() error {
 
 // sumColumn adds a column to the hashes of the rows.
 func (g *groupReader) sumColumn(column int, sums *rowSums, rows *rowSet) (err error) {
-	read := &arena{inner: g.o.Alloc, limit: g.o.MaxBytes, name: g.src.name, row: g.row}
+	read := &arena{inner: g.o.Alloc, limit: g.o.MaxBytes, name: g.src.name, row: g.row, pages: true}
 	defer read.close()
 	c, err := g.openChunk(g.index, column, read)
 	if err != nil {
