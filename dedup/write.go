@@ -150,7 +150,7 @@ func (w *fileWriter) findTouched() error {
 		}
 	}
 	for _, name := range w.in.Removals {
-		members, err := w.openMembers(name)
+		members, err := w.openMembers(w.ctx, name)
 		if err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func (w *fileWriter) findTouched() error {
 			return err
 		}
 	}
-	bad := &badReader{run: w.run, files: w.in.Bad}
+	bad := &badReader{run: w.run, ctx: w.ctx, files: w.in.Bad}
 	defer bad.close()
 	for {
 		more, err := bad.more()
