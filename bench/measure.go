@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Measured is what a side gave, turn by turn.
@@ -18,27 +19,50 @@ type Measured struct {
 
 // Row is a line of the table.
 type Row struct {
-	What    string  `json:"what"`
-	Of      string  `json:"of"`
-	By      string  `json:"by,omitempty"`
-	Unit    Unit    `json:"unit"`
-	Target  Target  `json:"target,omitzero"`
-	Spread  Summary `json:"ratio"`
-	OfMed   float64 `json:"of_median"`
-	ByMed   float64 `json:"by_median,omitempty"`
-	Met     bool    `json:"met"`
-	Note    string  `json:"note,omitempty"`
-	Missing string  `json:"missing,omitempty"`
+	What   string `json:"what"`
+	Of     string `json:"of"`
+	By     string `json:"by,omitempty"`
+	Unit   Unit   `json:"unit"`
+	Target Target `json:"target,omitzero"`
+	// Spread is of the ratios, or of the values where there is nothing to divide by; Turns are all of them.
+	Spread  Summary   `json:"ratio"`
+	Turns   []float64 `json:"turns,omitempty"`
+	OfMed   float64   `json:"of_median"`
+	ByMed   float64   `json:"by_median,omitempty"`
+	Met     bool      `json:"met"`
+	Note    string    `json:"note,omitempty"`
+	Missing string    `json:"missing,omitempty"`
 }
 
 // Result is what a workload gave.
 type Result struct {
 	Workload string     `json:"workload"`
+	Made     time.Time  `json:"made"`
+	Version  string     `json:"version"` // of the program, by git
+	Cache    string     `json:"cache"`   // in what state files were before a run
 	Data     string     `json:"data"`
 	Sides    []Measured `json:"sides,omitempty"`
 	Rows     []Row      `json:"rows,omitempty"`
 	Quality  string     `json:"quality,omitempty"`
+	Scores   []Score    `json:"scores,omitempty"`
 	Missing  string     `json:"missing,omitempty"` // why nothing was measured
+}
+
+// Run makes a workload and measures it. What cannot be measured here is a result that says why.
+func Run(ctx context.Context, m Maker, e *Env, rounds int) (*Result, error) {
+	w, err := m.Make(ctx, e)
+	if errors.Is(err, ErrUnavailable) {
+		return &Result{Workload: m.Name, Made: time.Now(), Version: e.Version, Missing: err.Error()}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bench: %s: %w", m.Name, err)
+	}
+	r, err := Measure(ctx, w, rounds, func(s string) { e.note("%s", s) })
+	if err != nil {
+		return nil, err
+	}
+	r.Made, r.Version, r.Cache = time.Now().UTC().Truncate(time.Second), e.Version, e.Cache()
+	return r, nil
 }
 
 // Measure runs the sides of a workload in turn, rounds times, and closes it. A side that fails with ErrUnavailable is
@@ -83,6 +107,12 @@ func Measure(ctx context.Context, w *Workload, rounds int, note func(string)) (*
 			r.Quality = err.Error()
 		}
 	}
+	if w.Judge != nil {
+		var err error
+		if r.Scores, err = w.Judge(ctx); err != nil {
+			return nil, fmt.Errorf("bench: %s: quality: %w", w.Name, err)
+		}
+	}
 	for _, ratio := range w.Ratios {
 		r.Rows = append(r.Rows, r.row(ratio))
 	}
@@ -113,7 +143,7 @@ func (r *Result) row(a Ratio) Row {
 			row.Missing = by.Missing
 		}
 	}
-	row.Spread = Summarize(values)
+	row.Spread, row.Turns = Summarize(values), values
 	if row.Spread.N > 0 {
 		row.Missing = ""
 	} else if row.Missing == "" {

@@ -89,8 +89,20 @@ type Workload struct {
 	Ratios []Ratio
 	// Quality is measured once, after the rest, and says in a few words what the result is worth; nil is nothing to say.
 	Quality func(ctx context.Context) (string, error)
+	// Judge scores what the sides last gave by the true pairs; nil is nothing to judge.
+	Judge func(ctx context.Context) ([]Score, error)
 	// Close gives back what the workload holds; nil is nothing.
 	Close func()
+}
+
+// Score is how well a side found the true pairs of a set.
+type Score struct {
+	Side      string  `json:"side"`
+	Window    string  `json:"window"`
+	Pairs     int     `json:"pairs"`
+	Recall    float64 `json:"recall"`    // share of the pairs of which at most one document was kept
+	Removed   int     `json:"removed"`   // documents
+	Precision float64 `json:"precision"` // share of the removed that are in a pair
 }
 
 // ErrUnavailable is wrapped by the error of a workload, or of one side, that cannot run here, and says why. The table has a
@@ -114,4 +126,38 @@ func (w *Workload) check() error {
 		}
 	}
 	return nil
+}
+
+// Maker makes a workload when its turn comes, so that the data of one is in memory at a time.
+type Maker struct {
+	Name string
+	Make func(ctx context.Context, e *Env) (*Workload, error)
+}
+
+// Workloads lists all workloads, in the order of the table.
+func Workloads() []Maker {
+	return []Maker{
+		{"sign", signWorkload},
+		{"estimator", estimatorWorkload},
+		{"read", readWorkload},
+		{"group", groupWorkload},
+		{"partition", partitionWorkload},
+		{"tcp", tcpWorkload},
+		{"perturbed", perturbedWorkload},
+		sampleWorkload("sample-code", "code-sample"),
+		sampleWorkload("sample-prose", "prose-sample"),
+		raceWorkload("job-code", "code"),
+		raceWorkload("job-prose", "prose"),
+		{"cores", coresWorkload},
+		{"table", tableWorkload},
+		{"stress", stressWorkload},
+		later("scale", "time and memory as documents double: make bench-scale, docs/bench-scale.md"),
+		later("ucx", "multi-rank shuffle goodput over UCX, 1 MiB chunks: there is no UCX transport yet"),
+		later("gpu", "GPU kernels: there are none yet"),
+	}
+}
+
+// later is a row of what is to come.
+func later(name, what string) Maker {
+	return Maker{name, func(context.Context, *Env) (*Workload, error) { return nil, unavailable("%s", what) }}
 }

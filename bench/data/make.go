@@ -15,19 +15,18 @@ import (
 
 // Sizes say how large sets are.
 type Sizes struct {
-	// Share is the part of the paths that code and prose take, in thousandths: 340 is 600 MB each.
-	Share int
-	// Sample is the same for code-sample and prose-sample, of which all pairs are compared.
-	Sample int
+	// Code and Prose are the part of the paths that these sets take, in thousandths.
+	Code, Prose int
+	// CodeSample and ProseSample are the same for the sets of which all pairs are compared.
+	CodeSample, ProseSample int
 	// Rows is the number of rows of table, Copies that of the cluster in stress.
-	Rows   int
-	Copies int
+	Rows, Copies int
 }
 
-// Full is the size that the published table is made at, Small one for a first look.
+// Full is 600 MB of code and 400 MB of prose, Small 200 MB of each.
 var (
-	Full  = Sizes{Share: 340, Sample: 40, Rows: 20_000_000, Copies: 100_000}
-	Small = Sizes{Share: 120, Sample: 30, Rows: 5_000_000, Copies: 100_000}
+	Full  = Sizes{Code: 340, Prose: 1000, CodeSample: 30, ProseSample: 60, Rows: 20_000_000, Copies: 100_000}
+	Small = Sizes{Code: 120, Prose: 500, CodeSample: 30, ProseSample: 60, Rows: 5_000_000, Copies: 100_000}
 )
 
 // Names lists the sets that can be made.
@@ -64,10 +63,14 @@ type maker struct {
 
 func (m *maker) recipe(name string) string {
 	switch name {
-	case "code", "prose":
-		return fmt.Sprintf("%s, %d of 1000 paths", recipe, m.z.Share)
-	case "code-sample", "prose-sample":
-		return fmt.Sprintf("%s, %d of 1000 paths", recipe, m.z.Sample)
+	case "code":
+		return paths(m.z.Code)
+	case "code-sample":
+		return paths(m.z.CodeSample)
+	case "prose", "perturbed":
+		return paths(m.z.Prose)
+	case "prose-sample":
+		return paths(m.z.ProseSample)
 	case "stress":
 		return fmt.Sprintf("%s, %d copies", recipe, m.z.Copies)
 	case "table":
@@ -76,16 +79,18 @@ func (m *maker) recipe(name string) string {
 	return recipe
 }
 
+func paths(share int) string { return fmt.Sprintf("%s, %d of 1000 paths", recipe, share) }
+
 func (m *maker) make(s *Set) error {
 	switch s.Name {
 	case "code":
-		return m.fromPackages(s, kernels, m.z.Share, m.codeDocs)
+		return m.fromPackages(s, kernels, m.z.Code, m.codeDocs)
 	case "code-sample":
-		return m.fromPackages(s, kernels, m.z.Sample, m.codeDocs)
+		return m.fromPackages(s, kernels, m.z.CodeSample, m.codeDocs)
 	case "prose":
-		return m.fromPackages(s, pages, m.z.Share, m.proseDocs)
+		return m.fromPackages(s, pages, m.z.Prose, m.proseDocs)
 	case "prose-sample":
-		return m.fromPackages(s, pages, m.z.Sample, m.proseDocs)
+		return m.fromPackages(s, pages, m.z.ProseSample, m.proseDocs)
 	case "perturbed":
 		return m.perturbed(s)
 	case "stress":
