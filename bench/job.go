@@ -141,9 +141,6 @@ func sampleWorkload(name, set string) Maker {
 			Sides: []Side{{Name: "dovetail", About: "dovetail dedup, defaults", Run: j.dovetail("dovetail", nil)}}}
 		for _, r := range rivals.Dedup() {
 			w.add(r, j, set, Target{}, Target{})
-			if r.Slow {
-				w.Sides[len(w.Sides)-1].Rounds = 1
-			}
 		}
 		w.Judge = func(ctx context.Context) ([]Score, error) { return j.judge(ctx, set) }
 		return w, nil
@@ -152,7 +149,7 @@ func sampleWorkload(name, set string) Maker {
 
 // add adds a rival, with the rows about it.
 func (w *Workload) add(r rivals.Rival, j *job, set string, speed, memory Target) {
-	w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Window.String() + "; " + r.Differs, Run: j.rival(r)})
+	w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Window.String() + "; " + r.Differs, Run: j.rival(r), Rounds: r.Rounds})
 	w.Ratios = append(w.Ratios,
 		Ratio{What: fmt.Sprintf("whole job, %s, against %s", set, r.Name), Of: "dovetail", By: r.Name, Unit: Rate, Target: speed,
 			Note: r.Name + ": " + r.Window.String() + "; " + r.Differs},

@@ -25,8 +25,8 @@ type Sizes struct {
 
 // Full is 600 MB of code and 400 MB of prose, Small 200 MB of each.
 var (
-	Full  = Sizes{Code: 340, Prose: 1000, CodeSample: 30, ProseSample: 60, Rows: 20_000_000, Copies: 100_000}
-	Small = Sizes{Code: 120, Prose: 500, CodeSample: 30, ProseSample: 60, Rows: 5_000_000, Copies: 100_000}
+	Full  = Sizes{Code: 340, Prose: 1000, CodeSample: 15, ProseSample: 40, Rows: 20_000_000, Copies: 100_000}
+	Small = Sizes{Code: 120, Prose: 500, CodeSample: 15, ProseSample: 40, Rows: 5_000_000, Copies: 100_000}
 )
 
 // Names lists the sets that can be made.

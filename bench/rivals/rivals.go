@@ -35,8 +35,10 @@ type Rival struct {
 	Window truth.Window
 	// Kept is the form of the output if it is not Parquet files with the column id, for the script kept.py.
 	Kept string
-	// Slow ones are run on samples only.
+	// Slow ones are run on samples only, once.
 	Slow bool
+	// Rounds bounds how often it is run; 0 is no bound.
+	Rounds int
 	// Differs says what it does otherwise than Dovetail, or leaves out.
 	Differs string
 }
@@ -53,23 +55,23 @@ func Dedup() []Rival {
 	return []Rival{
 		{Name: "daft", Env: "daft", Script: "run_daft.py", Window: words,
 			Differs: "signatures only, buckets and clusters by numpy and scipy; words end at one kind of blank; " + unverified},
-		{Name: "rensa-inline", Env: "rensa", Script: "run_rensa.py", Args: []string{"mode=inline"}, Window: words,
+		{Name: "rensa-inline", Rounds: 2, Env: "rensa", Script: "run_rensa.py", Args: []string{"mode=inline"}, Window: words,
 			Differs: "estimates instead of exact similarity, depends on the order, no clusters"},
-		{Name: "rensa-batch", Env: "rensa", Script: "run_rensa.py", Args: []string{"mode=batch"}, Window: words,
+		{Name: "rensa-batch", Rounds: 2, Env: "rensa", Script: "run_rensa.py", Args: []string{"mode=batch"}, Window: words,
 			Differs: "signatures only, buckets and clusters by numpy and scipy; " + unverified},
-		{Name: "gaoya-words", Env: "gaoya", Script: "run_gaoya.py", Args: []string{"words=5"}, Window: words,
+		{Name: "gaoya-words", Rounds: 2, Env: "gaoya", Script: "run_gaoya.py", Args: []string{"words=5"}, Window: words,
 			Differs: "estimates instead of exact similarity, clusters by scipy"},
-		{Name: "duckdb", Env: "duckdb", Script: "run_duckdb.py", Window: words,
+		{Name: "duckdb", Rounds: 2, Env: "duckdb", Script: "run_duckdb.py", Window: words,
 			Differs: "MinHash written in SQL, clusters by scipy; " + unverified},
-		{Name: "datasketch", Env: "datasketch", Script: "run_datasketch.py", Window: words,
+		{Name: "datasketch", Rounds: 2, Env: "datasketch", Script: "run_datasketch.py", Window: words,
 			Differs: "clusters by scipy; " + unverified},
-		{Name: "gaoya", Env: "gaoya", Script: "run_gaoya.py", Args: []string{"chars=24"}, Window: chars, Slow: true,
+		{Name: "gaoya", Rounds: 1, Env: "gaoya", Script: "run_gaoya.py", Args: []string{"chars=24"}, Window: chars, Slow: true,
 			Differs: "estimates instead of exact similarity, clusters by scipy"},
-		{Name: "datasketch-chars", Env: "datasketch", Script: "run_datasketch.py", Args: []string{"chars=24"}, Window: chars, Slow: true,
+		{Name: "datasketch-chars", Rounds: 1, Env: "datasketch", Script: "run_datasketch.py", Args: []string{"chars=24"}, Window: chars, Slow: true,
 			Differs: "clusters by scipy; " + unverified},
-		{Name: "text-dedup", Env: "textdedup", Script: "run_textdedup.py", Window: words, Slow: true, Kept: "datasets",
+		{Name: "text-dedup", Rounds: 1, Env: "textdedup", Script: "run_textdedup.py", Window: words, Slow: true, Kept: "datasets",
 			Differs: "lower case, words end where \\W is; " + unverified},
-		{Name: "datatrove", Env: "datatrove", Script: "run_datatrove.py", Window: words, Slow: true, Kept: "datatrove",
+		{Name: "datatrove", Rounds: 1, Env: "datatrove", Script: "run_datatrove.py", Window: words, Slow: true, Kept: "datatrove",
 			Differs: "words normalised by its tokenizer for white space; " + unverified},
 	}
 }
