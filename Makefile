@@ -69,9 +69,6 @@ fuzz-smoke: ## every fuzz target for a moment
 	  done; \
 	done
 
-bench-smoke: ## every benchmark once, so that none rots
-	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
-
 quality: build ## precision and recall of every mode, dedup's and Curator's, on the Go distribution's tree, docs/quality.md
 	{ echo "# Latest result of \`make quality\`"; echo; \
 	  echo "Texts of $$($(GO) env GOVERSION)'s distribution."; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
@@ -100,6 +97,12 @@ $(BENCH_DIR)/rivals/%/done: bench/rivals/requirements/%.txt
 
 bench-rivals-env: $(RIVALS:%=$(BENCH_DIR)/rivals/%/done) ## the other programs that bench compares with
 
+# Of the other programs two that are quick to install.
+SMOKE_RIVALS := rensa duckdb
+bench-smoke: build $(SMOKE_RIVALS:%=$(BENCH_DIR)/rivals/%/done) ## every benchmark and workload once, small, so that none rots
+	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
+	$(BENCH) run --quick --rounds 1 --dir $(BENCH_DIR) > /dev/null
+
 bench-data: build ## the texts that bench runs on, from Debian packages
 	$(BENCH) data --dir $(BENCH_DIR) --size $(BENCH_SIZE)
 
@@ -126,6 +129,7 @@ bench-compare: build ## this tree against BASE=commit, by benchstat
 	  $(BENCH) run --dir $(BENCH_DIR) --without-rivals --rounds 1 --gobench $(BENCH_DIR)/new.txt $(BENCH_FLAGS); done
 	git worktree remove --force $(BENCH_DIR)/base
 	$(GO) run $(BENCHSTAT) $(BENCH_DIR)/base.txt $(BENCH_DIR)/new.txt | tee $(BENCH_DIR)/compare.txt
+
 # The report in a real browser. Where none is installed, Debian's is (as root).
 FIND_CHROMIUM := command -v chromium || command -v chromium-browser || command -v google-chrome
 chromium:

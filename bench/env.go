@@ -28,6 +28,8 @@ type Env struct {
 	Scratch string
 	// Cold drops input files from the page cache before every run of a program.
 	Cold bool
+	// Patient runs slow rivals in every round too.
+	Patient bool
 	// Quick makes everything small: to see that it works, not to measure.
 	Quick bool
 	// Note is told what happens; nil is nobody.

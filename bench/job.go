@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/bench/data"
 	"github.com/dovetail-dedup/dovetail/bench/process"
 	"github.com/dovetail-dedup/dovetail/bench/rivals"
 	"github.com/dovetail-dedup/dovetail/dedup"
@@ -149,10 +150,15 @@ func sampleWorkload(name, set string) Maker {
 
 // add adds a rival, with the rows about it.
 func (w *Workload) add(r rivals.Rival, j *job, set string, speed, memory Target) {
+	if j.e.Patient {
+		r.Rounds = 0
+	}
 	w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Window.String() + "; " + r.Differs, Run: j.rival(r), Rounds: r.Rounds})
 	w.Ratios = append(w.Ratios,
 		Ratio{What: fmt.Sprintf("whole job, %s, against %s", set, r.Name), Of: "dovetail", By: r.Name, Unit: Rate, Target: speed,
 			Note: r.Name + ": " + r.Window.String() + "; " + r.Differs},
+		Ratio{What: fmt.Sprintf("whole job, %s, against %s, for each second of processor time", set, r.Name), Of: "dovetail", By: r.Name,
+			Unit: PerCPU},
 		Ratio{What: fmt.Sprintf("memory of the whole job, %s, by that of %s", set, r.Name), Of: "dovetail", By: r.Name, Unit: Memory,
 			Target: memory})
 }
@@ -192,8 +198,8 @@ func stressWorkload(ctx context.Context, e *Env) (*Workload, error) {
 		Sides: []Side{{Name: "dovetail", About: "dovetail dedup, defaults", Run: j.dovetail("dovetail", nil), Rounds: 2}}}
 	for _, r := range rivals.Dedup() {
 		if r.Name == "daft" || r.Name == "duckdb" {
+			r.Rounds = 1
 			w.add(r, j, "stress", Target{}, Target{})
-			w.Sides[len(w.Sides)-1].Rounds = 1
 		}
 	}
 	return w, nil
@@ -202,12 +208,15 @@ func stressWorkload(ctx context.Context, e *Env) (*Workload, error) {
 // tableWorkload is partitioning a table of numbers and strings by key, from files to files.
 func tableWorkload(ctx context.Context, e *Env) (*Workload, error) {
 	const parts = 256
-	s, err := e.set("table")
-	if err != nil {
-		return nil, err
-	}
 	if e.Program == "" {
 		return nil, unavailable("needs the program")
+	}
+	s, err := e.set("table")
+	if e.Quick {
+		s, err = data.MakeTable(e.Scratch, 20_000)
+	}
+	if err != nil {
+		return nil, err
 	}
 	j := &job{e: e, input: s.Dir(), bytes: s.TextBytes, outs: make(map[string]string)}
 	w := &Workload{Name: "table", Data: s.String() + " as Arrow arrays, " + e.Cache() + " cache", Close: j.close,
@@ -228,6 +237,7 @@ func tableWorkload(ctx context.Context, e *Env) (*Workload, error) {
 		w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Differs, Run: j.rival(r)})
 		w.Ratios = append(w.Ratios,
 			Ratio{What: "table into 256 files, against " + r.Name, Of: "dovetail", By: r.Name, Unit: Rate, Note: r.Name + ": " + r.Differs},
+			Ratio{What: "table into 256 files, against " + r.Name + ", for each second of processor time", Of: "dovetail", By: r.Name, Unit: PerCPU},
 			Ratio{What: "memory of it, by that of " + r.Name, Of: "dovetail", By: r.Name, Unit: Memory})
 	}
 	return w, nil

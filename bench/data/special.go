@@ -129,6 +129,12 @@ var tableSchema = arrow.NewSchema([]arrow.Field{
 	{Name: "s", Type: arrow.BinaryTypes.String},
 }, nil)
 
+// MakeTable makes a set table of some rows below dir, whatever is there.
+func MakeTable(dir string, rows int) (*Set, error) {
+	s := &Set{Name: "table", Recipe: fmt.Sprintf("%s, %d rows", recipe, rows)}
+	return s, s.writeTable(dir, rows)
+}
+
 // tableFiles is the number of files of a table.
 const tableFiles = 8
 

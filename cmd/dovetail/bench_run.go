@@ -85,7 +85,7 @@ func benchRunCommand() *cobra.Command {
 	f := &benchEnv{}
 	var only, jsonPath, markdownPath, goPath string
 	var rounds int
-	var quick, alone, shared bool
+	var quick, patient, alone, shared bool
 	cmd := &cobra.Command{
 		Use:   "run --dir DIR",
 		Short: "Measure against limits of this machine and other programs, and print one table",
@@ -108,7 +108,7 @@ are none, the sources of the Go distribution stand in. Other programs have Pytho
 				return err
 			}
 			defer done()
-			if e.Quick = quick; alone {
+			if e.Quick, e.Patient = quick, patient; alone {
 				e.Rivals = ""
 			}
 			t := &bench.Table{}
@@ -151,6 +151,7 @@ are none, the sources of the Go distribution stand in. Other programs have Pytho
 	fl := cmd.Flags()
 	fl.StringVar(&only, "only", "", "regular expression of the workloads to measure (default: all)")
 	fl.IntVar(&rounds, "rounds", 5, "turns of each workload; what is slow has fewer")
+	fl.BoolVar(&patient, "patient", false, "run slow programs in every turn too: hours")
 	fl.BoolVar(&quick, "quick", false, "everything small: to see that it works")
 	fl.BoolVar(&alone, "without-rivals", false, "leave other programs out")
 	fl.BoolVar(&shared, "shared", false, "say in the table that other work shares the machine")
