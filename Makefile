@@ -113,7 +113,7 @@ bench: build bench-data bench-rivals-env ## speed against limits and other progr
 bench-plot: $(BENCH_DIR)/rivals/plot/done
 	$(BENCH_DIR)/rivals/plot/bin/python bench/plot.py docs/bench.json docs/bench.svg
 
-bench-scale: build bench-data $(BENCH_DIR)/rivals/plot/done ## time and memory as documents double, for an hour at most
+bench-scale: build $(BENCH_DIR)/rivals/plot/done ## time and memory as documents double, for an hour at most
 	$(BENCH) scale --dir $(BENCH_DIR) --json docs/bench-scale.json --markdown docs/bench-scale.md $(BENCH_FLAGS)
 	$(BENCH_DIR)/rivals/plot/bin/python bench/plot.py docs/bench-scale.json docs/bench-scale.svg
 

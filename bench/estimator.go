@@ -64,11 +64,13 @@ func sizesOf(sets []sampled) string {
 const (
 	variance Unit = "x-variance"
 	score    Unit = "sigma"
+	// rmse is the root of the mean square of the estimate's error, over all similarities.
+	rmse Unit = "rmse"
 )
 
 func estimate(ctx context.Context, k *lsh.CPU, s sampled, rng *rand.Rand) (Sample, error) {
 	p := k.Params()
-	got, expected, worst := 0.0, 0.0, 0.0
+	got, expected, worst, squares := 0.0, 0.0, 0.0, 0.0
 	for _, j := range similarities {
 		found, predicted, spread := 0.0, 0.0, 0.0
 		var texts []string
@@ -88,6 +90,7 @@ func estimate(ctx context.Context, k *lsh.CPU, s sampled, rng *rand.Rand) (Sampl
 			// Each pair counts by how far it is off in units of the classic variance.
 			got += d * d / (x * (1 - x) / float64(n))
 			expected++
+			squares += d * d
 			if candidates(p, a, b) {
 				found++
 			}
@@ -99,7 +102,7 @@ func estimate(ctx context.Context, k *lsh.CPU, s sampled, rng *rand.Rand) (Sampl
 			worst = max(worst, math.Abs(found-predicted)/math.Sqrt(spread))
 		}
 	}
-	return Sample{variance: got / expected, score: worst}, nil
+	return Sample{variance: got / expected, score: worst, rmse: math.Sqrt(squares / expected)}, nil
 }
 
 // candidates says whether two signatures agree in a band.
