@@ -121,12 +121,13 @@ bench-scale: build $(BENCH_DIR)/rivals/plot/done ## time and memory as documents
 BENCH_ROUNDS ?= 6
 bench-compare: build ## this tree against BASE=commit, by benchstat
 	@test -n "$(BASE)" || { echo "name a commit: make bench-compare BASE=main"; exit 2; }
-	rm -rf $(BENCH_DIR)/base $(BENCH_DIR)/base.txt $(BENCH_DIR)/new.txt
-	git worktree prune && git worktree add --detach $(BENCH_DIR)/base $(BASE)
+	@rm -f $(BENCH_DIR)/base.txt $(BENCH_DIR)/new.txt; git worktree remove --force $(BENCH_DIR)/base 2>/dev/null || true
+	git worktree add --quiet --detach $(BENCH_DIR)/base $(BASE)
 	cd $(BENCH_DIR)/base && $(GO) build -trimpath -o bin/dovetail ./cmd/dovetail
-	set -e; for i in $$(seq $(BENCH_ROUNDS)); do \
-	  $(BENCH_DIR)/base/bin/dovetail bench run --dir $(BENCH_DIR) --without-rivals --rounds 1 --gobench $(BENCH_DIR)/base.txt $(BENCH_FLAGS); \
-	  $(BENCH) run --dir $(BENCH_DIR) --without-rivals --rounds 1 --gobench $(BENCH_DIR)/new.txt $(BENCH_FLAGS); done
+	@set -e; for i in $$(seq $(BENCH_ROUNDS)); do for side in base new; do \
+	  program=bin/dovetail; test $$side = new || program=$(BENCH_DIR)/base/bin/dovetail; \
+	  $$program bench run --dir $(BENCH_DIR) --without-rivals --rounds 1 --gobench $(BENCH_DIR)/$$side.txt $(BENCH_FLAGS) > /dev/null; \
+	done; done
 	git worktree remove --force $(BENCH_DIR)/base
 	$(GO) run $(BENCHSTAT) $(BENCH_DIR)/base.txt $(BENCH_DIR)/new.txt | tee $(BENCH_DIR)/compare.txt
 

@@ -259,7 +259,9 @@ func (r *Result) GoBench(w io.Writer) error {
 	for _, row := range r.Rows {
 		for _, v := range row.Turns {
 			if row.By != "" {
-				fmt.Fprintf(&b, "BenchmarkRatios/%s/%s-by-%s 1 %g %s-ratio\n", r.Workload, row.Of, row.By, v, row.Unit)
+				// Not in the unit, which benchstat would scale as the one it begins with.
+				unit := strings.ReplaceAll(string(row.Unit), "/", "-per-")
+				fmt.Fprintf(&b, "BenchmarkRatios/%s/%s-by-%s/unit=%s 1 %g ratio\n", r.Workload, row.Of, row.By, unit, v)
 			}
 		}
 	}

@@ -110,7 +110,7 @@ func TestGoBench(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"BenchmarkWorkloads/sign/a 1 30 MB/s", "BenchmarkWorkloads/sign/a 1 30 MB/s", "BenchmarkWorkloads/sign/b 1 10 MB/s",
-		"BenchmarkWorkloads/sign/b 1 10 MB/s", "BenchmarkRatios/sign/a-by-b 1 3 MB/s-ratio"}
+		"BenchmarkWorkloads/sign/b 1 10 MB/s", "BenchmarkRatios/sign/a-by-b/unit=MB-per-s 1 3 ratio"}
 	if got := strings.Split(b.String(), "\n"); !reflect.DeepEqual(got[:5], want) {
 		t.Errorf("%q", got)
 	}
