@@ -26,19 +26,30 @@ type Command struct {
 // Usage is what a run cost.
 type Usage struct {
 	Wall time.Duration
-	// CPU is user and system time of the program and of all processes that it waited for.
+	// CPU is user and system time of the program and of all processes that it waited for, or, if that is more, of all
+	// that were seen: servers that a program starts may outlive their parents.
 	CPU time.Duration
-	// PeakBytes is the most memory that the tree of processes held. Of one process it is the kernel's count of the largest
-	// resident set. Of several it is the largest sum of proportional set sizes (shared pages are shared out) that was seen,
-	// five times a second, or the largest resident set of one of them if that is more.
+	// PeakBytes is the most memory that the tree of processes held. Of one process it is the kernel's count of its largest
+	// resident set, read fifty times a second. Of several it is the largest sum of proportional set sizes (shared pages are
+	// shared out) that was seen, five times a second, or the largest resident set of the first if that is more. 0 means that
+	// the system does not tell.
 	PeakBytes int64
 	// Others is the share of the machine's processor time that was used by other programs meanwhile, 0 to 1: how much to
 	// trust the clock. It is negative where the system does not tell.
 	Others float64
 }
 
-// sampleEvery is how often the tree of processes is looked at.
-const sampleEvery = 200 * time.Millisecond
+// How often the program, and the tree of its processes, is looked at.
+const (
+	lookEvery = 20 * time.Millisecond
+	treeEvery = 10 // looks
+)
+
+// seen is what was seen of a tree of processes.
+type seen struct {
+	peak int64 // bytes
+	cpu  time.Duration
+}
 
 // lastOutput is how much of what a failed program said an error repeats.
 const lastOutput = 600
@@ -61,14 +72,14 @@ func Run(ctx context.Context, c Command) (Usage, []byte, error) {
 	if err := cmd.Start(); err != nil {
 		return Usage{}, nil, err
 	}
-	stop, peak := make(chan struct{}), make(chan int64)
-	go func() { peak <- watch(cmd.Process.Pid, stop) }()
+	stop, watched := make(chan struct{}), make(chan seen)
+	go func() { watched <- watch(cmd.Process.Pid, stop) }()
 	err := cmd.Wait()
 	u := Usage{Wall: time.Since(start)}
 	close(stop)
-	u.PeakBytes = <-peak
-	u.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	u.PeakBytes = max(u.PeakBytes, largestResident(cmd.ProcessState))
+	s := <-watched
+	u.PeakBytes = s.peak
+	u.CPU = max(s.cpu, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
 	u.Others = before.others(machineBusy(), u)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {

@@ -2,6 +2,7 @@ package process
 
 import (
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,39 @@ func TestRun(t *testing.T) {
 	}
 	if u.CPU < 100*time.Millisecond || u.Wall < 400*time.Millisecond {
 		t.Errorf("a program that is busy for 400 ms took %v, %v of processor", u.Wall, u.CPU)
+	}
+}
+
+// What this process holds does not count.
+func TestRunSmall(t *testing.T) {
+	hold := make([]byte, 300<<20)
+	for i := range hold {
+		hold[i] = byte(i)
+	}
+	u, _, err := Run(t.Context(), Command{Args: []string{"sleep", "0.2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.PeakBytes == 0 || u.PeakBytes > 100<<20 {
+		t.Errorf("peak of a program that does nothing is %d MiB", u.PeakBytes>>20)
+	}
+	runtime.KeepAlive(hold)
+}
+
+// A server that the program leaves behind counts.
+func TestRunServer(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _, err := Run(t.Context(), Command{
+		Args: []string{"sh", "-c", `sh -c '"$0" > /dev/null & wait' "$0" & sleep 1.5`, self}, Env: []string{"PROCESS_TEST_BYTES=yes"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.CPU < 100*time.Millisecond {
+		t.Errorf("a server that is busy for 400 ms took %v of processor", u.CPU)
 	}
 }
 

@@ -2,7 +2,6 @@ package process
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"syscall"
 	"time"
@@ -16,41 +15,67 @@ func ownGroup(cmd *exec.Cmd) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }
 
-// watch returns the largest memory of a tree of processes until stop, or 0 if it never was more than one process.
-func watch(root int, stop <-chan struct{}) (peak int64) {
+// watch looks at a tree of processes until stop. The largest resident set is the kernel's VmHWM: ru_maxrss, which comes for
+// nothing at the end, begins at what the process that started the program had.
+func watch(root int, stop <-chan struct{}) (s seen) {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		<-stop
-		return 0
+		return s
 	}
-	tick := time.NewTicker(sampleEvery)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	for {
+	used := make(map[int]float64) // seconds, by process
+	for look := 0; ; look++ {
 		select {
 		case <-stop:
-			return peak
+			sum := 0.0
+			for _, t := range used {
+				sum += t
+			}
+			s.cpu = time.Duration(sum * float64(time.Second))
+			return s
 		case <-tick.C:
-			if tree := descendants(fs, root); len(tree) > 1 {
-				peak = max(peak, proportional(fs, tree))
+			s.peak = max(s.peak, largestResident(fs, root))
+			if look%treeEvery > 0 {
+				continue
+			}
+			tree := descendants(fs, root, used)
+			if len(tree) > 1 {
+				s.peak = max(s.peak, proportional(fs, tree))
 			}
 		}
 	}
 }
 
-// descendants returns a process and all that descend from it.
-func descendants(fs procfs.FS, root int) []int {
+// largestResident is the largest resident set that a process has had, 0 if it has ended.
+func largestResident(fs procfs.FS, pid int) int64 {
+	p, err := fs.Proc(pid)
+	if err != nil {
+		return 0
+	}
+	status, err := p.NewStatus()
+	if err != nil {
+		return 0
+	}
+	return int64(status.VmHWM)
+}
+
+// descendants returns a process and all that descend from it, and notes the processor time that each has used itself.
+func descendants(fs procfs.FS, root int, used map[int]float64) []int {
 	all, err := fs.AllProcs()
 	if err != nil {
 		return nil
 	}
-	children := make(map[int][]int, len(all))
+	children, now := make(map[int][]int, len(all)), make(map[int]float64, len(all))
 	for _, p := range all {
 		if s, err := p.Stat(); err == nil {
-			children[s.PPID] = append(children[s.PPID], p.PID)
+			children[s.PPID], now[p.PID] = append(children[s.PPID], p.PID), s.CPUTime()
 		}
 	}
 	tree := []int{root}
 	for i := 0; i < len(tree); i++ {
+		used[tree[i]] = max(used[tree[i]], now[tree[i]])
 		tree = append(tree, children[tree[i]]...)
 	}
 	return tree
@@ -76,14 +101,6 @@ func proportionalOf(fs procfs.FS, pid int) (int64, error) {
 		return 0, fmt.Errorf("%w: %w", errGone, err)
 	}
 	return int64(m.Pss), nil
-}
-
-// largestResident is the kernel's count of the largest resident set of the program or one that it waited for.
-func largestResident(s *os.ProcessState) int64 {
-	if u, ok := s.SysUsage().(*syscall.Rusage); ok {
-		return u.Maxrss << 10
-	}
-	return 0
 }
 
 func machineBusy() busy {

@@ -2,18 +2,13 @@
 
 package process
 
-import (
-	"os"
-	"os/exec"
-)
+import "os/exec"
 
 func ownGroup(*exec.Cmd) {}
 
-func watch(_ int, stop <-chan struct{}) int64 {
+func watch(_ int, stop <-chan struct{}) seen {
 	<-stop
-	return 0
+	return seen{}
 }
-
-func largestResident(*os.ProcessState) int64 { return 0 }
 
 func machineBusy() busy { return busy{} }
