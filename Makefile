@@ -82,6 +82,7 @@ bench-readers: ## the Parquet and JSON libraries that were not chosen, on the sa
 BENCH_DIR    ?= .bench
 BENCH_SIZE   ?= small
 BENCH_FLAGS  ?=
+SCALE_FLAGS  ?=
 BENCH_PYTHON ?= $(shell for p in python3.12 python3.13 $(HOME)/.pyenv/versions/3.12*/bin/python python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
 RIVALS  := $(basename $(notdir $(wildcard bench/rivals/requirements/*.txt)))
@@ -114,7 +115,7 @@ bench-plot: $(BENCH_DIR)/rivals/plot/done
 	$(BENCH_DIR)/rivals/plot/bin/python bench/plot.py docs/bench.json docs/bench.svg
 
 bench-scale: build $(BENCH_DIR)/rivals/plot/done ## time and memory as documents double, for an hour at most
-	$(BENCH) scale --dir $(BENCH_DIR) --json docs/bench-scale.json --markdown docs/bench-scale.md $(BENCH_FLAGS)
+	$(BENCH) scale --dir $(BENCH_DIR) --json docs/bench-scale.json --markdown docs/bench-scale.md $(SCALE_FLAGS)
 	$(BENCH_DIR)/rivals/plot/bin/python bench/plot.py docs/bench-scale.json docs/bench-scale.svg
 
 # Both programs measure themselves in turn, so that a machine that is busy is so for both.

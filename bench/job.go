@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/bench/data"
@@ -95,7 +96,9 @@ func (j *job) rival(r rivals.Rival) func(context.Context) (Sample, error) {
 		}
 		u, _, err := process.Run(ctx, c)
 		if err != nil && ctx.Err() == nil {
-			return nil, unavailable("it failed after %.0f s: %s", u.Wall.Seconds(), err) // which is a result too
+			// Which is a result too. Where things are on this machine is nobody's business.
+			said := strings.NewReplacer(j.e.Scratch+"/", "", j.e.Dir+"/", "").Replace(err.Error())
+			return nil, unavailable("it failed after %.0f s: %s", u.Wall.Seconds(), said)
 		}
 		return j.sample(u), err
 	}

@@ -138,7 +138,7 @@ func Python(dir, env string) (string, error) {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(root, "done")); err != nil {
-		return "", fmt.Errorf("%w: %s has no environment in %s%s", ErrMissing, env, dir, why(root))
+		return "", fmt.Errorf("%w: the environment %s%s", ErrMissing, env, why(root))
 	}
 	return filepath.Join(root, "bin", "python"), nil
 }
@@ -147,7 +147,7 @@ func Python(dir, env string) (string, error) {
 func why(root string) string {
 	log, err := os.ReadFile(root + ".log")
 	if err != nil {
-		return " (make bench-rivals-env makes it)"
+		return ", which make bench-rivals-env makes"
 	}
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return ": " + lines[len(lines)-1]
