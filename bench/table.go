@@ -75,6 +75,7 @@ func (t *Table) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s.\n\n", t.Machine)
 	b.WriteString("Ratios are min / median / max over the turns, of values that were measured one after the other; the median counts.\n\n")
+	t.verdict(&b)
 	t.targets(&b)
 	t.others(&b)
 	for _, r := range t.Results {
@@ -84,6 +85,27 @@ func (t *Table) Markdown(w io.Writer) error {
 	t.manifest(&b)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// verdict says how many targets are met, and which are not.
+func (t *Table) verdict(b *strings.Builder) {
+	met, short := 0, []string(nil)
+	for _, r := range t.Results {
+		for _, row := range r.Rows {
+			switch {
+			case row.Target == (Target{}) || row.Spread.N == 0:
+			case row.Met:
+				met++
+			default:
+				short = append(short, fmt.Sprintf("- %s: %s, wanted %s", row.What, number(row.Spread.Median), row.Target))
+			}
+		}
+	}
+	fmt.Fprintf(b, "%d of %d targets are met.", met, met+len(short))
+	if len(short) > 0 {
+		b.WriteString(" These are not:\n\n" + strings.Join(short, "\n"))
+	}
+	b.WriteString("\n\n")
 }
 
 // targets writes the rows that have one.

@@ -51,6 +51,7 @@ func TestMarkdown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"X, 2 cores, AVX2", "shared with other work",
+		"1 of 2 targets are met. These are not:\n\n- b by a: 0.333, wanted >= 2\n",
 		"| a by b | >= 2 | 3.00 / 3.00 / 3.00 | met | 30.0 by 10.0 MB/s | sign |",
 		"| b by a | >= 2 | 0.333 / 0.333 / 0.333 | **not met** | 10.0 by 30.0 MB/s | sign |",
 		"| no other | >= 1 | - | - | not measured: no such program | sign |",

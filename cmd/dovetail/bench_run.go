@@ -213,6 +213,31 @@ func benchScaleCommand() *cobra.Command {
 	return cmd
 }
 
+func benchTableCommand() *cobra.Command {
+	var jsonPath, markdownPath string
+	cmd := &cobra.Command{
+		Use:   "table --json FILE",
+		Short: "Print the table of an earlier bench run again",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if jsonPath == "" {
+				return usageError{errors.New("--json: name the file that bench run wrote")}
+			}
+			if _, err := os.Stat(jsonPath); err != nil {
+				return err
+			}
+			t, err := bench.ReadTable(jsonPath)
+			if err != nil {
+				return err
+			}
+			return errors.Join(writeTo(markdownPath, benchPage(t)), t.Markdown(cmd.OutOrStdout()))
+		},
+	}
+	cmd.Flags().StringVar(&jsonPath, "json", "", "file that bench run wrote")
+	cmd.Flags().StringVar(&markdownPath, "markdown", "", "file for the table")
+	return cmd
+}
+
 // benchPage is the table as a page of its own.
 func benchPage(t *bench.Table) func(io.Writer) error {
 	return func(w io.Writer) error {
