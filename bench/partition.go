@@ -16,7 +16,7 @@ import (
 
 // partitionWorkload puts rows of two integers into chunks by the hash of the first, ready to be sent, beside copying them.
 func partitionWorkload(_ context.Context, e *Env) (*Workload, error) {
-	const rowBytes, parts = 16, 256
+	const rowBytes, parts, batchRows = 16, 256, 512 << 10
 	rows := 4 << 20
 	if e.Quick {
 		rows = 1 << 14
@@ -44,23 +44,21 @@ func partitionWorkload(_ context.Context, e *Env) (*Workload, error) {
 	partition := func(context.Context) (Sample, error) {
 		packed = 0
 		took, err := onThread(func() error {
-			p, err := columns.HashPartition(batch, []int{0}, parts, 0)
-			if err != nil {
-				return err
-			}
-			for chunk, err := range codec.Pack(batch, p, mem.Host().Alloc, 1<<30) {
+			for from := 0; from < rows; from += batchRows {
+				part := batch.NewSlice(int64(from), int64(min(from+batchRows, rows)))
+				n, err := pack(codec, part, parts)
+				part.Release()
 				if err != nil {
 					return err
 				}
-				packed += chunk.Rows
-				chunk.Release()
+				packed += n
 			}
 			return nil
 		})
 		return perCPU(int64(rows*rowBytes), took), err
 	}
 	return &Workload{
-		Name: "partition", Data: fmt.Sprintf("%d rows of two int64, random", rows),
+		Name: "partition", Data: fmt.Sprintf("%d rows of two int64, random, in batches of 8 MiB", rows),
 		Sides: []Side{
 			{Name: "partition", About: "hash, ledger hash, chunks of 256 partitions", Run: partition},
 			{Name: "memcpy", About: "copying the rows", Run: func(context.Context) (Sample, error) {
@@ -82,4 +80,20 @@ func partitionWorkload(_ context.Context, e *Env) (*Workload, error) {
 		},
 		Close: batch.Release,
 	}, nil
+}
+
+// pack makes chunks of the rows of each partition and drops them. It returns the number of rows.
+func pack(codec *columns.Codec, batch arrow.RecordBatch, parts int) (rows int64, err error) {
+	p, err := columns.HashPartition(batch, []int{0}, parts, 0)
+	if err != nil {
+		return 0, err
+	}
+	for chunk, err := range codec.Pack(batch, p, mem.Host().Alloc, 1<<30) {
+		if err != nil {
+			return 0, err
+		}
+		rows += chunk.Rows
+		chunk.Release()
+	}
+	return rows, nil
 }
