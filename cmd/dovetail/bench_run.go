@@ -206,7 +206,7 @@ func benchScaleCommand() *cobra.Command {
 	fl.IntVar(&o.First, "first", 62_500, "documents of the first size")
 	fl.IntVar(&o.Most, "most", 0, "documents to stop at (default: no bound)")
 	fl.DurationVar(&o.For, "for", time.Hour, "when to stop")
-	fl.StringVar(&o.Limit, "memory-limit", "512MiB", "the limit of the limited runs")
+	fl.StringVar(&o.Limit, "memory-limit", "256MiB", "the limit of the limited runs")
 	fl.BoolVar(&shared, "shared", false, "say in the table that other work shares the machine")
 	fl.StringVar(&jsonPath, "json", "", "file for all values")
 	fl.StringVar(&markdownPath, "markdown", "", "file for the table")
