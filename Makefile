@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-executor bench-rivals quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
+.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
 
 all: build
 
@@ -102,9 +102,6 @@ fuzz-smoke: ## every fuzz target for a moment
 	  done; \
 	done
 
-bench-smoke: ## every benchmark once, so that none rots
-	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
-
 quality: build ## precision and recall of every mode, dedup's and Curator's, on the Go distribution's tree, docs/quality.md
 	{ echo "# Latest result of \`make quality\`"; echo; \
 	  echo "Texts of $$($(GO) env GOVERSION)'s distribution."; echo; bin/dovetail bench quality --text $(GOROOT_TEXT); } > $(OUT)-quality.md
@@ -113,8 +110,64 @@ quality: build ## precision and recall of every mode, dedup's and Curator's, on 
 bench-executor: ## what the executor adds to the job of `make run`, in percent of its processor time
 	$(GO) test -run "^$$" -bench MainJob -benchtime 11x -timeout 60m ./bench/overhead
 
-bench-rivals: ## the Parquet and JSON libraries that were not chosen, on the same texts
+bench-readers: ## the Parquet and JSON libraries that were not chosen, on the same texts
 	cd dedup/corpus/internal/rivals && $(GO) test -bench . -benchtime 3x
+
+# The benchmark. Texts, other programs and what it leaves behind are below BENCH_DIR: some GB. Other programs are Python
+# packages, for which it takes Python 3.12 or later; what cannot be installed is left out, and the table says so.
+BENCH_DIR    ?= .bench
+BENCH_SIZE   ?= small
+BENCH_FLAGS  ?=
+SCALE_FLAGS  ?=
+BENCH_PYTHON ?= $(shell for p in python3.12 python3.13 $(HOME)/.pyenv/versions/3.12*/bin/python python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $$p && break; done)
+RIVALS  := $(basename $(notdir $(wildcard bench/rivals/requirements/*.txt)))
+BENCH   := bin/dovetail bench
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+
+.PHONY: bench bench-data bench-rivals-env bench-scale bench-plot bench-compare
+
+$(BENCH_DIR)/rivals/%/done: bench/rivals/requirements/%.txt
+	@mkdir -p $(BENCH_DIR)/rivals; rm -rf $(@D); \
+	if $(BENCH_PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet --disable-pip-version-check -r $< > $(@D).log 2>&1; \
+	then touch $@; else echo "$* cannot be installed, see $(@D).log"; fi
+
+bench-rivals-env: $(RIVALS:%=$(BENCH_DIR)/rivals/%/done) ## the other programs that bench compares with
+
+# Of the other programs two that are quick to install.
+SMOKE_RIVALS := rensa duckdb
+bench-smoke: build $(SMOKE_RIVALS:%=$(BENCH_DIR)/rivals/%/done) ## every benchmark and workload once, small, so that none rots
+	$(GO) test -short -run '^$$' -bench . -benchtime 1x ./...
+	$(BENCH) run --quick --rounds 1 --dir $(BENCH_DIR) > /dev/null
+
+bench-data: build ## the texts that bench runs on, from Debian packages
+	$(BENCH) data --dir $(BENCH_DIR) --size $(BENCH_SIZE)
+
+bench: build bench-data bench-rivals-env ## speed against limits and other programs: docs/bench.md, .json and .svg
+	$(BENCH) run --dir $(BENCH_DIR) --json docs/bench.json --markdown docs/bench.md $(BENCH_FLAGS)
+	@$(MAKE) --no-print-directory bench-plot
+
+bench-plot: $(BENCH_DIR)/rivals/plot/done
+	$(BENCH_DIR)/rivals/plot/bin/python bench/plot.py docs/bench.json docs/bench.svg
+
+bench-scale: build $(BENCH_DIR)/rivals/plot/done ## time and memory as documents double, for an hour at most
+	$(BENCH) scale --dir $(BENCH_DIR) --json docs/bench-scale.json --markdown docs/bench-scale.md $(SCALE_FLAGS)
+	$(BENCH_DIR)/rivals/plot/bin/python bench/plot.py docs/bench-scale.json docs/bench-scale.svg
+
+# Both programs measure themselves in turn, so that a machine that is busy is so for both.
+BENCH_ROUNDS ?= 6
+bench-compare: build ## this tree against BASE=commit, by benchstat
+	@test -n "$(BASE)" || { echo "name a commit: make bench-compare BASE=main"; exit 2; }
+	@rm -f $(BENCH_DIR)/base.txt $(BENCH_DIR)/new.txt; git worktree remove --force $(BENCH_DIR)/base 2>/dev/null || true
+	git worktree add --quiet --detach $(BENCH_DIR)/base $(BASE)
+	cd $(BENCH_DIR)/base && $(GO) build -trimpath -o bin/dovetail ./cmd/dovetail
+	@set -e; for i in $$(seq $(BENCH_ROUNDS)); do for side in base new; do \
+	  program=bin/dovetail; test $$side = new || program=$(BENCH_DIR)/base/bin/dovetail; \
+	  $$program bench run --dir $(BENCH_DIR) --without-rivals --rounds 1 --gobench $(BENCH_DIR)/$$side.txt $(BENCH_FLAGS) > /dev/null; \
+	done; done
+	git worktree remove --force $(BENCH_DIR)/base
+	$(GO) run $(BENCHSTAT) $(BENCH_DIR)/base.txt $(BENCH_DIR)/new.txt | tee $(BENCH_DIR)/compare.txt
+
 # The report in a real browser. Where none is installed, Debian's is (as root).
 FIND_CHROMIUM := command -v chromium || command -v chromium-browser || command -v google-chrome
 chromium:

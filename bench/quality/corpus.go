@@ -40,6 +40,20 @@ func Make(root string, docs, width int, seed uint64) (*Corpus, error) {
 	if err != nil {
 		return nil, err
 	}
+	var texts []string
+	for _, p := range paths {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, string(data))
+	}
+	return FromTexts(texts, width, seed)
+}
+
+// FromTexts makes a perturbed copy of each of texts, which are best unlike each other. Windows are of width code points. The
+// result depends on the arguments alone.
+func FromTexts(texts []string, width int, seed uint64) (*Corpus, error) {
 	windows, err := lsh.NewWindows(width)
 	if err != nil {
 		return nil, err
@@ -47,12 +61,7 @@ func Make(root string, docs, width int, seed uint64) (*Corpus, error) {
 	c := &Corpus{Ngram: width}
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var hashes []uint64
-	for _, p := range paths {
-		data, err := os.ReadFile(p)
-		if err != nil {
-			return nil, err
-		}
-		text := string(data)
+	for _, text := range texts {
 		kind := kinds[rng.IntN(len(kinds))]
 		// A window survives if none of its words is touched; rates are drawn so that similarities spread out.
 		copied := perturb(rng, text, kind, 0.03*rng.Float64())

@@ -20,7 +20,7 @@ func benchCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(benchQualityCommand())
+	cmd.AddCommand(benchRunCommand(), benchTableCommand(), benchDataCommand(), benchScaleCommand(), benchQualityCommand())
 	return cmd
 }
 

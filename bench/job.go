@@ -1,0 +1,247 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/bench/data"
+	"github.com/dovetail-dedup/dovetail/bench/process"
+	"github.com/dovetail-dedup/dovetail/bench/rivals"
+	"github.com/dovetail-dedup/dovetail/dedup"
+)
+
+// job is one set that Dovetail and others deduplicate, from files to files.
+type job struct {
+	e     *Env
+	input string
+	bytes int64
+	outs  map[string]string // the last output of each side
+	// keep says that outputs are to be judged, so that each side's last one stays.
+	keep bool
+}
+
+// output returns a new folder for a side and removes its last.
+func (j *job) output(side string) (string, error) {
+	if err := os.RemoveAll(j.outs[side]); err != nil {
+		return "", err
+	}
+	dir, err := j.e.temp("out-" + side)
+	j.outs[side] = dir
+	return dir, err
+}
+
+// drop removes what a side wrote, unless it is to be judged.
+func (j *job) drop(side string) {
+	if !j.keep {
+		_ = os.RemoveAll(j.outs[side]) // or with the scratch folder
+	}
+}
+
+func (j *job) close() {
+	for _, dir := range j.outs {
+		_ = os.RemoveAll(dir) // or with the scratch folder
+	}
+}
+
+// dovetail is Dovetail as a program with its defaults and some options more, or the library where there is no program.
+func (j *job) dovetail(side string, env []string, options ...string) func(context.Context) (Sample, error) {
+	return func(ctx context.Context) (Sample, error) {
+		if err := j.e.settle(j.input); err != nil {
+			return nil, err
+		}
+		out, err := j.output(side)
+		if err != nil {
+			return nil, err
+		}
+		defer j.drop(side)
+		if j.e.Program == "" {
+			return j.library(ctx, out)
+		}
+		args := append([]string{j.e.Program, "dedup", "--progress", "none", "--input", j.input, "--output", filepath.Join(out, "clean")}, options...)
+		u, _, err := process.Run(ctx, process.Command{Args: args, Env: env})
+		return j.sample(u), err
+	}
+}
+
+func (j *job) library(ctx context.Context, out string) (Sample, error) {
+	start := time.Now()
+	_, err := dedup.Run(ctx, dedup.Options{Spec: dedup.DefaultSpec(), Inputs: []string{j.input}, Output: filepath.Join(out, "clean")})
+	s := rate(j.bytes, time.Since(start))
+	s[Seconds] = time.Since(start).Seconds()
+	return s, err
+}
+
+// rival is another program.
+func (j *job) rival(r rivals.Rival) func(context.Context) (Sample, error) {
+	return func(ctx context.Context) (Sample, error) {
+		out, err := j.output(r.Name)
+		if err != nil {
+			return nil, err
+		}
+		defer j.drop(r.Name)
+		c, err := r.Command(j.e.Rivals, j.e.Scratch, j.input, out)
+		if errors.Is(err, rivals.ErrMissing) {
+			return nil, unavailable("%s", err)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := j.e.settle(j.input); err != nil {
+			return nil, err
+		}
+		u, _, err := process.Run(ctx, c)
+		if err != nil && ctx.Err() == nil {
+			// Which is a result too. Where things are on this machine is nobody's business.
+			said := strings.NewReplacer(j.e.Scratch+"/", "", j.e.Dir+"/", "").Replace(err.Error())
+			return nil, unavailable("it failed after %.0f s: %s", u.Wall.Seconds(), said)
+		}
+		return j.sample(u), err
+	}
+}
+
+func (j *job) sample(u process.Usage) Sample {
+	s := ofProgram(j.bytes, u)
+	if u.Others >= 0 {
+		s[Others] = u.Others
+	}
+	return s
+}
+
+// Others is the share of the machine that other programs used while a program ran.
+const Others Unit = "others"
+
+// raceWorkload is the whole job on a set, by Dovetail and by the others that are quick enough for it.
+func raceWorkload(name, set string) Maker {
+	return Maker{Name: name, Make: func(ctx context.Context, e *Env) (*Workload, error) {
+		j, from, err := newJob(ctx, e, set)
+		if err != nil {
+			return nil, err
+		}
+		w := &Workload{Name: name, Data: from + ", " + e.Cache() + " cache", Close: j.close,
+			Sides: []Side{{Name: "dovetail", About: "dovetail dedup, defaults", Run: j.dovetail("dovetail", nil)}}}
+		for _, r := range rivals.Dedup() {
+			if !r.Slow {
+				w.add(r, j, set, Target{AtLeast: 10}, Target{AtMost: 0.5})
+			}
+		}
+		return w, nil
+	}}
+}
+
+// sampleWorkload is the same on a small set, by all, and judges what each removed.
+func sampleWorkload(name, set string) Maker {
+	return Maker{Name: name, Make: func(ctx context.Context, e *Env) (*Workload, error) {
+		j, from, err := newJob(ctx, e, set)
+		if err != nil {
+			return nil, err
+		}
+		j.keep = true
+		w := &Workload{Name: name, Data: from + ", " + e.Cache() + " cache", Close: j.close,
+			Sides: []Side{{Name: "dovetail", About: "dovetail dedup, defaults", Run: j.dovetail("dovetail", nil)}}}
+		for _, r := range rivals.Dedup() {
+			w.add(r, j, set, Target{}, Target{})
+		}
+		w.Judge = func(ctx context.Context) ([]Score, error) { return j.judge(ctx, set) }
+		return w, nil
+	}}
+}
+
+// add adds a rival, with the rows about it.
+func (w *Workload) add(r rivals.Rival, j *job, set string, speed, memory Target) {
+	if j.e.Patient {
+		r.Rounds = 0
+	}
+	w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Window.String() + "; " + r.Differs, Run: j.rival(r), Rounds: r.Rounds})
+	w.Ratios = append(w.Ratios,
+		Ratio{What: fmt.Sprintf("whole job, %s, against %s", set, r.Name), Of: "dovetail", By: r.Name, Unit: Rate, Target: speed,
+			Note: r.Name + ": " + r.Window.String() + "; " + r.Differs},
+		Ratio{What: fmt.Sprintf("whole job, %s, against %s, for each second of processor time", set, r.Name), Of: "dovetail", By: r.Name,
+			Unit: PerCPU},
+		Ratio{What: fmt.Sprintf("memory of the whole job, %s, by that of %s", set, r.Name), Of: "dovetail", By: r.Name, Unit: Memory,
+			Target: memory})
+}
+
+func newJob(ctx context.Context, e *Env, set string) (*job, string, error) {
+	input, from, bytes, _, err := e.input(ctx, set)
+	return &job{e: e, input: input, bytes: bytes, outs: make(map[string]string)}, from, err
+}
+
+// coresWorkload is the whole job with one core and with two.
+func coresWorkload(ctx context.Context, e *Env) (*Workload, error) {
+	if e.Program == "" {
+		return nil, unavailable("needs the program, which is told how many cores to use")
+	}
+	j, from, err := newJob(ctx, e, "code")
+	if err != nil {
+		return nil, err
+	}
+	one := []string{"GOMAXPROCS=1"}
+	two := []string{"GOMAXPROCS=2"}
+	return &Workload{Name: "cores", Data: from + ", " + e.Cache() + " cache", Close: j.close,
+		Sides: []Side{
+			{Name: "two", About: "two workers", Run: j.dovetail("two", two, "--workers", "2")},
+			{Name: "one", About: "one worker, GOMAXPROCS=1", Run: j.dovetail("one", one, "--workers", "1")},
+		},
+		Ratios: []Ratio{{What: "1 -> 2 cores", Of: "two", By: "one", Unit: Rate, Target: Target{AtLeast: 1.8},
+			Note: "by the clock on the wall: other programs on the machine take from two cores more than from one"}}}, nil
+}
+
+// stressWorkload is the set with all that programs stumble over.
+func stressWorkload(ctx context.Context, e *Env) (*Workload, error) {
+	j, from, err := newJob(ctx, e, "stress")
+	if err != nil {
+		return nil, err
+	}
+	w := &Workload{Name: "stress", Data: from + ", " + e.Cache() + " cache", Close: j.close,
+		Sides: []Side{{Name: "dovetail", About: "dovetail dedup, defaults", Run: j.dovetail("dovetail", nil), Rounds: 2}}}
+	for _, r := range rivals.Dedup() {
+		if r.Name == "daft" || r.Name == "duckdb" {
+			r.Rounds = 1
+			w.add(r, j, "stress", Target{}, Target{})
+		}
+	}
+	return w, nil
+}
+
+// tableWorkload is partitioning a table of numbers and strings by key, from files to files.
+func tableWorkload(ctx context.Context, e *Env) (*Workload, error) {
+	const parts = 256
+	if e.Program == "" {
+		return nil, unavailable("needs the program")
+	}
+	s, err := e.set("table")
+	if e.Quick {
+		s, err = data.MakeTable(e.Scratch, 20_000)
+	}
+	if err != nil {
+		return nil, err
+	}
+	j := &job{e: e, input: s.Dir(), bytes: s.TextBytes, outs: make(map[string]string)}
+	w := &Workload{Name: "table", Data: s.String() + " as Arrow arrays, " + e.Cache() + " cache", Close: j.close,
+		Sides: []Side{{Name: "dovetail", About: "dovetail shuffle, uncompressed, ledger", Run: func(ctx context.Context) (Sample, error) {
+			if err := e.settle(j.input); err != nil {
+				return nil, err
+			}
+			out, err := j.output("dovetail")
+			if err != nil {
+				return nil, err
+			}
+			defer j.drop("dovetail")
+			u, _, err := process.Run(ctx, process.Command{Args: []string{e.Program, "shuffle", "--progress", "none", "--input", j.input,
+				"--on", "key", "--compression", "none", "--total-nparts", fmt.Sprint(parts), "--output", filepath.Join(out, "parts")}})
+			return j.sample(u), err
+		}}}}
+	for _, r := range rivals.Shuffle(parts) {
+		w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Differs, Run: j.rival(r)})
+		w.Ratios = append(w.Ratios,
+			Ratio{What: "table into 256 files, against " + r.Name, Of: "dovetail", By: r.Name, Unit: Rate, Note: r.Name + ": " + r.Differs},
+			Ratio{What: "table into 256 files, against " + r.Name + ", for each second of processor time", Of: "dovetail", By: r.Name, Unit: PerCPU},
+			Ratio{What: "memory of it, by that of " + r.Name, Of: "dovetail", By: r.Name, Unit: Memory})
+	}
+	return w, nil
+}

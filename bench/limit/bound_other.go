@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package limit
+
+func instructions(int) string { return "" }

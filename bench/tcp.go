@@ -1,0 +1,180 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/dovetail-dedup/dovetail/mem"
+	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
+)
+
+// chunkBytes is the size of what is sent at a time.
+const chunkBytes = 1 << 20
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// tcpWorkload is a shuffle between two ranks over loopback, beside a bare connection whose ends compute the same checksum.
+func tcpWorkload(_ context.Context, e *Env) (*Workload, error) {
+	chunks := 1000
+	if e.Quick {
+		chunks = 8
+	}
+	bytes := int64(chunks) * chunkBytes
+	side := func(f func(context.Context, int) error) func(context.Context) (Sample, error) {
+		return func(ctx context.Context) (Sample, error) {
+			var wall time.Duration
+			cpu, err := processorTime(func() error {
+				start := time.Now()
+				defer func() { wall = time.Since(start) }()
+				return f(ctx, chunks)
+			})
+			s := rate(bytes, wall)
+			s[PerCPU] = perCPU(bytes, cpu)[PerCPU]
+			return s, err
+		}
+	}
+	return &Workload{
+		Name: "tcp", Data: fmt.Sprintf("%d chunks of 1 MiB from one rank to another, loopback, one process", chunks),
+		Sides: []Side{
+			{Name: "shuffle", About: "insert on one rank, extract on the other", Run: side(shuffleOver)},
+			{Name: "bare", About: "one connection, CRC32C at both ends", Run: side(bareConnection)},
+		},
+		Ratios: []Ratio{
+			{What: "shuffle goodput over TCP, 1 MiB chunks, of a bare connection with CRC32C", Of: "shuffle", By: "bare", Unit: Rate,
+				Target: Target{AtLeast: 0.9}, Note: "the target is that of UCX"},
+			{What: "the same, for each second of processor time", Of: "shuffle", By: "bare", Unit: PerCPU},
+		},
+	}, nil
+}
+
+// connect makes two connected ranks of this process.
+func connect(ctx context.Context) (comms [2]*shuffle.Communicator, err error) {
+	var listeners [2]*tcp.Listener
+	var addrs []string
+	for r := range listeners {
+		if listeners[r], err = tcp.Listen("127.0.0.1:0"); err != nil {
+			return comms, err
+		}
+		addrs = append(addrs, listeners[r].Addr())
+	}
+	var wg sync.WaitGroup
+	var failed [2]error
+	for r := range comms {
+		wg.Go(func() {
+			t, err := tcp.Connect(ctx, tcp.Options{Job: "bench", Rank: r, Addrs: addrs, Listener: listeners[r]})
+			if err == nil {
+				comms[r], err = shuffle.NewCommunicator(t)
+			}
+			failed[r] = err
+		})
+	}
+	wg.Wait()
+	return comms, errors.Join(failed[:]...)
+}
+
+// shuffleOver moves chunks from rank 0 to rank 1, which extracts them.
+func shuffleOver(ctx context.Context, chunks int) error {
+	comms, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer comms[0].Close()
+	defer comms[1].Close()
+	buf, err := mem.AllocZeroed(mem.Host(), chunkBytes)
+	if err != nil {
+		return err
+	}
+	defer buf.Release()
+	var failed [2]error
+	var wg sync.WaitGroup
+	for r, c := range comms {
+		wg.Go(func() {
+			s, err := shuffle.New(shuffle.Options{Comm: c, TotalParts: 2})
+			if err != nil {
+				failed[r] = err
+				return
+			}
+			defer s.Close()
+			if r == 0 {
+				for range chunks {
+					// The data is only read, so that all chunks can share it.
+					if err = s.Insert(ctx, shuffle.Chunk{Partition: 1, Rows: 1, Data: buf.Retain()}); err != nil {
+						break
+					}
+				}
+			}
+			failed[r] = errors.Join(err, finish(ctx, s, r, chunks*r))
+		})
+	}
+	wg.Wait()
+	return errors.Join(failed[:]...)
+}
+
+// finish ends a rank's part: it extracts the chunks of its partition.
+func finish(ctx context.Context, s *shuffle.Shuffler, rank, want int) error {
+	if err := s.InsertFinished(ctx); err != nil {
+		return err
+	}
+	if err := s.Wait(ctx); err != nil {
+		return err
+	}
+	got, err := s.Extract(ctx, rank)
+	if err != nil {
+		return err
+	}
+	defer shuffle.ReleaseAll(got)
+	if len(got) != want {
+		return fmt.Errorf("rank %d has %d chunks, not %d", rank, len(got), want)
+	}
+	return nil
+}
+
+// bareConnection sends as many bytes over one connection, with a checksum of each chunk before and after.
+func bareConnection(ctx context.Context, chunks int) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	received := make(chan error, 1)
+	go func() { received <- receive(l, chunks) }()
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.Addr().String())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	buf := make([]byte, chunkBytes+4) // the checksum stands behind the chunk
+	for range chunks {
+		binary.LittleEndian.PutUint32(buf[chunkBytes:], crc32.Checksum(buf[:chunkBytes], castagnoli))
+		if _, err := c.Write(buf); err != nil {
+			return err
+		}
+	}
+	return <-received
+}
+
+func receive(l net.Listener, chunks int) error {
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	buf := make([]byte, chunkBytes+4)
+	for range chunks {
+		if _, err := io.ReadFull(c, buf); err != nil {
+			return err
+		}
+		if binary.LittleEndian.Uint32(buf[chunkBytes:]) != crc32.Checksum(buf[:chunkBytes], castagnoli) {
+			return errors.New("a chunk's checksum is wrong")
+		}
+	}
+	return nil
+}
