@@ -61,7 +61,7 @@ func newChildren(j *Job, cfg Isolation) *children {
 
 // start starts all. h is what they are told, but for what differs.
 func (c *children) start(h handover) {
-	c.stop = every(rssInterval, func() { c.peak.Store(max(c.peak.Load(), c.resident())) })
+	c.stop = every(rssInterval, c.look)
 	for rank := 1; rank < h.Size; rank++ {
 		h := h
 		h.Rank = rank
@@ -300,3 +300,6 @@ func (c *children) resident() int64 {
 	}
 	return sum
 }
+
+// look takes the memory of all processes into the peak.
+func (c *children) look() { c.peak.Store(max(c.peak.Load(), c.resident())) }

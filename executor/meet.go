@@ -38,6 +38,9 @@ func (j *Job) gather(ctx context.Context) error {
 	for {
 		j.mu.Lock()
 		n := len(j.links)
+		if j.children == nil {
+			n = len(j.where) - 1 // those too that have come and are gone again: they are lost, and not awaited
+		}
 		j.mu.Unlock()
 		if n == j.cfg.Size-1 {
 			return nil
@@ -61,7 +64,7 @@ func (j *Job) missing() string {
 	defer j.mu.Unlock()
 	var names []string
 	for r := 1; r < j.cfg.Size; r++ {
-		if j.links[r] == nil {
+		if _, came := j.where[r]; j.links[r] == nil && (j.children != nil || !came) {
 			names = append(names, fmt.Sprint(r))
 		}
 	}

@@ -53,6 +53,7 @@ func (j *Job) PeakMemory() int64 {
 	if j == nil || j.children == nil {
 		return 0
 	}
+	j.children.look() // a short job may have had no other
 	return j.children.peak.Load()
 }
 
