@@ -438,7 +438,12 @@ func TestIgnoreHeadNodeOfJob(t *testing.T) {
 					return errors.New("an actor on rank 0")
 				}
 				if lose { // one after the other
-					j.links[0].conn.Break()
+					j.mu.Lock()
+					l := j.links[0]
+					j.mu.Unlock()
+					if l != nil {
+						l.conn.Break()
+					}
 					<-j.ctx.Done()
 				}
 				return nil
