@@ -57,7 +57,6 @@ var Mutants = []Mutant{
 			Old:  "			if a.arrived {\n				s.placed[a.peer] += a.item.cost()\n			}",
 			New:  "",
 		}},
-		Slow: true,
 	},
 	{
 		Name: "the credit for a chunk that was kept is forgotten",
@@ -66,6 +65,7 @@ var Mutants = []Mutant{
 			Old:  "	m.peers[p].returned += cost\n	m.outstanding -= cost",
 			New:  "	m.peers[p].returned += cost / 2\n	m.outstanding -= cost / 2",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "a message that comes twice counts twice",
@@ -74,6 +74,7 @@ var Mutants = []Mutant{
 			Old:  "	if !fresh || m.err != nil {",
 			New:  "	if _ = fresh; m.err != nil {",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "the folder of a committed file is not synced",
@@ -82,6 +83,7 @@ var Mutants = []Mutant{
 			Old:  "		if err := c.run.e.fs.SyncDir(dir); err != nil {",
 			New:  "		if err := error(nil); dir == \"\" {",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "files are committed before they are synced",
@@ -90,6 +92,7 @@ var Mutants = []Mutant{
 			Old:  "			p.err = p.a.m.syncAll()\n",
 			New:  "			p.err = nil\n",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "the actors of a lost rank keep their tasks",
@@ -98,6 +101,7 @@ var Mutants = []Mutant{
 			Old:  "		f.sc.fail(why)\n	}\n	f.fire(l, why)",
 			New:  "		f.sc.fail(why)\n	}",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "a shuffle does not hear of lost ranks",
@@ -106,6 +110,7 @@ var Mutants = []Mutant{
 			Old:  "	r.event(rounds.Event{Kind: rounds.EvLost, Rank: l.rank})\n",
 			New:  "",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "partitions that are committed are extracted again in the next round",
@@ -114,6 +119,7 @@ var Mutants = []Mutant{
 			Old:  "			parts.done[p] = true\n			bits[p/8] |= 1 << (p % 8)",
 			New:  "			_ = bits",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "an attempt has the number of the one before it",
@@ -122,6 +128,7 @@ var Mutants = []Mutant{
 			Old:  "	f.next = max(f.next, number+1)",
 			New:  "	f.next = max(f.next, number)",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "heartbeats are forgotten",
@@ -130,6 +137,7 @@ var Mutants = []Mutant{
 			Old:  "	if !k.closing && k.err == nil && len(k.queue) == 0 {",
 			New:  "	if false {",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "all inserts are said to be committed when they are claimed",
@@ -138,6 +146,7 @@ var Mutants = []Mutant{
 			Old:  "	if !s.committing.wait(s.sc.ctx) {\n		return\n	}",
 			New:  "",
 		}},
+		Slow: true,
 	},
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	seeds   = flag.Int("seeds", 0, "number of seeds of TestSimulate; 0 is some hundred, or few with -short")
+	seeds   = flag.Int("seeds", 0, "number of seeds of TestSimulate; 0 is a hundred, or few with -short")
 	first   = flag.Uint64("seed", 0, "the first of them; 0 chooses one")
 	mutants = flag.Bool("mutants", false, "run the mutants that take many seeds, too")
 )
@@ -85,16 +85,19 @@ func TestSimulate(t *testing.T) {
 	}
 	n, from := *seeds, *first
 	if n == 0 {
-		if n = 200; testing.Short() {
+		if n = 120; testing.Short() {
 			n = 10
 		}
 	}
 	if from == 0 {
 		from = uint64(time.Now().Unix()) * 1000
 	}
-	most := 0
-	if testing.Short() {
+	most := 0 // as many as it comes to; a seed with 64 takes a minute
+	switch {
+	case testing.Short():
 		most = 4
+	case *seeds == 0:
+		most = 8
 	}
 	if o, _ := play(t, w, from, n, most); o != nil {
 		t.Fatalf("seed %d: %s\nhistory:\n%s\nplay it again: make simulate SEED=%d SEEDS=1 RANKS=%d", o.Seed, o.Fault, strings.Join(o.History, "\n"), o.Seed, most)
