@@ -28,7 +28,7 @@ run: build ## deduplicate the Go distribution's own tree and say what was found
 	bin/dovetail dedup --format files --input $(GOROOT_TEXT)/src $(GOROOT_TEXT)/test --output $(OUT)/clean
 
 test: ## all tests, without the long ones
-	$(GO) test -short ./...
+	$(GO) test -short -timeout 30m ./...
 
 .PHONY: test-python
 PYTHON  ?= python3
@@ -44,7 +44,7 @@ test-python: $(VENV)/done ## files that we write, read and compared by numpy, py
 	DOVETAIL_PYTHON=$(CURDIR)/$(VENV)/bin/python $(GO) test -count 1 -run 'Py(thon|arrow)' ./dedup/...
 
 test-race: ## all tests with the race detector, which the guests of the simulator cannot have
-	$(GO) test -short -race $$($(GO) list ./... | grep -v internal/simulate)
+	$(GO) test -short -race -timeout 30m $$($(GO) list ./... | grep -v internal/simulate)
 
 # The first seed is another one each time, and is printed.
 SEEDS ?= 200
