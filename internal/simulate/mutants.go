@@ -33,6 +33,7 @@ var Mutants = []Mutant{
 			Old:  " || m.At/attemptsPerRound != int64(own.number-1) {",
 			New:  " {",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "the chunks of an attempt that is not the committed one count",
@@ -57,6 +58,7 @@ var Mutants = []Mutant{
 			Old:  "			if a.arrived {\n				s.placed[a.peer] += a.item.cost()\n			}",
 			New:  "",
 		}},
+		Slow: true,
 	},
 	{
 		Name: "the credit for a chunk that was kept is forgotten",
