@@ -73,8 +73,7 @@ func (e *Executor) runMember(ctx context.Context, st Stage, tasks []Task) ([]Tas
 	r := e.newRun(ctx, st, "pool")
 	m := e.newMember(r)
 	defer m.detach(e.cfg.Job.attach(r.key, m))
-	h := hashTasks(tasks, 0)
-	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
+	m.enterStage(hashTasks(tasks, 0))
 	if b := m.wait(m.begin); b != nil {
 		hand := newFarHand(m.stageRun, m.scope, e.cfg.Job, 0, false, nil, m.tell)
 		p := &pool{stageRun: r, stage: st, hand: hand, commits: hand}
@@ -108,6 +107,24 @@ func (e *Executor) newMember(r *stageRun) *member {
 }
 
 func (m *member) detach(a *attached) { m.job.detach(m.key, a) }
+
+// enterStage tells the root that this rank has come to the stage, with tasks of that hash.
+func (m *member) enterStage(h inputHash) {
+	m.job.send(&control.Message{Kind: kindEnter, Stage: m.key, Data: h[:], N: m.e.cfg.Budget.Limit()})
+}
+
+// inRounds does this rank's part of a stage that is tried in rounds, with tasks of that hash. stopRound ends the last of them.
+func (m *member) inRounds(h inputHash, stopRound func(why error)) ([]Task, error) {
+	m.enterStage(h)
+	stop := m.showProgress()
+	select {
+	case <-m.ctx.Done():
+	case <-m.job.ctx.Done():
+	}
+	stopRound(errStageOver)
+	stop()
+	return m.end()
+}
 
 // wait waits for a message of the root, and returns nil if the stage ends before.
 func (m *member) wait(ch chan *control.Message) *control.Message {

@@ -36,16 +36,7 @@ func (e *Executor) collectiveMember(ctx context.Context, st CollectiveStage, tas
 	r := e.newRun(ctx, st, kindCollective)
 	m := &collectiveMember{member: e.newMember(r), st: st, tasks: tasks}
 	defer m.detach(e.cfg.Job.attach(r.key, m))
-	h := hashTasks(tasks, 0)
-	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
-	stop := m.showProgress()
-	select {
-	case <-m.ctx.Done():
-	case <-m.job.ctx.Done():
-	}
-	m.stopRound(errStageOver)
-	stop()
-	return m.member.end()
+	return m.inRounds(hashTasks(tasks, 0), m.stopRound)
 }
 
 func (m *collectiveMember) handle(l *link, msg *control.Message) {

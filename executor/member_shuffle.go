@@ -40,17 +40,10 @@ func (e *Executor) shuffleMember(ctx context.Context, st ShuffleStage, tasks []T
 	r := e.newRun(ctx, st, "shuffle")
 	m := &shuffleMember{member: e.newMember(r), st: st, total: total}
 	defer m.detach(e.cfg.Job.attach(r.key, m))
-	h := hashTasks(tasks, total)
-	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: h[:], N: e.cfg.Budget.Limit()})
-	stop := m.showProgress()
-	select {
-	case <-m.ctx.Done():
-	case <-m.job.ctx.Done():
-	}
-	m.stopRound(errStageOver)
-	m.all.Wait()
-	stop()
-	return m.member.end()
+	return m.inRounds(hashTasks(tasks, total), func(why error) {
+		m.stopRound(why)
+		m.all.Wait()
+	})
 }
 
 func (m *shuffleMember) handle(l *link, msg *control.Message) {

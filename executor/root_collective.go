@@ -1,9 +1,7 @@
 package executor
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -36,29 +34,17 @@ type ownCollective struct {
 
 // runRounds runs a collective stage on all ranks of the job.
 func (c *collectiveRun) runRounds() {
-	j := c.e.cfg.Job
 	c.shuffle = &ShuffleStats{}
 	r := &collectiveRoot{c: c}
-	r.roundLoop = newRoundLoop(j, c.key, r.act)
+	r.roundLoop = newRoundLoop(c.stageRun, r.act)
 	c.spilled = r.spilledBytes
 	c.announce(c.tasks.Load())
-	a := j.attach(c.key, r)
-	r.open()
-	stop := context.AfterFunc(j.ctx, func() { c.fail(j.gone()) })
-	unwatch := j.watchEntry(c.e.cfg.TaskTimeout, c.name, r.has)
-	select {
-	case <-r.done:
-	case <-c.ctx.Done():
-	}
-	unwatch()
-	stop()
-	j.detach(c.key, a)
+	r.drive(r)
 	r.finish()
 }
 
 // finish ends the last round and commits what was done in it, if all have done their part.
 func (r *collectiveRoot) finish() {
-	r.stop()
 	own := r.own
 	if own == nil {
 		return
@@ -115,17 +101,8 @@ func (r *collectiveRoot) act(a rounds.Action) {
 	case rounds.ActAbort:
 		r.tell(a.Members, func(int) *control.Message { return &control.Message{Kind: kindAbort, Epoch: uint32(a.Round)} })
 		r.abort(a.Round)
-	case rounds.ActComplete:
-		close(r.done)
-	case rounds.ActLost:
-		r.c.fail(r.why[a.Rank])
-	case rounds.ActLink:
-		err := r.why[-1-a.Rank]
-		if err == nil {
-			err = errors.New("no reason was given")
-		}
-		r.c.fail(fmt.Errorf("executor: stage %q: %w: the links between ranks broke %d times although no rank was lost, at last as rank %d "+
-			"saw it: %w; run the job again to go on from what was finished", r.c.name, ErrRankLost, maxBroken, a.Rank, err))
+	default:
+		r.conclude(a)
 	}
 }
 
@@ -257,7 +234,11 @@ func (r *collectiveRoot) enter(l *link, m *control.Message) {
 	}
 }
 
-func (r *collectiveRoot) left(l *link, why error) { r.roundLoop.left(l, why) }
+func (r *collectiveRoot) left(l *link, why error) {
+	if r.forget(l, why) {
+		r.event(rounds.Event{Kind: rounds.EvLost, Rank: l.rank})
+	}
+}
 
 func (r *collectiveRoot) handle(l *link, m *control.Message) {
 	if r.c.aside(l, m) {

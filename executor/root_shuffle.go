@@ -1,12 +1,10 @@
 package executor
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
@@ -15,32 +13,17 @@ import (
 // errRoundOver ends what a round does on a rank when the root says that it is over.
 var errRoundOver = errors.New("the round is over")
 
-// maxBroken is how many rounds of a stage may break although no rank was lost.
-const maxBroken = 3
-
-// shuffleRoot is what the root does about a shuffle stage of a job: it drives the rounds.
+// shuffleRoot is what the root does about a shuffle stage of a job.
 type shuffleRoot struct {
+	*roundLoop
 	s     *shuffleRun
-	j     *Job
 	tasks []Task
-	start time.Time
-	done  chan struct{} // closed when the stage is complete, or cannot go on
+	all   sync.WaitGroup // goroutines of own rounds
 
-	mu     sync.Mutex
-	idle   sync.Cond // busy became false
-	m      *rounds.Machine
-	events []rounds.Event // not yet stepped; whoever steps takes them all
-	busy   bool
-	all    sync.WaitGroup // goroutines of own rounds
-	timer  *time.Timer
-	links  map[int]*link // ranks in the stage
-	addrs  map[int]string
-	stats  map[int]RankShuffle // of the round, by rank in it
-	place  map[int]int         // a member's rank in the round
-	why    map[int]error       // of ranks that were lost, and of links that broke
-	kills  map[victim]int      // ranks that were lost under it
-	own    *ownRound
-	over   bool
+	// Guarded by the loop's lock:
+	stats map[int]RankShuffle // of the round, by rank in it
+	kills map[victim]int      // ranks that were lost under it
+	own   *ownRound
 }
 
 // ownRound is the root's part of a round.
@@ -58,58 +41,23 @@ type ownRound struct {
 
 // runRounds runs a shuffle stage on all ranks of the job.
 func (s *shuffleRun) runRounds(tasks []Task) {
-	j := s.e.cfg.Job
 	s.shuffle = &ShuffleStats{TotalParts: s.parts.total}
 	s.tasks.Store(int64(len(tasks) + s.parts.total))
 	s.commits = newCommitter(s.stageRun, func(part int, results []Task) {
 		s.results[part], s.parts.done[part] = results, true
 	})
-	r := &shuffleRoot{
-		s: s, j: j, tasks: tasks, start: time.Now(), done: make(chan struct{}),
-		m: rounds.New(rounds.Config{
-			Stop: j.cfg.StopOnLoss, Return: j.children != nil, MaxBroken: maxBroken, Patience: j.cfg.Silence + j.cfg.Silence/4,
-		}),
-		links: make(map[int]*link), addrs: make(map[int]string), stats: make(map[int]RankShuffle), why: make(map[int]error),
-		kills: make(map[victim]int),
-	}
-	r.idle.L = &r.mu
+	r := &shuffleRoot{s: s, tasks: tasks, stats: make(map[int]RankShuffle), kills: make(map[victim]int)}
+	r.roundLoop = newRoundLoop(s.stageRun, r.act)
 	s.spilled = r.spilled
 	s.announce(s.tasks.Load())
-	a := j.attach(s.key, r)
-	for _, rank := range j.ranks() {
-		if rank != 0 {
-			r.event(rounds.Event{Kind: rounds.EvExpected, Rank: rank})
-		}
-	}
-	if !s.e.idle {
-		r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
-	}
-	r.event(rounds.Event{Kind: rounds.EvOpen})
-	stop := context.AfterFunc(j.ctx, func() { s.fail(j.gone()) })
-	unwatch := j.watchEntry(s.e.cfg.TaskTimeout, s.name, r.has)
-	select {
-	case <-r.done:
-	case <-s.ctx.Done():
-	}
-	unwatch()
-	stop()
-	j.detach(s.key, a)
+	r.drive(r)
 	r.finish()
 	s.commits.close()
 }
 
 // finish ends what is left of the last round.
 func (r *shuffleRoot) finish() {
-	r.mu.Lock()
-	r.over = true
-	if r.timer != nil {
-		r.timer.Stop()
-	}
-	for r.busy {
-		r.idle.Wait()
-	}
 	own := r.own
-	r.mu.Unlock()
 	if own == nil {
 		return
 	}
@@ -149,64 +97,18 @@ func (r *shuffleRoot) spilled() int64 {
 	return r.own.spilledBytes()
 }
 
-// event steps the machine. What it asks for may lead to more events, which are stepped after it.
-func (r *shuffleRoot) event(ev rounds.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, ev)
-	if r.busy {
-		return
-	}
-	r.busy = true
-	for len(r.events) > 0 && !r.over {
-		ev := r.events[0]
-		r.events = r.events[1:]
-		ev.Now = time.Since(r.start)
-		// perform may let go of the lock, so the actions are kept.
-		for _, a := range append([]rounds.Action(nil), r.m.Step(ev)...) {
-			r.perform(a)
-		}
-	}
-	r.busy = false
-	r.idle.Broadcast()
-	if at, ok := r.m.Wake(); ok && !r.over {
-		if r.timer != nil {
-			r.timer.Stop()
-		}
-		r.timer = time.AfterFunc(at-time.Since(r.start)+time.Millisecond, func() { r.event(rounds.Event{Kind: rounds.EvTick}) })
-	}
-}
-
-// later queues an event. The lock is held.
-func (r *shuffleRoot) later(kind rounds.Kind, round int) {
-	r.events = append(r.events, rounds.Event{Kind: kind, Round: round, Peer: -1})
-}
-
-// perform does what the machine asks. The lock is held.
-func (r *shuffleRoot) perform(a rounds.Action) {
+// act does what the machine asks. The lock is held.
+func (r *shuffleRoot) act(a rounds.Action) {
 	switch a.Kind {
 	case rounds.ActPrepare:
 		r.prepare(a)
 	case rounds.ActConnect:
 		r.connect(a)
 	case rounds.ActAbort:
-		for _, rank := range a.Members {
-			if l := r.links[rank]; l != nil {
-				l.send(&control.Message{Kind: kindAbort, Stage: r.s.key, Epoch: uint32(a.Round)})
-			}
-		}
+		r.tell(a.Members, func(int) *control.Message { return &control.Message{Kind: kindAbort, Epoch: uint32(a.Round)} })
 		r.abortOwn(a.Round)
-	case rounds.ActComplete:
-		close(r.done)
-	case rounds.ActLost:
-		r.s.fail(r.why[a.Rank])
-	case rounds.ActLink:
-		err := r.why[-1-a.Rank]
-		if err == nil {
-			err = errors.New("no reason was given")
-		}
-		r.s.fail(fmt.Errorf("executor: stage %q: %w: the links between ranks broke %d times although no rank was lost, at last as rank %d "+
-			"saw it: %w; run the job again to go on from what was finished", r.s.name, ErrRankLost, maxBroken, a.Rank, err))
+	default:
+		r.conclude(a)
 	}
 }
 
@@ -237,12 +139,10 @@ func (r *shuffleRoot) prepare(a rounds.Action) {
 	}
 	for i, rank := range a.Members {
 		r.place[rank] = i
-		if l := r.links[rank]; l != nil {
-			l.send(&control.Message{
-				Kind: kindPrepare, Stage: r.s.key, Epoch: uint32(a.Round), Rank: int64(i), N: int64(len(a.Members)), Data: bits,
-			})
-		}
 	}
+	r.tell(a.Members, func(i int) *control.Message {
+		return &control.Message{Kind: kindPrepare, Epoch: uint32(a.Round), Rank: int64(i), N: int64(len(a.Members)), Data: bits}
+	})
 	if r.s.e.idle {
 		return // it holds no partitions and needs no links
 	}
@@ -378,35 +278,21 @@ func (r *shuffleRoot) current(l *link, m *control.Message) *ownRound {
 }
 
 func (r *shuffleRoot) enter(l *link, m *control.Message) {
-	if !r.s.sameTasks(l, m, r.s.input) {
-		return
+	if r.s.sameTasks(l, m, r.s.input) {
+		r.entered(l, m)
 	}
-	r.mu.Lock()
-	r.links[l.rank] = l
-	r.mu.Unlock()
-	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: l.rank})
-}
-
-// has reports whether a rank has come to the stage.
-func (r *shuffleRoot) has(rank int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.links[rank] != nil
 }
 
 func (r *shuffleRoot) left(l *link, why error) {
+	if !r.forget(l, why) {
+		return
+	}
 	r.mu.Lock()
-	mine := r.links[l.rank] == nil || r.links[l.rank] == l
-	delete(r.links, l.rank)
-	r.why[l.rank] = why
 	own := r.own
 	if own != nil && own.far == nil {
 		own = nil
 	}
 	r.mu.Unlock()
-	if !mine {
-		return
-	}
 	if own != nil {
 		r.blame(own, l, why)
 		own.far.fire(l, why)
@@ -418,23 +304,7 @@ func (r *shuffleRoot) handle(l *link, m *control.Message) {
 	if r.s.aside(l, m) {
 		return
 	}
-	ev := rounds.Event{Rank: l.rank, Round: int(m.Epoch), Peer: int(m.Rank)}
-	switch m.Kind {
-	case kindReady:
-		r.mu.Lock()
-		if n, _ := r.m.Round(); n == int(m.Epoch) {
-			r.addrs[l.rank] = m.Text
-		}
-		r.mu.Unlock()
-		ev.Kind = rounds.EvReady
-	case kindBroken:
-		r.mu.Lock()
-		r.why[-1-l.rank] = l.failure(m.Text)
-		r.mu.Unlock()
-		ev.Kind = rounds.EvBroken
-	case kindStopped:
-		ev.Kind = rounds.EvStopped
-	case kindOver:
+	if m.Kind == kindOver {
 		r.mu.Lock()
 		if i, ok := r.place[l.rank]; ok && r.own != nil && r.own.number == int(m.Epoch) {
 			var st RankShuffle
@@ -444,19 +314,15 @@ func (r *shuffleRoot) handle(l *link, m *control.Message) {
 			}
 		}
 		r.mu.Unlock()
-		ev.Kind = rounds.EvOver
-	default:
-		own := r.current(l, m)
-		if own == nil {
-			if m.Call != 0 {
-				l.reply(m, &control.Message{})
-			}
-			return
-		}
-		r.work(own, l, m)
+	}
+	if r.answer(l, m) {
 		return
 	}
-	r.event(ev)
+	if own := r.current(l, m); own != nil {
+		r.work(own, l, m)
+	} else if m.Call != 0 {
+		l.reply(m, &control.Message{})
+	}
 }
 
 // work does what a message about the tasks of a round says.

@@ -1,6 +1,9 @@
 package executor
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -9,10 +12,13 @@ import (
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
 )
 
+// maxBroken is how many rounds of a stage may break although no rank was lost.
+const maxBroken = 3
+
 // roundLoop drives a [rounds.Machine] on the root: it adds the lock, the clock and what is known of the ranks.
 type roundLoop struct {
 	j       *Job
-	key     string // of the stage
+	run     *stageRun
 	start   time.Time
 	done    chan struct{} // closed when the stage is complete
 	perform func(rounds.Action)
@@ -31,11 +37,12 @@ type roundLoop struct {
 	why    map[int]error // of ranks that were lost, and, at -1-rank, of links that broke
 }
 
-func newRoundLoop(j *Job, key string, perform func(rounds.Action)) *roundLoop {
+func newRoundLoop(run *stageRun, perform func(rounds.Action)) *roundLoop {
+	j := run.e.cfg.Job
 	r := &roundLoop{
-		j: j, key: key, start: time.Now(), done: make(chan struct{}), perform: perform,
+		j: j, run: run, start: time.Now(), done: make(chan struct{}), perform: perform,
 		m: rounds.New(rounds.Config{
-			Stop: j.cfg.StopOnLoss, MaxBroken: maxBroken, Patience: j.cfg.Silence + j.cfg.Silence/4,
+			Stop: j.cfg.StopOnLoss, Return: j.children != nil, MaxBroken: maxBroken, Patience: j.cfg.Silence + j.cfg.Silence/4,
 		}),
 		links: make(map[int]*link), limits: make(map[int]int64), addrs: make(map[int]string), place: make(map[int]int), why: make(map[int]error),
 	}
@@ -43,14 +50,35 @@ func newRoundLoop(j *Job, key string, perform func(rounds.Action)) *roundLoop {
 	return r
 }
 
-// open lets the first round begin when all ranks that are there have come to the stage.
+// drive lets h handle what other ranks say about the stage until it is complete or cannot go on. After that nothing more is
+// performed.
+func (r *roundLoop) drive(h stageHandler) {
+	s := r.run
+	a := r.j.attach(s.key, h)
+	r.open()
+	stop := context.AfterFunc(r.j.ctx, func() { s.fail(r.j.gone()) })
+	unwatch := r.j.watchEntry(s.e.cfg.TaskTimeout, s.name, r.has)
+	select {
+	case <-r.done:
+	case <-s.ctx.Done():
+	}
+	unwatch()
+	stop()
+	r.j.detach(s.key, a)
+	r.stop()
+}
+
+// open lets the first round begin when all ranks that are there have come to the stage. Rank 0 has, unless it leaves the work to
+// others.
 func (r *roundLoop) open() {
 	for _, rank := range r.j.ranks() {
 		if rank != 0 {
 			r.event(rounds.Event{Kind: rounds.EvExpected, Rank: rank})
 		}
 	}
-	r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
+	if !r.run.e.idle {
+		r.event(rounds.Event{Kind: rounds.EvEntered, Rank: 0})
+	}
 	r.event(rounds.Event{Kind: rounds.EvOpen})
 }
 
@@ -105,9 +133,26 @@ func (r *roundLoop) tell(members []int, message func(i int) *control.Message) {
 	for i, rank := range members {
 		if l := r.links[rank]; l != nil {
 			m := message(i)
-			m.Stage = r.key
+			m.Stage = r.run.key
 			l.send(m)
 		}
+	}
+}
+
+// conclude does what the machine asks at the end of the stage.
+func (r *roundLoop) conclude(a rounds.Action) {
+	switch a.Kind {
+	case rounds.ActComplete:
+		close(r.done)
+	case rounds.ActLost:
+		r.run.fail(r.why[a.Rank])
+	case rounds.ActLink:
+		err := r.why[-1-a.Rank]
+		if err == nil {
+			err = errors.New("no reason was given")
+		}
+		r.run.fail(fmt.Errorf("executor: stage %q: %w: the links between ranks broke %d times although no rank was lost, at last as rank %d "+
+			"saw it: %w; run the job again to go on from what was finished", r.run.name, ErrRankLost, maxBroken, a.Rank, err))
 	}
 }
 
@@ -126,18 +171,16 @@ func (r *roundLoop) has(rank int) bool {
 	return r.links[rank] != nil
 }
 
-// left says that a rank is gone.
-func (r *roundLoop) left(l *link, why error) {
+// forget takes the link to a rank that is gone out. It reports false if the rank has come back over another.
+func (r *roundLoop) forget(l *link, why error) bool {
 	r.mu.Lock()
-	mine := r.links[l.rank] == nil || r.links[l.rank] == l
-	if mine {
-		delete(r.links, l.rank)
-		r.why[l.rank] = why
+	defer r.mu.Unlock()
+	if now := r.links[l.rank]; now != nil && now != l {
+		return false
 	}
-	r.mu.Unlock()
-	if mine {
-		r.event(rounds.Event{Kind: rounds.EvLost, Rank: l.rank})
-	}
+	delete(r.links, l.rank)
+	r.why[l.rank] = why
+	return true
 }
 
 // answer steps the machine for a message about a round and reports whether it was one.

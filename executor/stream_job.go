@@ -251,8 +251,7 @@ func (e *Executor) streamMember(ctx context.Context, st Stage, source iter.Seq2[
 	r := e.newRun(ctx, st, "pool")
 	m := &streamMember{member: e.newMember(r), st: st, more: make(chan struct{}, 1), begun: make(chan struct{})}
 	defer m.detach(e.cfg.Job.attach(r.key, m))
-	var none inputHash // the tasks are not known yet
-	e.cfg.Job.send(&control.Message{Kind: kindEnter, Stage: r.key, Data: none[:], N: e.cfg.Budget.Limit()})
+	m.enterStage(inputHash{}) // the tasks are not known yet
 	var all sync.WaitGroup
 	all.Go(m.work)
 	var tasks taskHash
