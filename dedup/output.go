@@ -13,7 +13,6 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
-	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
@@ -88,22 +87,13 @@ const jobFormat = "dovetail-work/3"
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) (err error) {
 	job := runfolder.Job[Spec]{Format: jobFormat, Spec: *r.spec, Inputs: r.inputFiles()}
-	r.work, err = r.Job.ShareWork(ctx, func() (w *executor.Work, err error) {
-		w, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
-			Restart: r.Restart, Note: r.note,
-			Differs: func(old Spec) []string { return old.Diff(r.spec) },
-			Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
-		})
-		return w, err
+	r.work, r.staging, err = runfolder.OpenShared(ctx, r.Job, "dedup: ", &r.folders, &job, runfolder.Opening[Spec]{
+		Restart: r.Restart, Note: r.note,
+		Differs: func(old Spec) []string { return old.Diff(r.spec) },
+		Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
 	})
 	if err != nil {
 		return err
-	}
-	if !r.Job.Root() {
-		r.staging = r.folders.Staging(r.work)
-		if err := job.Follow(r.work); err != nil {
-			return errors.Join(fmt.Errorf("dedup: rank %d: %w", r.Job.Rank(), err), r.work.Close())
-		}
 	}
 	r.splits = job.Splits
 	r.starts = make([]uint64, len(r.splits))

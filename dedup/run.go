@@ -168,28 +168,13 @@ func (r *run) checkDone(ctx context.Context) (done *Result, err error) {
 }
 
 // decodeResult is how ranks other than the root learn of the result.
-func decodeResult(data []byte) (*Result, error) {
-	res := &Result{}
-	if err := json.Unmarshal(data, res); err != nil {
-		return nil, fmt.Errorf("dedup: rank 0 describes its result in a way that makes no sense: %w", err)
-	}
-	return res, nil
-}
+func decodeResult(data []byte) (*Result, error) { return runfolder.Result[Result]("dedup: ", data) }
 
 // agree takes over rank 0's Exec: what it cuts into how many parts must be the same on all ranks.
 func (r *run) agree(ctx context.Context) error {
-	if r.Job == nil {
-		return nil
-	}
-	data, err := r.Job.Share(ctx, "options", func() ([]byte, error) { return json.Marshal(r.Exec) })
-	if err != nil || r.Job.Root() {
+	if err := runfolder.Agree(ctx, r.Job, "dedup: ", &r.Exec); err != nil || r.Job.Root() {
 		return err
 	}
-	e := r.Exec // what is not written down stays
-	if err := json.Unmarshal(data, &e); err != nil {
-		return fmt.Errorf("dedup: rank 0 describes its options in a way that makes no sense: %w", err)
-	}
-	r.Exec = e
 	r.plan = r.Exec.plan(r.params)
 	r.large = flow.NewLarge(r.plan.Budget)
 	return nil

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -303,3 +305,15 @@ func (c *children) resident() int64 {
 
 // look takes the memory of all processes into the peak.
 func (c *children) look() { c.peak.Store(max(c.peak.Load(), c.resident())) }
+
+// signalOf is the name of the signal that ended a process, or "".
+func signalOf(st *os.ProcessState) string {
+	if st == nil {
+		return ""
+	}
+	w, ok := st.Sys().(syscall.WaitStatus)
+	if !ok || !w.Signaled() {
+		return ""
+	}
+	return signalName(w.Signal())
+}

@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"os"
 	"os/exec"
 	"syscall"
 
@@ -19,17 +18,9 @@ func endWithParent(cmd *exec.Cmd) {
 // programPath is this very program, also if its file was replaced since it was started.
 func programPath() string { return "/proc/self/exe" }
 
-// signalOf is the name of the signal that ended a process, or "".
-func signalOf(st *os.ProcessState) string {
-	if st == nil {
-		return ""
-	}
-	w, ok := st.Sys().(syscall.WaitStatus)
-	if !ok || !w.Signaled() {
-		return ""
-	}
-	if name := unix.SignalName(w.Signal()); name != "" {
+func signalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
 		return name
 	}
-	return w.Signal().String()
+	return s.String()
 }

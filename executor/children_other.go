@@ -19,17 +19,9 @@ func programPath() string {
 	return path
 }
 
-// signalOf is the name of the signal that ended a process, or "".
-func signalOf(st *os.ProcessState) string {
-	if st == nil {
-		return ""
-	}
-	w, ok := st.Sys().(syscall.WaitStatus)
-	if !ok || !w.Signaled() {
-		return ""
-	}
-	if w.Signal() == syscall.SIGKILL {
+func signalName(s syscall.Signal) string {
+	if s == syscall.SIGKILL {
 		return "SIGKILL"
 	}
-	return "a signal: " + w.Signal().String()
+	return "a signal: " + s.String()
 }

@@ -124,7 +124,7 @@ func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
 		rd.run(envs, nil)
 	}
 	out := &control.Message{Kind: kindOver, Stage: m.key, Epoch: uint32(rd.number), Rank: -1}
-	switch kind, why := rd.verdict(); kind {
+	switch kind, why := rd.verdict(rd.sc, rd.first); kind {
 	case rounds.EvBroken:
 		out.Kind, out.Text = kindBroken, why.Error()
 	case rounds.EvOver:

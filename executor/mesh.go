@@ -73,16 +73,16 @@ func (s *round) link(j *Job, m *mesh, addrs []string) error {
 	return s.connect([]*shuffle.Communicator{m.comm.Load()}, 0, s.e.epoch)
 }
 
-// verdict says how a round ended here, as the root's machine is to know it, and why it broke. It is 0 if there is nothing to
-// know: the round was told to end, or the stage has failed, with what went wrong on this rank.
-func (s *round) verdict() (rounds.Kind, error) {
-	switch err := s.sc.reason(); {
-	case err != nil && !broke(err, s.first):
-		s.fail(err)
+// verdict says how a round with that scope ended on rank, this one, as the root's machine is to know it, and why it broke. It is 0 if
+// there is nothing to know: the round was told to end, or the stage has failed, with what went wrong on this rank.
+func (r *stageRun) verdict(sc *scope, rank int) (rounds.Kind, error) {
+	switch err := sc.reason(); {
+	case err != nil && !broke(err, rank):
+		r.fail(err)
 		return 0, nil
 	case err != nil:
 		return rounds.EvBroken, err
-	case s.sc.failed():
+	case sc.failed():
 		return 0, nil
 	}
 	return rounds.EvOver, nil

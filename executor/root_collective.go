@@ -177,7 +177,7 @@ func (r *collectiveRoot) connect(a rounds.Action) {
 	})
 }
 
-// take does this process's part of a round of a job and returns what the root's machine is to know of it; see [round.verdict]. guard
+// take does this process's part of a round of a job and returns what the root's machine is to know of it; see verdict. guard
 // calls what others look at.
 func (c *collectiveRound) take(j *Job, m *mesh, addrs []string, rank, number int, limit int64, guard func(func())) (rounds.Kind, error) {
 	if err := m.connect(c.sc.ctx, j, c.key, number, rank, addrs); err != nil {
@@ -195,16 +195,7 @@ func (c *collectiveRound) take(j *Job, m *mesh, addrs []string, rank, number int
 			c.run([]*Env{env})
 		}
 	}
-	switch err := c.sc.reason(); {
-	case err != nil && !broke(err, rank):
-		c.fail(err)
-		return 0, nil
-	case err != nil:
-		return rounds.EvBroken, err
-	case c.sc.failed():
-		return 0, nil
-	}
-	return rounds.EvOver, nil
+	return c.verdict(c.sc, rank)
 }
 
 // abort stops the root's part of a round. It lets go of the lock while it waits.

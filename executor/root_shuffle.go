@@ -225,7 +225,7 @@ func (r *shuffleRoot) runOwn(own *ownRound, envs []*Env, addrs []string) rounds.
 		own.run(envs, func(d *dispatcher) { r.s.feed(d, r.tasks) })
 		told.Wait() // all is in, or the round has failed
 	}
-	kind, why := own.verdict()
+	kind, why := own.verdict(own.sc, own.first)
 	if kind == rounds.EvBroken {
 		r.mu.Lock()
 		r.why[-1] = why

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 )
 
 // What the ranks of a job must know of each other; see [Exec].Job.
@@ -21,18 +23,9 @@ type shared struct {
 
 // agree takes over rank 0's Exec.
 func (e *Exec) agree(ctx context.Context) error {
-	if e.Job == nil {
-		return nil
-	}
-	data, err := e.Job.Share(ctx, "options", func() ([]byte, error) {
-		return json.Marshal(shared{e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk, e.TaskTimeout})
-	})
-	if err != nil || e.Job.Root() {
+	s := shared{e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk, e.TaskTimeout}
+	if err := runfolder.Agree(ctx, e.Job, "curator: ", &s); err != nil {
 		return err
-	}
-	var s shared
-	if err := json.Unmarshal(data, &s); err != nil {
-		return fmt.Errorf("curator: rank 0 describes its options in a way that makes no sense: %w", err)
 	}
 	e.Workers, e.MemoryLimit, e.SplitBytes, e.onDisk, e.TaskTimeout = s.Workers, s.MemoryLimit, s.SplitBytes, s.OnDisk, s.TaskTimeout
 	return nil

@@ -200,22 +200,13 @@ const jobFormat = "dovetail-table-work/1"
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) (err error) {
 	job := runfolder.Job[Spec]{Format: jobFormat, Spec: r.Spec, Inputs: r.inputFiles()}
-	r.work, err = r.Job.ShareWork(ctx, func() (w *executor.Work, err error) {
-		w, r.staging, err = runfolder.Open(&r.folders, &job, runfolder.Opening[Spec]{
-			Restart: r.Restart, Note: r.note,
-			Differs: func(old Spec) []string { return old.Diff(&r.Spec) },
-			Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
-		})
-		return w, err
+	r.work, r.staging, err = runfolder.OpenShared(ctx, r.Job, "", &r.folders, &job, runfolder.Opening[Spec]{
+		Restart: r.Restart, Note: r.note,
+		Differs: func(old Spec) []string { return old.Diff(&r.Spec) },
+		Splits:  func() ([]corpus.Split, error) { return r.set.Splits(ctx, r.splitTarget()) },
 	})
 	if err != nil {
 		return err
-	}
-	if !r.Job.Root() {
-		r.staging = r.folders.Staging(r.work)
-		if err := job.Follow(r.work); err != nil {
-			return errors.Join(fmt.Errorf("rank %d: %w", r.Job.Rank(), err), r.work.Close())
-		}
 	}
 	r.splits = job.Splits
 	return nil
