@@ -100,6 +100,7 @@ type held struct {
 	loose  bool      // later messages of the same peer may overtake it
 	after  int64     // a loose one is due when so many messages have arrived
 	behind *held     // not before this one was handed out
+	passed bool      // others had their turn before it
 	out    bool      // handed out
 }
 
@@ -275,13 +276,21 @@ func (e *endpoint) handOut(events []shuffle.Event) (n int) {
 	waits := make([]bool, len(e.down)) // peers with an event that later ones may not overtake
 	rest := e.pending[:0]
 	for _, h := range e.pending {
-		due := !now.Before(h.due) || h.loose && e.messages >= h.after
+		due := !now.Before(h.due)
+		if h.loose {
+			// Not in the first turn: all that may overtake it can have come together with it.
+			due = h.passed && (due || e.messages >= h.after)
+		}
 		if h.behind != nil && !h.behind.out {
 			due = false
 		}
 		early := h.Kind == shuffle.EventPeerDown && slices.ContainsFunc(rest, func(o *held) bool { return o.Peer == h.Peer })
 		if n == len(events) || !due || waits[h.Peer] || early {
 			waits[h.Peer] = waits[h.Peer] || !h.loose
+			if h.loose && !h.passed {
+				h.passed = true
+				e.signal() // its turn may be the next
+			}
 			rest = append(rest, h)
 			continue
 		}
