@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -109,7 +110,8 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	sp := a.splits[split]
 	var res signResult
 	var bad []badFile
-	w := &signWriter{signActor: a, out: out}
+	w := &signWriter{signActor: a, out: out, texts: a.texts.Writer(split)}
+	defer w.texts.Drop() // unless they are kept
 	for {
 		err = a.reading(ctx, out.Meter, func(maxBytes int64) error {
 			if err := w.restart(); err != nil {
@@ -135,6 +137,7 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return nil, err
 	}
+	w.texts.Keep()
 	out.Count("documents", res.Docs)
 	out.Count("text_bytes", res.TextBytes)
 	return flow.OneResult(task, res)
@@ -151,6 +154,7 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		if err := a.batch(ctx, b, w, res); err != nil {
 			return err
 		}
+		w.texts.Add(b.Ord, &b.Text)
 		out.Progress(int64(n))
 		out.ProgressRows(int64(docs))
 		return nil
@@ -174,7 +178,8 @@ type signWriter struct {
 	bad    *executor.File // of the records that are left out, if there are any
 	names  []string
 	w      *colfile.Writer
-	blocks int // of the file in hand
+	blocks int           // of the file in hand
+	texts  *texts.Writer // of the split, for later passes
 }
 
 // block writes a block of documents.
@@ -207,6 +212,7 @@ func (w *signWriter) finish() error {
 
 // restart removes what was written.
 func (w *signWriter) restart() error {
+	w.texts.Drop()
 	if w.bad != nil {
 		w.files = append(w.files, w.bad)
 	}

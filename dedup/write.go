@@ -10,6 +10,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -119,6 +120,8 @@ type fileWriter struct {
 	removed, cluster *tableWriter
 	tables           []*executor.File
 	line             []byte
+	texts            *texts.Reader // of the split textSplit, nil if they are not in memory
+	textSplit        int
 }
 
 func (w *fileWriter) open() (err error) {
@@ -270,6 +273,7 @@ func (w *fileWriter) file(index int) error {
 				}
 				return nil
 			},
+			Texts: func(row, n int64) corpus.RowTexts { return w.textsOf(index, row) },
 		})
 	if wrong != nil {
 		err = wrong
@@ -295,6 +299,26 @@ func (w *fileWriter) file(index int) error {
 	w.res.Bytes += stats.Bytes
 	w.out.Progress(stats.Bytes)
 	return nil
+}
+
+// textsOf returns the texts of a file from a row on, which begins a row group, if they are in memory.
+func (w *fileWriter) textsOf(index int, row int64) corpus.RowTexts {
+	split := w.splitOf(corpus.Ordinal(index, row))
+	if w.texts == nil || split != w.textSplit {
+		w.texts.Close()
+		w.texts, w.textSplit = w.run.texts.Open(split), split
+	}
+	if w.texts == nil {
+		return nil
+	}
+	return func(row int64) ([]byte, bool, error) {
+		ord := corpus.Ordinal(index, row)
+		text, null, ok := w.texts.Text(ord)
+		if !ok {
+			return nil, false, w.changed(ord)
+		}
+		return text, null, nil
+	}
 }
 
 // unwritten accounts for a file of which nothing is written.
@@ -446,6 +470,7 @@ func (w *fileWriter) close() {
 		w.bad.close()
 	}
 	w.annotator.close()
+	w.texts.Close()
 }
 
 // rowOf returns the row of an ordinal in its file.

@@ -19,6 +19,10 @@ type Sink struct {
 	// Kept, if not nil, is called for every kept row in row order with its text, which is borrowed until it
 	// returns; null is true for a document without a text. An error stops the rewriting and is returned.
 	Kept func(row int64, text []byte, null bool) error
+	// Texts, if not nil, returns what yields the texts of the rows from row to row+n of a file, which are a row group of a
+	// Parquet file, or nil if they are to be read from the file. It is asked for the rows that are kept, in order, and what
+	// it yields is borrowed until Rewrite returns.
+	Texts func(row, n int64) RowTexts
 	// Add are columns that the new file has beside those of the input. A file without rows has them, too, if it is
 	// Parquet. Format [Files] has no place for them.
 	Add []Added
@@ -28,6 +32,9 @@ type Sink struct {
 	// Alloc makes the buffers for what is being decoded; nil means mem.Host().
 	Alloc mem.Allocator
 }
+
+// RowTexts yields the text of a row.
+type RowTexts func(row int64) (text []byte, null bool, err error)
 
 // Rewritten counts what a rewriting did.
 type Rewritten struct {

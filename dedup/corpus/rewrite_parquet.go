@@ -127,10 +127,28 @@ func (w *rewriter) column(
 	if err != nil {
 		return err
 	}
-	if err := w.values(in, to, written, group, column, row, kept); err != nil {
+	if texts := w.texts(in, to, column, row, kept); texts != nil {
+		err = w.known(to, texts, w.shown(in, column, row), row, kept)
+	} else {
+		err = w.values(in, to, written, group, column, row, kept)
+	}
+	if err != nil {
 		return err
 	}
 	return to.Close()
+}
+
+// shown returns what is called with the values of a column, or nil.
+func (w *rewriter) shown(in *parquetFile, column int, row int64) func(row int64, text []byte, null bool) error {
+	if column != in.columns.text || w.sink.Kept == nil {
+		return nil
+	}
+	return func(i int64, text []byte, null bool) error {
+		if err := w.sink.Kept(row+i, text, null); err != nil {
+			return sinkError{err}
+		}
+		return nil
+	}
 }
 
 // values copies the values of a column, if to is not nil, and shows the texts.
@@ -144,16 +162,7 @@ func (w *rewriter) values(
 		return err
 	}
 	defer func() { err = firstError(err, from.Close()) }()
-	var each func(row int64, text []byte, null bool) error
-	if column == in.columns.text && w.sink.Kept != nil {
-		each = func(i int64, text []byte, null bool) error {
-			if err := w.sink.Kept(row+i, text, null); err != nil {
-				return sinkError{err}
-			}
-			return nil
-		}
-	}
-	err = copyColumn(from, to, kept, each)
+	err = copyColumn(from, to, kept, w.shown(in, column, row))
 	if err == nil {
 		err = from.sums.finish()
 	} else if from.sums.err != nil {

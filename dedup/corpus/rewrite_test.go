@@ -163,6 +163,38 @@ func TestRewriteParquet(t *testing.T) {
 	}
 }
 
+// Texts that the caller has are written as if they had been read, whatever the type of their column and whichever row groups
+// they are of.
+func TestRewriteKnownTexts(t *testing.T) {
+	for name, fx := range loadFixtures(t).Files {
+		s := mustResolve(t, Local(), Options{}, fixturePath(name))
+		rows := readAll(t, s, 1<<30, ReadOptions{Columns: ColumnText})
+		asked, groups := 0, 0
+		texts := func(from, _ int64) RowTexts {
+			if groups++; groups%3 == 0 {
+				return nil
+			}
+			return func(r int64) ([]byte, bool, error) {
+				if asked++; rows[r].Ord != Ordinal(0, r) {
+					return nil, false, fmt.Errorf("row %d is %v", r, rows[r])
+				}
+				return []byte(rows[r].Text), rows[r].Null, nil
+			}
+		}
+		out, err := rewriteTo(t, s, 0, keepers["some"], Sink{Texts: texts})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		compareParquet(t, fixturePath(name), out, fx, keepers["some"])
+		if asked == 0 && strings.HasPrefix(name, "wide") {
+			t.Errorf("%s: its texts were read, though they were known", name)
+		}
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+}
+
 // A file that is kept whole is the same bytes, and its texts are shown all the same.
 func TestRewriteWhole(t *testing.T) {
 	for name := range loadFixtures(t).Files {
