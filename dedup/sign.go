@@ -59,13 +59,18 @@ func (s signStage) NewActor(_ context.Context, env *executor.Env) (executor.Acto
 	if err != nil {
 		return nil, err
 	}
-	return &signActor{run: s.run, env: env, kernels: kernels, norm: lsh.NewNormalizer(s.norm)}, nil
+	counter, err := lsh.NewPointCounter()
+	if err != nil {
+		return nil, errors.Join(err, kernels.Close())
+	}
+	return &signActor{run: s.run, env: env, kernels: kernels, counter: counter, norm: lsh.NewNormalizer(s.norm)}, nil
 }
 
 type signActor struct {
 	*run
 	env     *executor.Env
 	kernels lsh.Kernels
+	counter *lsh.PointCounter
 	norm    *lsh.Normalizer
 	cols    []colfile.Data
 	need    int64 // what reading took of the last split that was read to its end
@@ -250,7 +255,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		raw, t := b.Text.At(i), text.At(i)
 		h := textHash(raw, b.Text.IsNull(i))
 		rowHi[i], rowLo[i] = h.Hi, h.Lo
-		chars[i], bytes[i] = uint64(lsh.CountPoints(t)), uint64(len(t))
+		chars[i], bytes[i] = uint64(a.counter.Count(t)), uint64(len(t))
 		res.Rows = res.Rows.Add(flow.RecordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
 		res.TextBytes += int64(len(raw))
 		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))
