@@ -151,7 +151,11 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 // split signs the documents of one split, without the bad files that res names.
 func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, w *signWriter, res *signResult) error {
 	bad := badRows{out: out}
-	err := a.eachBatch(ctx, a.splits[res.Split], a.readOptions(maxBytes, res.Bad), func(b *corpus.Batch) error {
+	o := a.readOptions(maxBytes, res.Bad)
+	if w.texts != nil {
+		o.Chunk = func(file, group int, sum uint64) { w.texts.Chunk(texts.Place{File: file, Group: group}, sum) }
+	}
+	err := a.eachBatch(ctx, a.splits[res.Split], o, func(b *corpus.Batch) error {
 		if err := bad.add(res, b.Bad); err != nil || len(b.Ord) == 0 {
 			return err
 		}

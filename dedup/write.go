@@ -273,7 +273,7 @@ func (w *fileWriter) file(index int) error {
 				}
 				return nil
 			},
-			Texts: func(row, n int64) corpus.RowTexts { return w.textsOf(index, row) },
+			Texts: func(group int, row int64) *corpus.GroupTexts { return w.textsOf(index, group, row) },
 		})
 	if wrong != nil {
 		err = wrong
@@ -301,8 +301,8 @@ func (w *fileWriter) file(index int) error {
 	return nil
 }
 
-// textsOf returns the texts of a file from a row on, which begins a row group, if they are in memory.
-func (w *fileWriter) textsOf(index int, row int64) corpus.RowTexts {
+// textsOf returns the texts of a row group of a file, which begins at row, if they are in memory.
+func (w *fileWriter) textsOf(index, group int, row int64) *corpus.GroupTexts {
 	split := w.splitOf(corpus.Ordinal(index, row))
 	if w.texts == nil || split != w.textSplit {
 		w.texts.Close()
@@ -311,14 +311,16 @@ func (w *fileWriter) textsOf(index int, row int64) corpus.RowTexts {
 	if w.texts == nil {
 		return nil
 	}
-	return func(row int64) ([]byte, bool, error) {
+	known := &corpus.GroupTexts{At: func(row int64) ([]byte, bool, error) {
 		ord := corpus.Ordinal(index, row)
 		text, null, ok := w.texts.Text(ord)
 		if !ok {
 			return nil, false, w.changed(ord)
 		}
 		return text, null, nil
-	}
+	}}
+	known.Sum, known.Summed = w.texts.Chunk(texts.Place{File: index, Group: group})
+	return known
 }
 
 // unwritten accounts for a file of which nothing is written.

@@ -5,21 +5,29 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 )
 
-// texts returns the texts of a row group that the caller of Rewrite has, if column is the column of texts and they say
-// all about it: where a text is missing for one reason only.
-func (w *rewriter) texts(in *parquetFile, to file.ColumnChunkWriter, column int, row int64, kept *rowSet) RowTexts {
-	if column != in.columns.text || w.sink.Texts == nil {
+// texts returns what the caller of Rewrite knows of the texts of a row group, or nil.
+func (w *rewriter) texts(group int, row int64) *GroupTexts {
+	if w.sink.Texts == nil {
+		return nil
+	}
+	return w.sink.Texts(group, row)
+}
+
+// knownColumn returns the same for the column that to is, if it is that of the texts and they say all about it: where a
+// text is missing for one reason only.
+func (w *rewriter) knownColumn(in *parquetFile, to file.ColumnChunkWriter, group, column int, row int64) *GroupTexts {
+	if column != in.columns.text {
 		return nil
 	}
 	d := to.Descr()
 	if _, ok := to.(*file.ByteArrayColumnChunkWriter); !ok || d.MaxRepetitionLevel() > 0 || d.MaxDefinitionLevel() > 1 {
 		return nil
 	}
-	return w.sink.Texts(row, kept.rows)
+	return w.texts(group, row)
 }
 
 // known writes texts that need not be read.
-func (w *rewriter) known(to file.ColumnChunkWriter, texts RowTexts, each func(int64, []byte, bool) error, row int64, kept *rowSet) error {
+func (w *rewriter) known(to file.ColumnChunkWriter, texts *GroupTexts, each func(int64, []byte, bool) error, row int64, kept *rowSet) error {
 	c := &columnCopy[parquet.ByteArray]{
 		write: to.(*file.ByteArrayColumnChunkWriter).WriteBatch, each: each, maxDef: to.Descr().MaxDefinitionLevel(),
 	}
@@ -29,7 +37,7 @@ func (w *rewriter) known(to file.ColumnChunkWriter, texts RowTexts, each func(in
 		if c.row++; !kept.has(c.row - 1) {
 			continue
 		}
-		text, null, err := texts(row + c.row - 1)
+		text, null, err := texts.At(row + c.row - 1)
 		if err != nil {
 			return sinkError{err}
 		}

@@ -30,8 +30,15 @@ func AtMost(n int64) func(held, more int64) bool {
 type kept struct {
 	refs   int // under the lock of the cache
 	blocks []block
+	chunks map[Place]uint64
 	bytes  int64
 }
+
+// Place is a row group of a file.
+type Place struct{ File, Group int }
+
+// chunkBytes is about what the hash of a row group takes.
+const chunkBytes = 64
 
 // block is consecutive documents of a split.
 type block struct {
@@ -95,6 +102,18 @@ func (w *Writer) Add(ords []uint64, text *mem.Strings) {
 	w.kept.blocks = append(w.kept.blocks, b)
 }
 
+// Chunk keeps the hash of the bytes that the texts of a row group are in.
+func (w *Writer) Chunk(at Place, sum uint64) {
+	if w == nil || w.full || !w.cache.take(chunkBytes) {
+		return
+	}
+	w.kept.bytes += chunkBytes
+	if w.kept.chunks == nil {
+		w.kept.chunks = make(map[Place]uint64)
+	}
+	w.kept.chunks[at] = sum
+}
+
 // Keep makes the split available, in place of what there was of it.
 func (w *Writer) Keep() {
 	if w == nil || w.full {
@@ -146,7 +165,7 @@ func (c *Cache) release(k *kept) {
 		b.data.Release()
 	}
 	c.held -= k.bytes
-	k.blocks, k.bytes = nil, 0
+	k.blocks, k.chunks, k.bytes = nil, nil, 0
 }
 
 // Held returns the bytes that are held.
@@ -217,6 +236,12 @@ func (r *Reader) Text(ord uint64) (text []byte, null, ok bool) {
 		return b.data.Bytes()[from:b.ends[r.at]:b.ends[r.at]], b.null != nil && b.null[r.at], true
 	}
 	return nil, false, false
+}
+
+// Chunk returns what was kept of a row group.
+func (r *Reader) Chunk(at Place) (sum uint64, ok bool) {
+	sum, ok = r.kept.chunks[at]
+	return sum, ok
 }
 
 // Close ends the use of texts. It may be called again, and on nil.
