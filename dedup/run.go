@@ -417,7 +417,7 @@ func (r *run) sign(ctx context.Context) error {
 func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.everyone()) }
 
 // decideBytes is the size of a partition of the decide stage, at most.
-const decideBytes = 64 << 20
+const decideBytes = 16 << 20
 
 // classBytes is the memory of one class in the exact stage's table, at worst, with room for uneven partitions.
 const classBytes = 96
