@@ -3,8 +3,10 @@ package dedup
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 
@@ -18,7 +20,8 @@ import (
 
 // The decide stage is the text pass and the decision. Inserting, a task rereads the candidates of one split, in
 // order, skipping files and row groups that hold none, and sends each text to the partition of its
-// component: the only time that text travels. Extracting, a partition applies the decision rule to its
+// component: the only time that text travels. A text that stays in the memory of the only process there is does not travel,
+// but is looked up there. Extracting, a partition applies the decision rule to its
 // components one after another and writes a verdict file: columns doc, kept, inter, union.
 type decideStage struct {
 	*run
@@ -29,8 +32,11 @@ type decideStage struct {
 // compareBytes is the memory for the texts of two documents of n bytes, the windows of one, and a list of those of the other.
 func compareBytes(n int64) int64 { return 2*n + lsh.WindowsBytes(n) + lsh.HashesBytes(n) }
 
-// decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
+// decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text. If the number has the
+// bit textInMemory, the text is not there but its document's ordinal once more, and bits 32 to 62 are its length.
 var decideRecords = flow.Layout{Kind: 't', Words: 4, Blob: true}
+
+const textInMemory = 1 << 63
 
 func (s decideStage) Name() string    { return "decide" }
 func (s decideStage) TotalParts() int { return s.parts }
@@ -52,6 +58,7 @@ type decideActor struct {
 	norm    *lsh.Normalizer
 	decider decider
 	store   textStore
+	kept    keptTexts
 }
 
 func (a *decideActor) Close() error { return nil }
@@ -88,6 +95,20 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	defer turn.Done()
 	if kept := a.texts.Open(in.Split); kept != nil {
 		defer kept.Close()
+		if a.shared() {
+			sendText := send
+			send = func(d wantedDoc, text []byte, null bool) error {
+				if len(text) > math.MaxInt32 {
+					return sendText(d, text, null)
+				}
+				if textHash(text, null) != d.hash {
+					return a.changed(d.ref.Ord)
+				}
+				size := textInMemory | uint64(len(text))<<32 | uint64(len(d.leaders)/16)
+				blob = binary.LittleEndian.AppendUint64(append(blob[:0], d.leaders...), d.ref.Ord)
+				return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, d.ref.Ord, size)
+			}
+		}
 		err = a.sendKept(out, want, kept, send)
 	} else {
 		err = a.sendRead(ctx, out, in, want, send)
@@ -115,9 +136,16 @@ type textPlace struct {
 	leaders uint32 // number of them, 16 bytes each
 	n       uint32 // bytes of text
 	hash    uint64 // of both, in the file
+	shared  bool   // behind the leaders is not the text but the ordinal by which it is found in memory
 }
 
-func (p textPlace) size() uint64 { return 16*uint64(p.leaders) + uint64(p.n) }
+// size is that of what is stored.
+func (p textPlace) size() uint64 {
+	if p.shared {
+		return 16*uint64(p.leaders) + 8
+	}
+	return 16*uint64(p.leaders) + uint64(p.n)
+}
 
 // candidateRows are the rows that are sorted: label, keep, ordinal, and the words of a textPlace.
 var candidateRows = flow.RowKind{Width: 6, Keys: []int{0, 1, 2}}
@@ -126,11 +154,15 @@ var candidateRows = flow.RowKind{Width: 6, Keys: []int{0, 1, 2}}
 const candidateBytes = 6*8 + flow.KeyBytes
 
 func (p textPlace) words() (at, size, hash uint64) {
-	return p.at, uint64(p.leaders)<<32 | uint64(p.n), p.hash
+	size = uint64(p.leaders)<<32 | uint64(p.n)
+	if p.shared {
+		size |= textInMemory
+	}
+	return p.at, size, p.hash
 }
 
 func placeOf(w []uint64) textPlace {
-	return textPlace{at: w[0], leaders: uint32(w[1] >> 32), n: uint32(w[1]), hash: w[2]}
+	return textPlace{at: w[0], leaders: uint32(w[1] &^ textInMemory >> 32), n: uint32(w[1]), hash: w[2], shared: w[1]&textInMemory != 0}
 }
 
 // reset empties the store; without a file it keeps its memory.
@@ -158,9 +190,13 @@ func (s *textStore) close() {
 	}
 }
 
-// add stores leaders and a text.
+// add stores leaders and what is behind them, which the number of leaders says.
 func (s *textStore) add(blob []byte, leaders uint64) (p textPlace, err error) {
-	p = textPlace{leaders: uint32(leaders), n: uint32(uint64(len(blob)) - 16*leaders)}
+	if leaders&textInMemory != 0 {
+		p = textPlace{leaders: uint32(leaders), n: uint32(leaders &^ textInMemory >> 32), shared: true}
+	} else {
+		p = textPlace{leaders: uint32(leaders), n: uint32(uint64(len(blob)) - 16*leaders)}
+	}
 	if s.file == nil {
 		p.at = s.mem.Add(blob)
 		return p, nil
@@ -179,7 +215,7 @@ func (s *textStore) stored() error {
 	return flow.ScratchError(s.w.Flush())
 }
 
-// get returns leaders and a text, valid until the next call.
+// get returns leaders and what is behind them, valid until the next call.
 func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
 	var b []byte
 	if s.file == nil {
@@ -200,11 +236,11 @@ func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
 // load stores the texts of a partition and lists its candidates in all. It returns the length of the longest text.
 func (a *decideActor) load(ctx context.Context, part *shuffle.Partition, all *flow.Sorter) (longest int64, err error) {
 	err = flow.EachRecord(ctx, part, decideRecords, func(w []uint64, blob []byte) error {
-		n := w[3]
-		if n > uint64(len(blob)/16) {
+		shared, n := w[3]&textInMemory != 0, w[3]&math.MaxUint32
+		if n > uint64(len(blob)/16) || shared && 16*n+8 != uint64(len(blob)) {
 			return fmt.Errorf("dedup: document %d claims %d leaders in %d bytes", w[2], n, len(blob))
 		}
-		p, err := a.store.add(blob, n)
+		p, err := a.store.add(blob, w[3])
 		if err != nil {
 			return err
 		}
@@ -265,9 +301,13 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	}
 	d := &a.decider
 	d.tests, d.cacheSize = 0, int(cache)
+	defer a.kept.close()
 	d.text = func(place textPlace) (leaders, text []byte, err error) {
 		out.Alive() // a large component takes long
-		return a.store.get(place)
+		if leaders, text, err = a.store.get(place); err == nil && place.shared {
+			text, err = a.kept.find(a.run, binary.LittleEndian.Uint64(text))
+		}
+		return leaders, text, err
 	}
 	clear(d.rejected[:])
 	defer d.free()

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
@@ -117,4 +118,40 @@ func (a *decideActor) sendRead(
 		err = a.changed(d.ref.Ord)
 	}
 	return err
+}
+
+// shared reports whether texts that stay in memory can be looked up by whoever decides: there is one process, and they are
+// compared as they are.
+func (r *run) shared() bool {
+	return r.Job.Size() == 1 && r.Exec.Isolation != IsolationProcess && !r.normalizes
+}
+
+// keptTexts looks up texts that stay in memory.
+type keptTexts map[int]*texts.Reader
+
+// find returns a text, which is valid until close.
+func (k *keptTexts) find(r *run, ord uint64) ([]byte, error) {
+	if *k == nil {
+		*k = make(keptTexts)
+	}
+	split := r.splitOf(ord)
+	reader := (*k)[split]
+	if reader == nil {
+		if reader = r.texts.Open(split); reader == nil {
+			return nil, fmt.Errorf("dedup: the texts of split %d are in memory no more", split)
+		}
+		(*k)[split] = reader
+	}
+	text, _, ok := reader.Find(ord)
+	if !ok {
+		return nil, r.changed(ord)
+	}
+	return text, nil
+}
+
+func (k *keptTexts) close() {
+	for split, reader := range *k {
+		reader.Close()
+		delete(*k, split)
+	}
 }

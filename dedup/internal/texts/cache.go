@@ -1,6 +1,8 @@
 package texts
 
 import (
+	"slices"
+	"sort"
 	"sync"
 
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -216,7 +218,7 @@ func (c *Cache) Open(split int) *Reader {
 }
 
 // Text returns the text of a document, which is valid until the reader is closed; ok is false if the split has no such
-// document. Ordinals must ascend from call to call; the same one may be asked for again.
+// document. Ordinals must ascend from call to call, but after one of Find; the same one may be asked for again.
 func (r *Reader) Text(ord uint64) (text []byte, null, ok bool) {
 	for ; r.block < len(r.kept.blocks); r.block, r.at = r.block+1, 0 {
 		b := &r.kept.blocks[r.block]
@@ -236,6 +238,17 @@ func (r *Reader) Text(ord uint64) (text []byte, null, ok bool) {
 		return b.data.Bytes()[from:b.ends[r.at]:b.ends[r.at]], b.null != nil && b.null[r.at], true
 	}
 	return nil, false, false
+}
+
+// Find is Text for documents in any order.
+func (r *Reader) Find(ord uint64) (text []byte, null, ok bool) {
+	i := sort.Search(len(r.kept.blocks), func(i int) bool { b := r.kept.blocks[i].ords; return b[len(b)-1] >= ord })
+	if i == len(r.kept.blocks) {
+		return nil, false, false
+	}
+	r.block = i
+	r.at, _ = slices.BinarySearch(r.kept.blocks[i].ords, ord)
+	return r.Text(ord)
 }
 
 // Chunk returns what was kept of a row group.

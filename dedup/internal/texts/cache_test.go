@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -101,6 +102,15 @@ func TestCache(t *testing.T) {
 			text, null, ok := r.Text(d.ord)
 			if !ok || null != d.null || !bytes.Equal(text, d.text) {
 				t.Fatalf("seed %d: document %d: %q %v %v, wanted %q %v", seed, d.ord, text, null, ok, d.text, d.null)
+			}
+		}
+		for range 20 {
+			d := docs[rng.IntN(len(docs))]
+			ord := d.ord + rng.Uint64N(3) - 1
+			i := slices.IndexFunc(docs, func(d doc) bool { return d.ord == ord })
+			text, null, ok := r.Find(ord)
+			if ok != (i >= 0) || ok && (null != docs[i].null || !bytes.Equal(text, docs[i].text)) {
+				t.Fatalf("seed %d: document %d, %d of them: %q %v %v", seed, ord, i, text, null, ok)
 			}
 		}
 		if _, _, ok := r.Text(docs[len(docs)-1].ord + 1); ok {
