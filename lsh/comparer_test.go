@@ -89,7 +89,7 @@ func TestComparer(t *testing.T) {
 	widths := []int{1, 2, 5, 8, 11, 12, 13, 16, 19, 20, 21, 24, 24, 24, 25, 28, 29, 31, 32, 42, 43, 60, 100}
 	trials := 1500
 	if testing.Short() {
-		trials = 200
+		trials = 100
 	}
 	for range trials {
 		a := drawHard(r, 1+r.IntN(400))
