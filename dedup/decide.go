@@ -29,8 +29,9 @@ type decideStage struct {
 	maxDoc int64 // bytes of the longest candidate
 }
 
-// compareBytes is the memory for the texts of two documents of n bytes, the windows of one, and a list of those of the other.
-func compareBytes(n int64) int64 { return 2*n + lsh.WindowsBytes(n) + lsh.HashesBytes(n) }
+// compareBytes is the memory for comparing two documents of n bytes: one text at a time, the index of one, and what the
+// comparer keeps of the other.
+func compareBytes(n int64) int64 { return n + 2*lsh.IndexBytes(n) }
 
 // decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text. If the number has the
 // bit textInMemory, the text is not there but its document's ordinal once more, and bits 32 to 62 are its length.
@@ -42,13 +43,13 @@ func (s decideStage) Name() string    { return "decide" }
 func (s decideStage) TotalParts() int { return s.parts }
 
 func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	windows, err := lsh.NewWindows(s.spec.CharNgrams)
+	comparer, err := lsh.NewComparer(s.spec.CharNgrams)
 	if err != nil {
 		return nil, err
 	}
 	return &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
-		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.WithKeep},
+		decider: decider{comparer: comparer, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.WithKeep},
 	}, nil
 }
 
