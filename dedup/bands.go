@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -38,9 +39,13 @@ func (s bandsStage) NewShuffleActor(_ context.Context, env *executor.Env) (execu
 
 type bandsActor struct {
 	bandsStage
-	env    *executor.Env
-	layout flow.Layout
-	table  bucketTable
+	env     *executor.Env
+	layout  flow.Layout
+	scatter *flow.Scatter // kept from one insert to the next
+	rows    bandRows
+	table   bucketTable
+	repeats flow.Repeats
+	picked  []uint64 // records that repeats leaves
 }
 
 func (a *bandsActor) Close() error { return nil }
@@ -64,71 +69,126 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 		return err
 	}
 	defer f.Close()
-	w := a.plan.Records(out, a.layout, a.TotalParts())
-	var words []uint64
-	var reps []int // rows of the block that enter the bands
+	if a.scatter == nil {
+		a.scatter = a.plan.Scatter(a.layout, a.TotalParts())
+	}
+	a.scatter.Reset(out)
+	rows := &a.rows
 	for f.Next() {
 		size := f.Uint64("bytes")
 		refs := f.Refs(a.refs, "keep", "ord")
 		if f.Err != nil {
 			return f.Err
 		}
-		reps = reps[:0]
+		rows.reset(refs)
 		for i := range f.Rows {
 			if more && member == refs.Ord[i] {
 				if member, more, err = members.Pull(); err != nil {
 					return err
 				}
 			} else if size[i] > 0 {
-				reps = append(reps, i)
+				rows.reps = append(rows.reps, i)
 			}
 		}
+		columns := rows.refs(refs)
 		for b := a.lo; b < a.hi; b++ {
 			keys := f.Uint64(bandColumn(b))
 			if f.Err != nil {
 				return f.Err
 			}
-			base := (b - a.lo) * a.perBand
-			for _, i := range reps {
-				words = a.refs.Append(append(words[:0], keys[i]), refs.At(i))
-				if err := w.Add(ctx, base+flow.PartOf(keys[i], a.perBand), words...); err != nil {
-					return err
-				}
+			if err := a.scatter.Add(ctx, (b-a.lo)*a.perBand, a.perBand, rows.keys(keys), columns...); err != nil {
+				return err
 			}
 		}
 	}
 	if f.Err != nil {
 		return f.Err
 	}
-	return w.Flush(ctx)
+	return a.scatter.Flush(ctx)
 }
 
+// bandRows picks the rows of a block that enter the bands.
+type bandRows struct {
+	all     int
+	reps    []int
+	scratch [3][]uint64 // keep keys, ordinals and band keys of them, unless they are all
+	columns [][]uint64
+}
+
+func (r *bandRows) reset(refs flow.RefColumn) { r.all, r.reps = len(refs.Ord), r.reps[:0] }
+
+// pick returns the entries of a column that belong to reps.
+func (r *bandRows) pick(column []uint64, scratch *[]uint64) []uint64 {
+	if len(r.reps) == r.all {
+		return column
+	}
+	picked := slices.Grow((*scratch)[:0], len(r.reps))[:len(r.reps)]
+	for i, row := range r.reps {
+		picked[i] = column[row]
+	}
+	*scratch = picked
+	return picked
+}
+
+// refs returns the words that follow the key in a record, column by column.
+func (r *bandRows) refs(refs flow.RefColumn) [][]uint64 {
+	r.columns = r.columns[:0]
+	if refs.Keep != nil {
+		r.columns = append(r.columns, r.pick(refs.Keep, &r.scratch[0]))
+	}
+	r.columns = append(r.columns, r.pick(refs.Ord, &r.scratch[1]))
+	return r.columns
+}
+
+func (r *bandRows) keys(keys []uint64) []uint64 { return r.pick(keys, &r.scratch[2]) }
+
+// Extract finds the buckets of a partition. Most keys occur once, so they are left out first (see [flow.Repeats]); what is
+// left is read twice, as [bucketTable] wants it, from memory if it fits.
 func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
+	a.scatter, a.rows = nil, bandRows{} // the actor's share is for extracting now
 	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
+	a.repeats.Reset(part.Rows(), a.plan.Share/8)
+	err = flow.EachChunk(ctx, part, a.layout, func(records []uint64) error {
+		a.repeats.See(records, a.layout.Words)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
 	buckets := int64(0)
+	held := false // all that is left is in picked
+	each := func(f func(records []uint64) error) (err error) {
+		if !held {
+			held, err = a.pick(ctx, part, f)
+			return err
+		}
+		return f(a.picked)
+	}
 	for in := flow.AllHashes(); ; {
 		a.table.reset()
-		err := flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			if !in.Has(flow.PassHash(w[0])) {
-				return nil
-			}
-			r, _ := a.refs.Read(w[1:])
-			a.table.add(w[0], r)
-			for a.table.bytes() > a.plan.Share/2 && in.Halve() {
-				a.table.retain(func(key uint64) bool { return in.Has(flow.PassHash(key)) })
+		err := each(func(records []uint64) error {
+			for ; len(records) > 0; records = records[a.layout.Words:] {
+				if !in.Has(flow.PassHash(records[0])) {
+					continue
+				}
+				r, _ := a.refs.Read(records[1:])
+				a.table.add(records[0], r)
+				for a.table.bytes() > a.plan.Share/2 && in.Halve() {
+					a.table.retain(func(key uint64) bool { return in.Has(flow.PassHash(key)) })
+				}
 			}
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		a.watch("buckets", a.table.bytes())
+		a.watch("buckets", a.table.bytes()+a.repeats.Bytes()+int64(8*cap(a.picked)))
 		buckets += int64(len(a.table.groups))
 		if len(a.table.groups) > 0 {
-			if err := a.pairs(ctx, part, in, w); err != nil {
+			if err := each(func(records []uint64) error { return a.pairs(records, in, w) }); err != nil {
 				return nil, err
 			}
 		}
@@ -140,14 +200,45 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	return w.Finish(out, part)
 }
 
-// pairs writes the pairs of the buckets in the table.
-func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in flow.HashRange, w *flow.RowFile) error {
-	return flow.EachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
-		if !in.Has(flow.PassHash(rec[0])) {
-			return nil
+// pick calls f for the records whose keys may repeat, some at a time and in the order of the chunks. It reports whether there
+// was but one call, whose records stay in picked. Every chunk is verified here, where what counts is taken from it.
+func (a *bandsActor) pick(ctx context.Context, part *shuffle.Partition, f func(records []uint64) error) (all bool, err error) {
+	width := a.layout.Words
+	block := max(1, min(bandBlock, int(a.plan.Share/32)/(8*width))) * width // words looked at together
+	a.picked = a.picked[:0]
+	all = true
+	err = flow.EachVerified(ctx, part, a.layout, func(records []uint64) error {
+		for len(records) > 0 {
+			some := records[:min(len(records), block)]
+			records = records[len(some):]
+			if full := int(a.plan.Share / 64); len(a.picked) > 0 && len(a.picked)+len(some) > full {
+				all = false
+				if err := f(a.picked); err != nil {
+					return err
+				}
+				a.picked = a.picked[:0]
+			}
+			a.picked = a.repeats.Pick(a.picked, some, width)
 		}
-		r, _ := a.refs.Read(rec[1:])
-		for _, l := range a.table.leadersOf(rec[0]) {
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	return all, f(a.picked)
+}
+
+// bandBlock is the number of records that are looked at together: few enough for a processor's first cache.
+const bandBlock = 1 << 10
+
+// pairs writes the pairs of the buckets in the table.
+func (a *bandsActor) pairs(records []uint64, in flow.HashRange, w *flow.RowFile) error {
+	for ; len(records) > 0; records = records[a.layout.Words:] {
+		if !in.Has(flow.PassHash(records[0])) {
+			continue
+		}
+		r, _ := a.refs.Read(records[1:])
+		for _, l := range a.table.leadersOf(records[0]) {
 			if !l.Before(r) {
 				break
 			}
@@ -155,6 +246,6 @@ func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in flow
 				return err
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }
