@@ -43,7 +43,7 @@ func bucketTableBytes(keys int64) int64 { return keys * (32 + 16 + 16) * 2 }
 // many that each has a table within an actor's share, and rather more where they are few, because a table that fits a
 // processor's cache takes half the time.
 func bandParts(table, share int64) int64 {
-	const cached, few = 4 << 20, 64
+	const cached, few = 16 << 20, 64
 	return max(1, (table+share-1)/share, min(few, table/cached))
 }
 
