@@ -258,4 +258,3 @@ func TestBandPairs(t *testing.T) {
 		}
 	}
 }
-

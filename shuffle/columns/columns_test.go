@@ -137,7 +137,7 @@ func roundTrip(t *testing.T, rng *rand.Rand, schema *arrow.Schema, keys []int, n
 	maxChunk := []int64{1 << 30, 16 << 10}[rng.IntN(2)]
 	var sum shuffle.Hash
 	for part, chunks := range packAll(t, codec, alloc, batch, p, maxChunk) {
-		rows := p.order[p.bounds[part]:p.bounds[part+1]]
+		rows := p.rows()[p.bounds[part]:p.bounds[part+1]]
 		if len(rows) == 0 && len(chunks) > 0 {
 			t.Fatal("a chunk without rows")
 		}
@@ -214,7 +214,7 @@ func TestExtensionTypes(t *testing.T) {
 	}
 	for part, chunks := range packAll(t, codec, mem.NewChecked(t, mem.Host()), batch, p, 1<<20) {
 		got := unpackAll(t, codec, chunks, memory.DefaultAllocator)
-		want := rowsOf(t, codec, batch, p.order[p.bounds[part]:p.bounds[part+1]], memory.DefaultAllocator)
+		want := rowsOf(t, codec, batch, p.rows()[p.bounds[part]:p.bounds[part+1]], memory.DefaultAllocator)
 		if d := difference(codec, got, want); d != "" || got.Column(0).DataType().ID() != arrow.EXTENSION {
 			t.Fatalf("partition %d: %s", part, d)
 		}
