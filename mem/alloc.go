@@ -63,6 +63,15 @@ func (h *host) Alloc(n int) (*Buffer, error) {
 		return NewHostBuffer(TierHost, alignedMake(n), nil), nil
 	}
 	class := sizeClass(n)
+	if class <= slabTo {
+		if data := hostSlabs.take(class); data != nil {
+			h.inUse.Add(int64(class))
+			return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) {
+				h.inUse.Add(-int64(class))
+				hostSlabs.give(data)
+			}), nil
+		}
+	}
 	data := h.take(class)
 	if n < mapFrom {
 		if data == nil {

@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -41,17 +41,17 @@ func (l Layout) meta() []byte {
 
 // RecordHash is the two-word hash of one record. Its sum over records is their multiset hash.
 func RecordHash(words []uint64, blob []byte, hasBlob bool) shuffle.Hash {
-	a, b := uint64(hashA), uint64(hashB)
+	a, b := rowloops.BeginRecord()
 	for _, w := range words {
-		a, b = foldRecord(a, b, w)
+		a, b = rowloops.FoldRecord(a, b, w)
 	}
 	if hasBlob {
 		h := xxh3.Hash128(blob)
-		a, b = foldRecord(a, b, h.Hi)
-		a, b = foldRecord(a, b, h.Lo)
+		a, b = rowloops.FoldRecord(a, b, h.Hi)
+		a, b = rowloops.FoldRecord(a, b, h.Lo)
 	}
-	hi, lo := bits.Mul64(a^b, hashOf)
-	return shuffle.Hash{A: a ^ hi, B: b ^ lo}
+	a, b = rowloops.EndRecord(a, b)
+	return shuffle.Hash{A: a, B: b}
 }
 
 // ChunkSink takes finished chunks; it is the part of executor.PartWriter that a RecordWriter needs.
