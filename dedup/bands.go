@@ -39,13 +39,12 @@ func (s bandsStage) NewShuffleActor(_ context.Context, env *executor.Env) (execu
 
 type bandsActor struct {
 	bandsStage
-	env     *executor.Env
-	layout  flow.Layout
-	scatter *flow.Scatter // kept from one insert to the next
-	rows    bandRows
-	table   bucketTable
-	repeats flow.Repeats
-	picked  []uint64 // records that repeats leaves
+	env      *executor.Env
+	layout   flow.Layout
+	scatter  *flow.Scatter // kept from one insert to the next
+	rows     bandRows
+	table    bucketTable
+	repeated flow.Repeated
 }
 
 func (a *bandsActor) Close() error { return nil }
@@ -142,34 +141,21 @@ func (r *bandRows) refs(refs flow.RefColumn) [][]uint64 {
 
 func (r *bandRows) keys(keys []uint64) []uint64 { return r.pick(keys, &r.scratch[2]) }
 
-// Extract finds the buckets of a partition. Most keys occur once, so they are left out first (see [flow.Repeats]); what is
-// left is read twice, as [bucketTable] wants it, from memory if it fits.
+// Extract finds the buckets of a partition. Most keys occur once, so they are left out first (see [flow.Repeated]); what is
+// left is read twice, as [bucketTable] wants it.
 func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
 	a.scatter, a.rows = nil, bandRows{} // the actor's share is for extracting now
 	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "leader"))
 	if err != nil {
 		return nil, err
 	}
-	a.repeats.Reset(part.Rows(), a.plan.Share/8)
-	err = flow.EachChunk(ctx, part, a.layout, func(records []uint64) error {
-		a.repeats.See(records, a.layout.Words)
-		return nil
-	})
-	if err != nil {
+	if err := a.repeated.Reset(ctx, part, a.layout, 0, a.plan.Share/4); err != nil {
 		return nil, err
 	}
 	buckets := int64(0)
-	held := false // all that is left is in picked
-	each := func(f func(records []uint64) error) (err error) {
-		if !held {
-			held, err = a.pick(ctx, part, f)
-			return err
-		}
-		return f(a.picked)
-	}
 	for in := flow.AllHashes(); ; {
 		a.table.reset()
-		err := each(func(records []uint64) error {
+		err := a.repeated.Each(ctx, func(records []uint64) error {
 			for ; len(records) > 0; records = records[a.layout.Words:] {
 				if !in.Has(flow.PassHash(records[0])) {
 					continue
@@ -185,10 +171,10 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 		if err != nil {
 			return nil, err
 		}
-		a.watch("buckets", a.table.bytes()+a.repeats.Bytes()+int64(8*cap(a.picked)))
+		a.watch("buckets", a.table.bytes()+a.repeated.Bytes())
 		buckets += int64(len(a.table.groups))
 		if len(a.table.groups) > 0 {
-			if err := each(func(records []uint64) error { return a.pairs(records, in, w) }); err != nil {
+			if err := a.repeated.Each(ctx, func(records []uint64) error { return a.pairs(records, in, w) }); err != nil {
 				return nil, err
 			}
 		}
@@ -199,37 +185,6 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	out.Count("buckets", buckets)
 	return w.Finish(out, part)
 }
-
-// pick calls f for the records whose keys may repeat, some at a time and in the order of the chunks. It reports whether there
-// was but one call, whose records stay in picked. Every chunk is verified here, where what counts is taken from it.
-func (a *bandsActor) pick(ctx context.Context, part *shuffle.Partition, f func(records []uint64) error) (all bool, err error) {
-	width := a.layout.Words
-	block := max(1, min(bandBlock, int(a.plan.Share/32)/(8*width))) * width // words looked at together
-	a.picked = a.picked[:0]
-	all = true
-	err = flow.EachVerified(ctx, part, a.layout, func(records []uint64) error {
-		for len(records) > 0 {
-			some := records[:min(len(records), block)]
-			records = records[len(some):]
-			if full := int(a.plan.Share / 64); len(a.picked) > 0 && len(a.picked)+len(some) > full {
-				all = false
-				if err := f(a.picked); err != nil {
-					return err
-				}
-				a.picked = a.picked[:0]
-			}
-			a.picked = a.repeats.Pick(a.picked, some, width)
-		}
-		return nil
-	})
-	if err != nil {
-		return false, err
-	}
-	return all, f(a.picked)
-}
-
-// bandBlock is the number of records that are looked at together: few enough for a processor's first cache.
-const bandBlock = 1 << 10
 
 // pairs writes the pairs of the buckets in the table.
 func (a *bandsActor) pairs(records []uint64, in flow.HashRange, w *flow.RowFile) error {

@@ -327,30 +327,7 @@ func EachRecordOf(ctx context.Context, part *shuffle.Partition, ls []Layout, f f
 	return nil
 }
 
-// EachChunk calls f with the records of each chunk of a partition, in the order of the chunks and one record after another; the
-// layout has no bytes. What f is given is valid during the call, and not known to be what was inserted: whoever takes anything
-// from it reads it by [EachVerified].
-func EachChunk(ctx context.Context, part *shuffle.Partition, l Layout, f func(records []uint64) error) error {
-	return eachChunk(ctx, part, func(c shuffle.Chunk) error {
-		recs, err := viewRecords(c, l)
-		if err != nil {
-			return err
-		}
-		return f(recs.words)
-	})
-}
-
-// EachVerified is EachChunk, and each chunk's records are those that were inserted.
-func EachVerified(ctx context.Context, part *shuffle.Partition, l Layout, f func(records []uint64) error) error {
-	return eachChunk(ctx, part, func(c shuffle.Chunk) error {
-		recs, err := OpenRecords(c, l)
-		if err != nil {
-			return err
-		}
-		return f(recs.words)
-	})
-}
-
+// eachChunk calls f with the chunks of a partition in their order. A chunk is valid during the call.
 func eachChunk(ctx context.Context, part *shuffle.Partition, f func(c shuffle.Chunk) error) error {
 	for c, err := range executor.Chunks(ctx, part) {
 		if err == nil {

@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"fmt"
-	"math/bits"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -123,70 +122,4 @@ func (s *Scatter) flush(ctx context.Context, part int) error {
 	return s.out.Insert(ctx, shuffle.Chunk{
 		Partition: part, Rows: int64(len(words) / s.layout.Words), Hash: RecordSum(words, s.layout.Words), Meta: s.layout.meta(), Data: data,
 	})
-}
-
-// Repeats says of keys whether they may occur more than once in a partition: it finds every one that does, and of the others
-// a few in a hundred. It takes a few bits for each key, so that it fits a processor's cache where a table of the keys does
-// not, and has no branch that depends on a key. It is a Bloom filter that counts to two with one hash (Bloom 1970).
-type Repeats struct {
-	cells []byte // four cells of two bits each: 1 once a key was seen, 3 from the second on
-	shift uint   // of a product, to leave the number of a cell
-}
-
-// Reset makes room for a number of keys, in at most limit bytes.
-func (r *Repeats) Reset(keys, limit int64) {
-	const least = 64
-	// 16 to 32 cells for a key, of which a few in a hundred are met by chance.
-	size := int64(1) << bits.Len64(uint64(max(least, min(4*keys, limit))-1))
-	if size > max(least, limit) {
-		size /= 2
-	}
-	if int64(cap(r.cells)) < size {
-		r.cells = make([]byte, size)
-	} else {
-		r.cells = r.cells[:size]
-		clear(r.cells)
-	}
-	r.shift = uint(64 - 2 - bits.TrailingZeros64(uint64(size)))
-}
-
-// Bytes is the memory that it takes.
-func (r *Repeats) Bytes() int64 { return int64(cap(r.cells)) }
-
-// Free gives the memory back.
-func (r *Repeats) Free() { r.cells = nil }
-
-// spread is odd; its products have all bits of a key in their upper ones, whichever those of a partition share.
-const spread = 0x9e3779b97f4a7c15
-
-// See shows the first words of records of width words.
-func (r *Repeats) See(records []uint64, width int) {
-	cells, shift := r.cells, r.shift
-	for i := 0; i < len(records); i += width {
-		cell := records[i] * spread >> (shift & 63)
-		b, at := cells[cell>>2], cell&3*2
-		cells[cell>>2] = b | (1|b>>at&1<<1)<<at
-	}
-}
-
-// Pick appends to dst the records whose first words may repeat, which all have been shown.
-func (r *Repeats) Pick(dst, records []uint64, width int) []uint64 {
-	n := len(dst)
-	dst = append(dst, records...)
-	to, cells, shift := dst[n:], r.cells, r.shift
-	k := 0
-	if width == 2 {
-		for i := 0; i+1 < len(records); i += 2 {
-			cell := records[i] * spread >> (shift & 63)
-			to[k], to[k+1] = records[i], records[i+1]
-			k += int(cells[cell>>2] >> (cell & 3 * 2) & 2)
-		}
-		return dst[:n+k]
-	}
-	for i := 0; i < len(records); i += width {
-		cell := records[i] * spread >> (shift & 63)
-		copy(to[k:k+width], records[i:i+width])
-		k += int(cells[cell>>2]>>(cell&3*2+1)&1) * width
-	}
-	return dst[:n+k]
 }

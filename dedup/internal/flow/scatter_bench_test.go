@@ -53,7 +53,7 @@ func BenchmarkRecords(b *testing.B) {
 	})
 	var r Repeats
 	r.Reset(128<<10, 1<<30)
-	b.Run("see", func(b *testing.B) { per(b, func() { r.See(recs, 2) }) })
+	b.Run("see", func(b *testing.B) { per(b, func() { r.See(recs, 2, 0) }) })
 	var dst []uint64
-	b.Run("pick", func(b *testing.B) { per(b, func() { dst = r.Pick(dst[:0], recs, 2) }) })
+	b.Run("pick", func(b *testing.B) { per(b, func() { dst = r.Pick(dst[:0], recs, 2, 0) }) })
 }
