@@ -45,6 +45,7 @@ type bandsActor struct {
 	rows     bandRows
 	table    bucketTable
 	repeated flow.Repeated
+	entries  []uint32 // of the table, by record, where all records come at once and all buckets fit
 }
 
 func (a *bandsActor) Close() error { return nil }
@@ -155,23 +156,27 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	buckets := int64(0)
 	for in := flow.AllHashes(); ; {
 		a.table.reset()
+		a.entries = a.entries[:0]
 		err := a.repeated.Each(ctx, func(records []uint64) error {
 			for ; len(records) > 0; records = records[a.layout.Words:] {
-				if !in.Has(flow.PassHash(records[0])) {
+				if !in.All() && !in.Has(flow.PassHash(records[0])) {
 					continue
 				}
 				r, _ := a.refs.Read(records[1:])
-				a.table.add(records[0], r)
+				a.entries = append(a.entries, a.table.add(records[0], r))
 				for a.table.bytes() > a.plan.Share/2 && in.Halve() {
 					a.table.retain(func(key uint64) bool { return in.Has(flow.PassHash(key)) })
 				}
+			}
+			if !a.repeated.Once() {
+				a.entries = a.entries[:0] // as many as there are records in all would be too many
 			}
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		a.watch("buckets", a.table.bytes()+a.repeated.Bytes())
+		a.watch("buckets", a.table.bytes()+a.repeated.Bytes()+int64(4*cap(a.entries)))
 		buckets += int64(len(a.table.groups))
 		if len(a.table.groups) > 0 {
 			if err := a.repeated.Each(ctx, func(records []uint64) error { return a.pairs(records, in, w) }); err != nil {
@@ -188,12 +193,20 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 
 // pairs writes the pairs of the buckets in the table.
 func (a *bandsActor) pairs(records []uint64, in flow.HashRange, w *flow.RowFile) error {
-	for ; len(records) > 0; records = records[a.layout.Words:] {
-		if !in.Has(flow.PassHash(records[0])) {
+	known := in.All() && a.repeated.Once()
+	for i := 0; i < len(records); i += a.layout.Words {
+		var leaders []flow.Ref
+		switch rec := records[i:]; {
+		case known:
+			leaders = a.table.leadersAt(a.entries[i/a.layout.Words])
+		case in.All() || in.Has(flow.PassHash(rec[0])):
+			leaders = a.table.leadersOf(rec[0])
+		}
+		if len(leaders) == 0 {
 			continue
 		}
-		r, _ := a.refs.Read(records[1:])
-		for _, l := range a.table.leadersOf(records[0]) {
+		r, _ := a.refs.Read(records[i+1:])
+		for _, l := range leaders {
 			if !l.Before(r) {
 				break
 			}

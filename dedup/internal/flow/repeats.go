@@ -130,9 +130,12 @@ func (r *Repeated) Each(ctx context.Context, f func(records []uint64) error) err
 	if err != nil {
 		return err
 	}
-	r.all = calls == 0
+	r.all = calls == 0 // before the last call, which may ask Once
 	return f(r.picked)
 }
+
+// Once reports whether f is, or was, called once and will be called with the same records again.
+func (r *Repeated) Once() bool { return r.all }
 
 // Bytes is the memory that it takes.
 func (r *Repeated) Bytes() int64 { return int64(cap(r.repeats.cells)) + 8*int64(cap(r.picked)) }
