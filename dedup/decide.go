@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
 	"github.com/zeebo/xxh3"
 
-	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -60,42 +58,6 @@ func (a *decideActor) Close() error { return nil }
 
 var verdictColumns = []string{"doc", "kept", "inter", "union"}
 
-// candidateReader walks over the candidates of a split that the text pass looks for, in the order of their ordinals.
-type candidateReader struct {
-	*flow.ColumnReader
-	codec   flow.RefCodec
-	refs    flow.RefColumn // of the block in hand
-	labels  []uint64
-	hi, lo  []uint64
-	leaders [][]byte
-	at      int // the next of the block
-}
-
-// wantedDoc is a candidate; leaders is valid until the next call of pull.
-type wantedDoc struct {
-	ref     flow.Ref
-	label   uint64
-	hash    lsh.Hash128
-	leaders []byte
-}
-
-// pull returns the next candidate; ok is false at the end.
-func (c *candidateReader) pull() (w wantedDoc, ok bool, err error) {
-	for c.refs.Ord == nil || c.at == c.Rows {
-		if !c.Next() {
-			return w, false, c.Err
-		}
-		c.refs, c.at = c.Refs(c.codec, "keep", "ord"), 0
-		c.labels, c.hi, c.lo, c.leaders = c.Uint64("label"), c.Uint64("row_hi"), c.Uint64("row_lo"), c.Blobs("leaders")
-		if c.Err != nil {
-			return w, false, c.Err
-		}
-	}
-	i := c.at
-	c.at++
-	return wantedDoc{c.refs.At(i), c.labels[i], lsh.Hash128{Hi: c.hi[i], Lo: c.lo[i]}, c.leaders[i]}, true, nil
-}
-
 func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
 	in, err := flow.DecodeTask[routeResult](task)
 	if err != nil {
@@ -107,64 +69,30 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	want := &candidateReader{ColumnReader: columns, codec: a.refs}
 	defer func() { err = errors.Join(err, want.Close()) }()
-	// The reader of texts is ahead by a batch, so it has a list of its own.
-	ords, err := flow.OpenOrdinals(ctx, a.work, in.File, "ord")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ords.Close()) }()
-	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
-	if err != nil {
-		return err
-	}
-	defer turn.Done()
-	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: ords.Pull,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
 	w := a.plan.Records(out, decideRecords, a.parts)
 	var blob []byte
-	send := func(ord uint64, text []byte, null bool) error {
-		d, ok, err := want.pull()
-		if err != nil {
-			return err
-		}
-		if !ok || d.ref.Ord != ord || textHash(text, null) != d.hash {
-			return a.changed(ord)
+	send := func(d wantedDoc, text []byte, null bool) error {
+		if textHash(text, null) != d.hash {
+			return a.changed(d.ref.Ord)
 		}
 		if a.normalizes {
 			text = a.norm.Apply(text)
 		}
 		blob = append(append(blob[:0], d.leaders...), text...)
-		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, ord, uint64(len(d.leaders)/16))
+		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, d.ref.Ord, uint64(len(d.leaders)/16))
 	}
-	for {
-		b, err := reader.Next(ctx)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		n := b.Text.Data.Len()
-		for i, ord := range b.Ord {
-			if err = send(ord, b.Text.At(i), b.Text.IsNull(i)); err != nil {
-				break
-			}
-		}
-		b.Release()
-		if err != nil {
-			return err
-		}
-		out.Progress(int64(n))
+	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
+	if err != nil {
+		return err
 	}
-	if d, more, err := want.pull(); err != nil || more {
-		if err == nil {
-			err = a.changed(d.ref.Ord)
-		}
+	defer turn.Done()
+	if kept := a.texts.Open(in.Split); kept != nil {
+		defer kept.Close()
+		err = a.sendKept(out, want, kept, send)
+	} else {
+		err = a.sendRead(ctx, out, in, want, send)
+	}
+	if err != nil {
 		return err
 	}
 	return w.Flush(ctx)

@@ -12,6 +12,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -70,6 +71,7 @@ type run struct {
 	budget  *mem.Budget
 	staging string
 	large   *flow.Large
+	texts   *texts.Cache
 
 	signs    []signResult
 	members  []flow.RowResult
@@ -315,6 +317,8 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
+	r.texts = r.Exec.keepTexts(&r.plan)
+	defer r.texts.Close()
 	if err := r.sign(ctx); err != nil {
 		return nil, err
 	}
@@ -349,6 +353,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 			return nil, err
 		}
 	}
+	r.texts.Close()
 	// Others may still read work files, which go when the result is in place.
 	if err := r.Job.Meet(ctx, "result"); err != nil {
 		return nil, err
