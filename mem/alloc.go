@@ -73,7 +73,7 @@ func (h *host) Alloc(n int) (*Buffer, error) {
 		}
 	}
 	data := h.take(class)
-	if n < mapFrom {
+	if class < mapFrom {
 		if data == nil {
 			data = alignedMake(class)
 		}
