@@ -72,11 +72,11 @@ test-cpu-paths: ## the sketches and whole runs with each set of instructions tha
 	  DOVETAIL_CPU=$$path $(GO) test -short -count 1 ./lsh/...; \
 	  DOVETAIL_CPU=$$path $(GO) test -short -count 1 -run '^TestOneDigest$$' ./dedup; \
 	done
-	$(GO) test -short -tags purego ./lsh/...
+	$(GO) test -short -tags purego ./lsh/... ./internal/rowloops
 
 .PHONY: generate bench-sign
-generate: ## lsh's assembly, from the program that writes it
-	$(GO) generate ./lsh/...
+generate: ## assembly, from the programs that write it
+	$(GO) generate ./lsh/... ./internal/rowloops
 
 bench-sign: ## kernels and sketches on every path, against C and the bound of the instructions; needs gcc
 	cd lsh/internal/simd/rivals && $(GO) run .
@@ -87,8 +87,8 @@ test-cuda: ## what knows of GPUs, with GPUs that are simulated
 	$(CUDA_BUILD) test -tags cuda -short -run 'TestInfo' ./cmd/dovetail
 
 lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt, assembly as its generator writes it
-	$(GO) generate ./lsh/...
-	git diff --exit-code -- lsh/internal/simd
+	$(GO) generate ./lsh/... ./internal/rowloops
+	git diff --exit-code -- lsh/internal/simd internal/rowloops
 	$(GO) vet ./...
 	$(GO) test ./internal/lint
 	$(GO) run $(STATICCHECK) ./...

@@ -41,12 +41,13 @@ func partitionWorkload(_ context.Context, e *Env) (*Workload, error) {
 	}
 	limit.Copy(dst, src)
 	packed := int64(0)
+	var by columns.Partitioning
 	partition := func(context.Context) (Sample, error) {
 		packed = 0
 		took, err := onThread(func() error {
 			for from := 0; from < rows; from += batchRows {
 				part := batch.NewSlice(int64(from), int64(min(from+batchRows, rows)))
-				n, err := pack(codec, part, parts)
+				n, err := pack(codec, &by, part, parts)
 				part.Release()
 				if err != nil {
 					return err
@@ -83,9 +84,8 @@ func partitionWorkload(_ context.Context, e *Env) (*Workload, error) {
 }
 
 // pack makes chunks of the rows of each partition and drops them. It returns the number of rows.
-func pack(codec *columns.Codec, batch arrow.RecordBatch, parts int) (rows int64, err error) {
-	p, err := columns.HashPartition(batch, []int{0}, parts, 0)
-	if err != nil {
+func pack(codec *columns.Codec, p *columns.Partitioning, batch arrow.RecordBatch, parts int) (rows int64, err error) {
+	if err := p.Hash(batch, []int{0}, parts, 0); err != nil {
 		return 0, err
 	}
 	for chunk, err := range codec.Pack(batch, p, mem.Host().Alloc, 1<<30) {

@@ -3,6 +3,7 @@ package dedup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
@@ -38,9 +39,13 @@ func (s bandsStage) NewShuffleActor(_ context.Context, env *executor.Env) (execu
 
 type bandsActor struct {
 	bandsStage
-	env    *executor.Env
-	layout flow.Layout
-	table  bucketTable
+	env      *executor.Env
+	layout   flow.Layout
+	scatter  *flow.Scatter // kept from one insert to the next
+	rows     bandRows
+	table    bucketTable
+	repeated flow.Repeated
+	entries  []uint32 // of the table, by record, where all records come at once and all buckets fit
 }
 
 func (a *bandsActor) Close() error { return nil }
@@ -64,71 +69,117 @@ func (a *bandsActor) Insert(ctx context.Context, task executor.Task, out *execut
 		return err
 	}
 	defer f.Close()
-	w := a.plan.Records(out, a.layout, a.TotalParts())
-	var words []uint64
-	var reps []int // rows of the block that enter the bands
+	if a.scatter == nil {
+		a.scatter = a.plan.Scatter(a.layout, a.TotalParts())
+	}
+	a.scatter.Reset(out)
+	rows := &a.rows
 	for f.Next() {
 		size := f.Uint64("bytes")
 		refs := f.Refs(a.refs, "keep", "ord")
 		if f.Err != nil {
 			return f.Err
 		}
-		reps = reps[:0]
+		rows.reset(refs)
 		for i := range f.Rows {
 			if more && member == refs.Ord[i] {
 				if member, more, err = members.Pull(); err != nil {
 					return err
 				}
 			} else if size[i] > 0 {
-				reps = append(reps, i)
+				rows.reps = append(rows.reps, i)
 			}
 		}
+		columns := rows.refs(refs)
 		for b := a.lo; b < a.hi; b++ {
 			keys := f.Uint64(bandColumn(b))
 			if f.Err != nil {
 				return f.Err
 			}
-			base := (b - a.lo) * a.perBand
-			for _, i := range reps {
-				words = a.refs.Append(append(words[:0], keys[i]), refs.At(i))
-				if err := w.Add(ctx, base+flow.PartOf(keys[i], a.perBand), words...); err != nil {
-					return err
-				}
+			if err := a.scatter.Add(ctx, (b-a.lo)*a.perBand, a.perBand, rows.keys(keys), columns...); err != nil {
+				return err
 			}
 		}
 	}
 	if f.Err != nil {
 		return f.Err
 	}
-	return w.Flush(ctx)
+	return a.scatter.Flush(ctx)
 }
 
+// bandRows picks the rows of a block that enter the bands.
+type bandRows struct {
+	all     int
+	reps    []int
+	scratch [3][]uint64 // keep keys, ordinals and band keys of them, unless they are all
+	columns [][]uint64
+}
+
+func (r *bandRows) reset(refs flow.RefColumn) { r.all, r.reps = len(refs.Ord), r.reps[:0] }
+
+// pick returns the entries of a column that belong to reps.
+func (r *bandRows) pick(column []uint64, scratch *[]uint64) []uint64 {
+	if len(r.reps) == r.all {
+		return column
+	}
+	picked := slices.Grow((*scratch)[:0], len(r.reps))[:len(r.reps)]
+	for i, row := range r.reps {
+		picked[i] = column[row]
+	}
+	*scratch = picked
+	return picked
+}
+
+// refs returns the words that follow the key in a record, column by column.
+func (r *bandRows) refs(refs flow.RefColumn) [][]uint64 {
+	r.columns = r.columns[:0]
+	if refs.Keep != nil {
+		r.columns = append(r.columns, r.pick(refs.Keep, &r.scratch[0]))
+	}
+	r.columns = append(r.columns, r.pick(refs.Ord, &r.scratch[1]))
+	return r.columns
+}
+
+func (r *bandRows) keys(keys []uint64) []uint64 { return r.pick(keys, &r.scratch[2]) }
+
+// Extract finds the buckets of a partition. Most keys occur once, so they are left out first (see [flow.Repeated]); what is
+// left is read twice, as [bucketTable] wants it.
 func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
+	a.scatter, a.rows = nil, bandRows{} // the actor's share is for extracting now
 	w, err := flow.NewRowFile(out, "pairs", a.refs.Columns("doc", "leader"))
 	if err != nil {
+		return nil, err
+	}
+	if err := a.repeated.Reset(ctx, part, a.layout, 0, a.plan.Share/4); err != nil {
 		return nil, err
 	}
 	buckets := int64(0)
 	for in := flow.AllHashes(); ; {
 		a.table.reset()
-		err := flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-			if !in.Has(flow.PassHash(w[0])) {
-				return nil
+		a.entries = a.entries[:0]
+		err := a.repeated.Each(ctx, func(records []uint64) error {
+			for ; len(records) > 0; records = records[a.layout.Words:] {
+				if !in.All() && !in.Has(flow.PassHash(records[0])) {
+					continue
+				}
+				r, _ := a.refs.Read(records[1:])
+				a.entries = append(a.entries, a.table.add(records[0], r))
+				for a.table.bytes() > a.plan.Share/2 && in.Halve() {
+					a.table.retain(func(key uint64) bool { return in.Has(flow.PassHash(key)) })
+				}
 			}
-			r, _ := a.refs.Read(w[1:])
-			a.table.add(w[0], r)
-			for a.table.bytes() > a.plan.Share/2 && in.Halve() {
-				a.table.retain(func(key uint64) bool { return in.Has(flow.PassHash(key)) })
+			if !a.repeated.Once() {
+				a.entries = a.entries[:0] // as many as there are records in all would be too many
 			}
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		a.watch("buckets", a.table.bytes())
+		a.watch("buckets", a.table.bytes()+a.repeated.Bytes()+int64(4*cap(a.entries)))
 		buckets += int64(len(a.table.groups))
 		if len(a.table.groups) > 0 {
-			if err := a.pairs(ctx, part, in, w); err != nil {
+			if err := a.repeated.Each(ctx, func(records []uint64) error { return a.pairs(records, in, w) }); err != nil {
 				return nil, err
 			}
 		}
@@ -141,13 +192,21 @@ func (a *bandsActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 }
 
 // pairs writes the pairs of the buckets in the table.
-func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in flow.HashRange, w *flow.RowFile) error {
-	return flow.EachRecord(ctx, part, a.layout, func(rec []uint64, _ []byte) error {
-		if !in.Has(flow.PassHash(rec[0])) {
-			return nil
+func (a *bandsActor) pairs(records []uint64, in flow.HashRange, w *flow.RowFile) error {
+	known := in.All() && a.repeated.Once()
+	for i := 0; i < len(records); i += a.layout.Words {
+		var leaders []flow.Ref
+		switch rec := records[i:]; {
+		case known:
+			leaders = a.table.leadersAt(a.entries[i/a.layout.Words])
+		case in.All() || in.Has(flow.PassHash(rec[0])):
+			leaders = a.table.leadersOf(rec[0])
 		}
-		r, _ := a.refs.Read(rec[1:])
-		for _, l := range a.table.leadersOf(rec[0]) {
+		if len(leaders) == 0 {
+			continue
+		}
+		r, _ := a.refs.Read(records[i+1:])
+		for _, l := range leaders {
 			if !l.Before(r) {
 				break
 			}
@@ -155,6 +214,6 @@ func (a *bandsActor) pairs(ctx context.Context, part *shuffle.Partition, in flow
 				return err
 			}
 		}
-		return nil
-	})
+	}
+	return nil
 }

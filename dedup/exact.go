@@ -33,8 +33,9 @@ func (s exactStage) NewShuffleActor(_ context.Context, env *executor.Env) (execu
 
 type exactActor struct {
 	exactStage
-	env    *executor.Env
-	layout flow.Layout
+	env      *executor.Env
+	layout   flow.Layout
+	repeated flow.Repeated
 }
 
 func (a *exactActor) Close() error { return nil }
@@ -86,11 +87,20 @@ func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 	if err != nil {
 		return nil, err
 	}
-	err = flow.Smallest(int(a.plan.Share/flow.GroupTableBytes), func(h lsh.Hash128) uint64 { return flow.PassHash(h.Lo) },
+	// A document whose hash occurs once is its own representative and needs no row. Most do, and are left out first.
+	if err := a.repeated.Reset(ctx, part, a.layout, 1, a.plan.Share/4); err != nil {
+		return nil, err
+	}
+	err = flow.Smallest(int(a.plan.Share/2/flow.GroupTableBytes), func(h lsh.Hash128) uint64 { return flow.PassHash(h.Lo) },
 		func(row func(lsh.Hash128, flow.Ref) error) error {
-			return flow.EachRecord(ctx, part, a.layout, func(w []uint64, _ []byte) error {
-				r, _ := a.refs.Read(w[2:])
-				return row(lsh.Hash128{Hi: w[0], Lo: w[1]}, r)
+			return a.repeated.Each(ctx, func(w []uint64) error {
+				for ; len(w) > 0; w = w[a.layout.Words:] {
+					r, _ := a.refs.Read(w[2:])
+					if err := row(lsh.Hash128{Hi: w[0], Lo: w[1]}, r); err != nil {
+						return err
+					}
+				}
+				return nil
 			})
 		},
 		func(_ lsh.Hash128, r, rep flow.Ref) error {
@@ -99,7 +109,7 @@ func (a *exactActor) Extract(ctx context.Context, part *shuffle.Partition, out *
 			}
 			return w.Row(a.refs.Append(a.refs.Append(w.Buf[:0], r), rep))
 		},
-		func(classes int) { a.watch("classes", int64(classes)*flow.GroupTableBytes) })
+		func(classes int) { a.watch("classes", int64(classes)*flow.GroupTableBytes+a.repeated.Bytes()) })
 	if err != nil {
 		return nil, err
 	}

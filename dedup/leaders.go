@@ -43,7 +43,7 @@ func bucketTableBytes(keys int64) int64 { return keys * (32 + 16 + 16) * 2 }
 // many that each has a table within an actor's share, and rather more where they are few, because a table that fits a
 // processor's cache takes half the time.
 func bandParts(table, share int64) int64 {
-	const cached, few = 4 << 20, 64
+	const cached, few = 16 << 20, 64
 	return max(1, (table+share-1)/share, min(few, table/cached))
 }
 
@@ -79,8 +79,8 @@ func (t *bucketTable) retain(key func(uint64) bool) {
 	t.rehash(len(t.slots))
 }
 
-// add shows a member of the bucket of key to the table.
-func (t *bucketTable) add(key uint64, r flow.Ref) {
+// add shows a member of the bucket of key to the table. It returns the entry of the bucket, which stays the same until retain.
+func (t *bucketTable) add(key uint64, r flow.Ref) uint32 {
 	if 2*(len(t.entries)+1) > len(t.slots) {
 		t.grow()
 	}
@@ -88,15 +88,17 @@ func (t *bucketTable) add(key uint64, r flow.Ref) {
 	if t.slots[slot] == 0 {
 		t.entries = append(t.entries, bucketEntry{key: key, first: r})
 		t.slots[slot] = uint32(len(t.entries))
-		return
+		return uint32(len(t.entries) - 1)
 	}
-	e := &t.entries[t.slots[slot]-1]
+	i := t.slots[slot] - 1
+	e := &t.entries[i]
 	if e.group == 0 {
 		t.groups = append(t.groups, leaderGroup{})
 		e.group = uint32(len(t.groups))
 		t.groups[e.group-1].add(e.first)
 	}
 	t.groups[e.group-1].add(r)
+	return i
 }
 
 // leadersOf returns the leaders of the bucket of key, in pi order, or nil if it has one member.
@@ -108,7 +110,12 @@ func (t *bucketTable) leadersOf(key uint64) []flow.Ref {
 	if t.slots[slot] == 0 {
 		return nil
 	}
-	g := t.entries[t.slots[slot]-1].group
+	return t.leadersAt(t.slots[slot] - 1)
+}
+
+// leadersAt is leadersOf for an entry that add returned.
+func (t *bucketTable) leadersAt(entry uint32) []flow.Ref {
+	g := t.entries[entry].group
 	if g == 0 {
 		return nil
 	}

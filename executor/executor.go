@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
+	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -29,6 +30,7 @@ type Executor struct {
 	temp  bool // spill is a temporary folder of this executor
 
 	devices *devices
+	scant   func() // memory is no longer plentiful, as far as this executor says; nil if it has a limit
 
 	mu     sync.Mutex
 	used   map[string]bool // names of stages
@@ -97,6 +99,9 @@ func New(cfg Config) (*Executor, error) {
 	}
 	if o, ok := cfg.Progress.(Observer); ok {
 		o.Observe(e)
+	}
+	if cfg.Budget.Limit() == mem.Unlimited {
+		e.scant = mem.Plentiful()
 	}
 	return e, nil
 }
@@ -411,6 +416,9 @@ func (e *Executor) Close() error {
 	var errs []error
 	for _, c := range e.comms {
 		errs = append(errs, c.Close())
+	}
+	if e.scant != nil {
+		e.scant()
 	}
 	if e.temp {
 		errs = append(errs, os.RemoveAll(e.spill))

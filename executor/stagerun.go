@@ -43,7 +43,8 @@ type stageRun struct {
 	shuffle   *ShuffleStats
 
 	rss        *rssWatch
-	stopTicker func() // nil if no one is told how the stage goes
+	used       time.Duration // processor time of the process when the stage started
+	stopTicker func()        // nil if no one is told how the stage goes
 }
 
 const maxNotes = 100
@@ -53,7 +54,7 @@ const kindCollective = "collective"
 
 func (e *Executor) newRun(ctx context.Context, st anyStage, kind string) *stageRun {
 	r := &stageRun{
-		e: e, name: st.Name(), key: e.key + st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), scope: newScope(ctx),
+		e: e, name: st.Name(), key: e.key + st.Name(), kind: kind, stage: st, work: e.cfg.Work, start: time.Now(), used: processorTime(), scope: newScope(ctx),
 		counters: make(map[string]int64),
 	}
 	return r
@@ -223,15 +224,16 @@ func (r *stageRun) stats(err error) StageStats {
 		Name: r.name, Kind: r.kind, Actors: r.actors,
 		Tasks: r.tasksDone.Load() - r.insertsDone.Load(), Reused: r.reused.Load(), Inserts: r.insertsDone.Load(),
 		Attempts: r.attempts.Load(), Replaced: r.replaced.Load(), Units: r.units.Load(), Files: r.files.Load(), Bytes: r.bytes.Load(),
-		WallSeconds:    time.Since(r.start).Seconds(),
-		SetupSeconds:   time.Duration(r.setupNS.Load()).Seconds(),
-		ComputeSeconds: time.Duration(r.computeNS.Load()).Seconds(),
-		ReadSeconds:    time.Duration(r.readNS.Load()).Seconds(),
-		WriteSeconds:   time.Duration(r.writeNS.Load()).Seconds(),
-		WaitSeconds:    time.Duration(r.waitNS.Load()).Seconds(),
-		CommitSeconds:  time.Duration(r.commitNS.Load()).Seconds(),
-		PeakMemory:     r.rss.end(),
-		Counters:       r.counters, Shuffle: r.shuffle, Notes: r.notes,
+		WallSeconds:      time.Since(r.start).Seconds(),
+		SetupSeconds:     time.Duration(r.setupNS.Load()).Seconds(),
+		ComputeSeconds:   time.Duration(r.computeNS.Load()).Seconds(),
+		ReadSeconds:      time.Duration(r.readNS.Load()).Seconds(),
+		WriteSeconds:     time.Duration(r.writeNS.Load()).Seconds(),
+		WaitSeconds:      time.Duration(r.waitNS.Load()).Seconds(),
+		CommitSeconds:    time.Duration(r.commitNS.Load()).Seconds(),
+		PeakMemory:       r.rss.end(),
+		ProcessorSeconds: (processorTime() - r.used).Seconds(),
+		Counters:         r.counters, Shuffle: r.shuffle, Notes: r.notes,
 		TaskTimes: r.taskTimes.result(r.describe), InsertTimes: r.insertTimes.result(r.describe),
 	}
 	if err != nil {

@@ -41,6 +41,10 @@ type StageStats struct {
 	WriteSeconds   float64 `json:"write_seconds"`
 	WaitSeconds    float64 `json:"wait_seconds"`
 	CommitSeconds  float64 `json:"commit_seconds"`
+	// ProcessorSeconds is the processor time that this process used while the stage ran, in all its threads: that of the actors, of
+	// making results permanent and of the garbage collector; 0 where the system does not tell. Stages that run at the same
+	// time each count all of it, and other processes of a job count nowhere.
+	ProcessorSeconds float64 `json:"processor_seconds,omitempty"`
 	// TaskTimes is about the tasks done in this run, for a shuffle stage its partitions, and InsertTimes about its inserts; nil where
 	// there were none. Where a round of a job began again, the inserts of both rounds are in it.
 	TaskTimes   *TaskTimes `json:"task_times,omitempty"`

@@ -32,7 +32,10 @@ const (
 	// than a system call; above it a mapping returns to the system the moment it is freed, whereas heap
 	// memory waits for a collection and then for the scavenger.
 	mapFrom = 256 << 10
-	// keepFree bounds the mappings kept for reuse. Reusing one saves the system call and a page fault per
+	// keepFrom is the size from which memory is kept for reuse. Clearing that of the Go heap takes longer than filling it
+	// with rows.
+	keepFrom = 16 << 10
+	// keepFree bounds the memory kept for reuse. Reusing a mapping saves the system call and a page fault per
 	// 4 KiB; keeping more than a few batches' worth would hold memory that the budget counts as free.
 	keepFree = 32 << 20
 )
@@ -45,7 +48,7 @@ var hostAllocator host
 
 type host struct {
 	mu    sync.Mutex
-	free  map[int][][]byte // size class -> mappings kept for reuse
+	free  map[int][][]byte // size class -> memory kept for reuse, mapped from mapFrom on
 	kept  int              // bytes in free
 	inUse atomic.Int64
 }
@@ -56,11 +59,26 @@ func (h *host) Alloc(n int) (*Buffer, error) {
 	if n < 0 {
 		return nil, fmt.Errorf("mem: allocation of %d bytes", n)
 	}
-	if n < mapFrom {
+	if n < keepFrom {
 		return NewHostBuffer(TierHost, alignedMake(n), nil), nil
 	}
 	class := sizeClass(n)
+	if class <= slabTo {
+		if data := hostSlabs.take(class); data != nil {
+			h.inUse.Add(int64(class))
+			return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) {
+				h.inUse.Add(-int64(class))
+				hostSlabs.give(data)
+			}), nil
+		}
+	}
 	data := h.take(class)
+	if class < mapFrom {
+		if data == nil {
+			data = alignedMake(class)
+		}
+		return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) { h.keep(data) }), nil
+	}
 	if data == nil {
 		var err error
 		if data, err = mapPages(class); err != nil {
@@ -84,22 +102,28 @@ func (h *host) take(class int) []byte {
 	return data
 }
 
+// give takes a mapping back.
 func (h *host) give(data []byte) {
-	class := cap(data)
-	data = data[:class]
-	h.inUse.Add(-int64(class))
-	h.mu.Lock()
-	if h.kept+class <= keepFree {
-		if h.free == nil {
-			h.free = make(map[int][][]byte)
-		}
-		h.free[class] = append(h.free[class], data)
-		h.kept += class
-		h.mu.Unlock()
-		return
+	h.inUse.Add(-int64(cap(data)))
+	if !h.keep(data) {
+		unmapPages(data[:cap(data)])
 	}
-	h.mu.Unlock()
-	unmapPages(data)
+}
+
+// keep keeps memory for reuse if there is room for it.
+func (h *host) keep(data []byte) bool {
+	class := cap(data)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.kept+class > keepFree {
+		return false
+	}
+	if h.free == nil {
+		h.free = make(map[int][][]byte)
+	}
+	h.free[class] = append(h.free[class], data[:class])
+	h.kept += class
+	return true
 }
 
 // sizeClass rounds n up to one of four sizes per power of two, each a multiple of the page size, so

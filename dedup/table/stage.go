@@ -37,6 +37,7 @@ type shuffleActor struct {
 	shuffleStage
 	env    *executor.Env
 	sorter *columns.Sorter
+	by     columns.Partitioning // of the batch in hand
 }
 
 func (a *shuffleActor) Close() error { return nil }
@@ -74,8 +75,11 @@ func (a *shuffleActor) insert(ctx context.Context, b arrow.RecordBatch, out *exe
 	if a.Spec.Partition == Range {
 		a.sorter.Reset(b)
 		p = a.sorter.Partition(a.splitters)
-	} else if p, err = columns.HashPartition(b, a.layout.keys, a.Spec.TotalParts, 0); err != nil {
-		return read, err
+	} else {
+		p = &a.by
+		if err := p.Hash(b, a.layout.keys, a.Spec.TotalParts, 0); err != nil {
+			return read, err
+		}
 	}
 	alloc := func(n int) (*mem.Buffer, error) { return out.Alloc(ctx, n) }
 	for _, most := range []int64{a.plan.chunk, a.plan.large} {

@@ -221,8 +221,10 @@ func decodeUint64s(dst []uint64, data []byte, rows int) (out []uint64, rest []by
 			dst = append(dst, lo+uint64(binary.LittleEndian.Uint32(body[i:])))
 		}
 	case 8:
-		for i := 0; i < len(body); i += 8 {
-			dst = append(dst, lo+binary.LittleEndian.Uint64(body[i:]))
+		n := len(dst)
+		dst = dst[:n+rows]
+		for i := range dst[n:] {
+			dst[n+i] = lo + binary.LittleEndian.Uint64(body[8*i:])
 		}
 	default:
 		return dst, nil, false

@@ -1,6 +1,7 @@
 package columns
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -137,7 +138,7 @@ func roundTrip(t *testing.T, rng *rand.Rand, schema *arrow.Schema, keys []int, n
 	maxChunk := []int64{1 << 30, 16 << 10}[rng.IntN(2)]
 	var sum shuffle.Hash
 	for part, chunks := range packAll(t, codec, alloc, batch, p, maxChunk) {
-		rows := p.order[p.bounds[part]:p.bounds[part+1]]
+		rows := p.rows()[p.bounds[part]:p.bounds[part+1]]
 		if len(rows) == 0 && len(chunks) > 0 {
 			t.Fatal("a chunk without rows")
 		}
@@ -214,7 +215,7 @@ func TestExtensionTypes(t *testing.T) {
 	}
 	for part, chunks := range packAll(t, codec, mem.NewChecked(t, mem.Host()), batch, p, 1<<20) {
 		got := unpackAll(t, codec, chunks, memory.DefaultAllocator)
-		want := rowsOf(t, codec, batch, p.order[p.bounds[part]:p.bounds[part+1]], memory.DefaultAllocator)
+		want := rowsOf(t, codec, batch, p.rows()[p.bounds[part]:p.bounds[part+1]], memory.DefaultAllocator)
 		if d := difference(codec, got, want); d != "" || got.Column(0).DataType().ID() != arrow.EXTENSION {
 			t.Fatalf("partition %d: %s", part, d)
 		}
@@ -529,5 +530,71 @@ func BenchmarkPack(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestMovedIsGathered packs batches whose columns are moved to their partitions, all of them or some, and the same rows picked
+// one by one: every chunk has the same bytes and the same hash.
+func TestMovedIsGathered(t *testing.T) {
+	rng := rand.New(rand.NewPCG(31, 31))
+	types := []arrow.DataType{
+		arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Uint8, arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Float32, arrow.PrimitiveTypes.Float64,
+		arrow.FixedWidthTypes.Timestamp_us, &arrow.Decimal64Type{Precision: 12, Scale: 2}, arrow.BinaryTypes.String, arrow.FixedWidthTypes.Boolean,
+		&arrow.FixedSizeBinaryType{ByteWidth: 3}, arrow.PrimitiveTypes.Uint64,
+	}
+	var p Partitioning // its memory serves batch after batch
+	for round := range 60 {
+		fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}
+		for i := range rng.IntN(5) {
+			n := 7 // those that are moved
+			if round%3 == 0 {
+				n = len(types)
+			}
+			fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: types[rng.IntN(n)], Nullable: true})
+		}
+		schema := arrow.NewSchema(fields, nil)
+		rows, nulls := rng.IntN(3000), 0.0
+		if round%5 == 0 {
+			nulls = 0.1
+		}
+		if round == 59 {
+			schema, rows = arrow.NewSchema([]arrow.Field{fields[0], {Name: "v", Type: types[0]}, {Name: "w", Type: types[10]}}, nil), 140_000
+		}
+		whole := randomBatch(rng, memory.DefaultAllocator, schema, rows, nulls)
+		from := rng.Int64N(whole.NumRows() + 1)
+		batch := whole.NewSlice(from, whole.NumRows())
+		codec, err := NewCodec(schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := []int{1, 2, 7, 256, 3000}[rng.IntN(5)]
+		if round == 59 {
+			parts = 256
+		}
+		if err := p.Hash(batch, []int{0}, parts, uint32(round)); err != nil {
+			t.Fatal(err)
+		}
+		one := &Partitioning{bounds: p.bounds, order: slices.Clone(p.rows())} // of which it is not known whose rows they are
+		pack := func(p *Partitioning) (chunks []shuffle.Chunk) {
+			for c, err := range codec.Pack(batch, p, mem.Host().Alloc, 4096) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				chunks = append(chunks, c)
+			}
+			return chunks
+		}
+		got, want := pack(&p), pack(one)
+		if len(got) != len(want) {
+			t.Fatalf("%s: %d chunks, want %d", schema, len(got), len(want))
+		}
+		for i := range want {
+			if got[i].Hash != want[i].Hash || got[i].Rows != want[i].Rows || got[i].Partition != want[i].Partition ||
+				!bytes.Equal(got[i].Data.Bytes(), want[i].Data.Bytes()) {
+				t.Fatalf("%s: chunk %d of partition %d differs", schema, i, want[i].Partition)
+			}
+		}
+		shuffle.ReleaseAll(got)
+		shuffle.ReleaseAll(want)
 	}
 }

@@ -6,7 +6,10 @@ import (
 
 // gather writes the values of a piece into its buffers; the validity is written already. Nulls stay zero.
 func (s *selection) gather(i int, bufs [3][]byte) {
-	rows := s.piece(i)
+	var rows []int32
+	if s.moved == nil {
+		rows = s.piece(i)
+	}
 	switch s.n.shape {
 	case shapeBool:
 		bits, off := bytesOf(s.arr.Data().Buffers()[1]), s.arr.Data().Offset()
@@ -16,6 +19,10 @@ func (s *selection) gather(i int, bufs [3][]byte) {
 			}
 		}
 	case shapeFixed:
+		if s.moved != nil {
+			copy(bufs[1], s.values)
+			return
+		}
 		gatherFixed(bufs[1], fixedBytes(s.arr, s.n.width), s.n.width, rows)
 		if s.nulls[i] > 0 {
 			w := s.n.width

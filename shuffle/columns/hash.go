@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 )
 
 // HashRows returns the 32-bit hash of every row's key columns, as libcudf's murmurhash3_x86_32 of a table
@@ -25,7 +28,15 @@ import (
 //
 // Keys of nested types are refused with [ErrUnsupported].
 func HashRows(batch arrow.RecordBatch, keys []int, seed uint32) ([]uint32, error) {
-	hashes := make([]uint32, batch.NumRows())
+	return hashRows(nil, batch, keys, seed)
+}
+
+// hashRows is HashRows into memory that may be there.
+func hashRows(hashes []uint32, batch arrow.RecordBatch, keys []int, seed uint32) ([]uint32, error) {
+	hashes = slices.Grow(hashes[:0], int(batch.NumRows()))[:batch.NumRows()]
+	if len(keys) == 0 {
+		clear(hashes)
+	}
 	first := true
 	for _, key := range keys {
 		if key < 0 || key >= int(batch.NumCols()) {
@@ -35,6 +46,11 @@ func HashRows(batch arrow.RecordBatch, keys []int, seed uint32) ([]uint32, error
 		n, err := newNode(name, batch.Column(key).DataType())
 		if err != nil {
 			return nil, err
+		}
+		if col := storage(batch.Column(key)); first && plain8(n, col) {
+			first = false
+			rowloops.Murmur8(hashes, fixedBytes(col, 8), seed)
+			continue
 		}
 		for _, value := range keyHashes(n, batch.Column(key), seed) {
 			if first {
@@ -50,6 +66,11 @@ func HashRows(batch arrow.RecordBatch, keys []int, seed uint32) ([]uint32, error
 		}
 	}
 	return hashes, nil
+}
+
+// plain8 reports whether the hash of every element is that of the 8 bytes that it has: there are no nulls and no floats.
+func plain8(n *node, col arrow.Array) bool {
+	return n.shape == shapeFixed && n.width == 8 && n.dtype.ID() != arrow.FLOAT64 && col.NullN() == 0
 }
 
 // leafHash returns a function that hashes elements that are not null of an array that is neither list nor struct.

@@ -85,7 +85,9 @@ func (s *Sorter) Partition(splitters [][]byte) *Partitioning {
 		})
 		parts[row] = uint32(at)
 	}
-	return group(parts, len(splitters)+1)
+	p := new(Partitioning)
+	p.group(parts, len(splitters)+1)
+	return p
 }
 
 // Marks in front of a value. What ends a list must come before what continues it.

@@ -100,7 +100,7 @@ func TestSorterRandom(t *testing.T) {
 		slices.SortFunc(splitters, bytes.Compare)
 		p := s.Partition(splitters)
 		for part := range p.Parts() {
-			rows := p.order[p.bounds[part]:p.bounds[part+1]]
+			rows := p.rows()[p.bounds[part]:p.bounds[part+1]]
 			if !slices.IsSorted(rows) {
 				t.Fatalf("seed %d: partition %d has rows %d", seed, part, rows)
 			}

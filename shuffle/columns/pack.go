@@ -33,18 +33,28 @@ func (c *Codec) Pack(batch arrow.RecordBatch, p *Partitioning, alloc func(n int)
 			yield(shuffle.Chunk{}, err)
 			return
 		}
-		hashes := c.rowHashes(batch)
+		moved := c.move(cols, p)
+		defer moved.done()
+		var hashes []shuffle.Hash
+		if !moved.all() {
+			hashes = c.rowHashes(batch)
+		}
 		for i, pc := range pieces {
 			buf, err := alloc(int(pc.size))
 			if err != nil {
 				yield(shuffle.Chunk{}, err)
 				return
 			}
-			c.write(buf.Bytes(), cols, i, pc.to-pc.from)
 			ch := shuffle.Chunk{Partition: pc.part, Rows: int64(pc.to - pc.from), Meta: c.meta, Data: buf}
-			for _, row := range p.order[pc.from:pc.to] {
-				ch.Hash = ch.Hash.Add(hashes[row])
+			moved.piece(cols, pc)
+			if moved.all() {
+				ch.Hash = moved.hash(cols, pc)
+			} else {
+				for _, row := range p.rows()[pc.from:pc.to] {
+					ch.Hash = ch.Hash.Add(hashes[row])
+				}
 			}
+			c.write(buf.Bytes(), cols, i, pc.to-pc.from)
 			if !yield(ch, nil) {
 				return
 			}
@@ -78,10 +88,16 @@ func (c *Codec) plan(batch arrow.RecordBatch, p *Partitioning, maxChunk int64) (
 	if err := c.check(batch); err != nil {
 		return nil, nil, err
 	}
-	if p.Parts() != 1 && int64(len(p.order)) != batch.NumRows() {
-		return nil, nil, fmt.Errorf("columns: partitioning of %d rows for a batch of %d", len(p.order), batch.NumRows())
+	if p.part != nil || p.Parts() != 1 {
+		if int64(p.total()) != batch.NumRows() {
+			return nil, nil, fmt.Errorf("columns: partitioning of %d rows for a batch of %d", p.total(), batch.NumRows())
+		}
 	}
-	for _, row := range p.order {
+	var order []int32
+	if p.part == nil || !c.movable(batch) {
+		order = p.rows()
+	}
+	for _, row := range order {
 		if int64(row) >= batch.NumRows() || row < 0 {
 			return nil, nil, fmt.Errorf("columns: row %d of a batch of %d", row, batch.NumRows())
 		}
@@ -93,7 +109,7 @@ func (c *Codec) plan(batch arrow.RecordBatch, p *Partitioning, maxChunk int64) (
 		}
 	}
 	for {
-		cols, err := c.measure(batch, p.order, pieces)
+		cols, err := c.measure(batch, order, pieces)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -102,11 +118,11 @@ func (c *Codec) plan(batch arrow.RecordBatch, p *Partitioning, maxChunk int64) (
 			rows := pc.to - pc.from
 			if pc.size > maxChunk && rows == 1 {
 				return nil, nil, fmt.Errorf("columns: row %d needs %d bytes, a chunk has at most %d (raise "+
-					"MaxChunk, with the budget if need be): %w", p.order[pc.from], pc.size, maxChunk, shuffle.ErrChunkTooLarge)
+					"MaxChunk, with the budget if need be): %w", p.rows()[pc.from], pc.size, maxChunk, shuffle.ErrChunkTooLarge)
 			}
 			if pc.many && rows == 1 {
 				return nil, nil, fmt.Errorf("columns: row %d has more nested elements than the %d that a chunk can have: %w",
-					p.order[pc.from], 1<<24, shuffle.ErrChunkTooLarge)
+					p.rows()[pc.from], 1<<24, shuffle.ErrChunkTooLarge)
 			}
 			n := 1
 			if pc.size > maxChunk {
@@ -161,6 +177,8 @@ type selection struct {
 	index  []int32 // for each of rows: its index in the piece's dictionary
 	ends   []int32 // for each item of a run-end encoded column: where in the piece its run ends
 	kids   []*selection
+	moved  []byte // the values by partition, if they were moved there
+	values []byte // of them, those of the piece in hand
 }
 
 // choose makes the selection of an array's elements and, from it, those of its children.

@@ -110,12 +110,15 @@ func encodedIndex(arr arrow.Array) func(i int) int {
 }
 
 // PackScratch returns about how many bytes of the Go heap Pack needs beside the batch and the chunks: for each row its place
-// and its hash, for each element of a nested or a string column what is selected and hashed of it.
+// and its hash, for each value of fixed width a copy, for each element of a nested or a string column what is selected and
+// hashed of it.
 func (c *Codec) PackScratch(batch arrow.RecordBatch) int64 {
 	n := 40 * batch.NumRows()
 	for i, col := range batch.Columns() {
 		if c.columns[i].shape != shapeFixed || col.NullN() > 0 {
 			n += scratch(c.columns[i], col)
+		} else {
+			n += int64(c.columns[i].width) * batch.NumRows()
 		}
 	}
 	return n

@@ -19,6 +19,9 @@ func AllHashes() HashRange { return HashRange{0, math.MaxUint64} }
 // Has reports whether h is in the range.
 func (r HashRange) Has(h uint64) bool { return h-r.first <= r.last-r.first }
 
+// All reports whether the range is that of all hashes, so that none need be computed.
+func (r HashRange) All() bool { return r == AllHashes() }
+
 // Halve leaves the upper half to a later pass. It reports false if the range is one hash.
 func (r *HashRange) Halve() bool {
 	if r.first == r.last {

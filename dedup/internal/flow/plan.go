@@ -76,6 +76,11 @@ func (p *Plan) Records(out ChunkSink, l Layout, parts int) *RecordWriter {
 	return NewRecordWriter(out, l, parts, int(min(max(4<<20, int64(parts)*MinChunk), p.Share/4)))
 }
 
+// Scatter returns a scatter whose buffers take a part of an actor's share.
+func (p *Plan) Scatter(l Layout, parts int) *Scatter {
+	return NewScatter(l, parts, int(p.Share/4))
+}
+
 // Sorter returns a sorter that takes 1/part of an actor's share and has its scratch files in dir.
 func (p *Plan) Sorter(dir string, kind RowKind, part int64) *Sorter {
 	return NewSorter(dir, kind, p.Share/part)

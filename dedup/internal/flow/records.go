@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -41,29 +41,17 @@ func (l Layout) meta() []byte {
 
 // RecordHash is the two-word hash of one record. Its sum over records is their multiset hash.
 func RecordHash(words []uint64, blob []byte, hasBlob bool) shuffle.Hash {
-	const (
-		k0 = 0xa0761d6478bd642f
-		k1 = 0xe7037ed1a0b428db
-		k2 = 0x8ebc6af09c88c6e3
-		k3 = 0x589965cc75374cc3
-	)
-	a, b := uint64(k0), uint64(k1)
-	fold := func(w uint64) {
-		hi, lo := bits.Mul64(a^w, k2)
-		a = bits.RotateLeft64(a, 29) ^ hi ^ lo
-		hi, lo = bits.Mul64(b^w^k3, k1)
-		b = bits.RotateLeft64(b, 31) + (hi ^ lo)
-	}
+	a, b := rowloops.BeginRecord()
 	for _, w := range words {
-		fold(w)
+		a, b = rowloops.FoldRecord(a, b, w)
 	}
 	if hasBlob {
 		h := xxh3.Hash128(blob)
-		fold(h.Hi)
-		fold(h.Lo)
+		a, b = rowloops.FoldRecord(a, b, h.Hi)
+		a, b = rowloops.FoldRecord(a, b, h.Lo)
 	}
-	hi, lo := bits.Mul64(a^b, k3)
-	return shuffle.Hash{A: a ^ hi, B: b ^ lo}
+	a, b = rowloops.EndRecord(a, b)
+	return shuffle.Hash{A: a, B: b}
 }
 
 // ChunkSink takes finished chunks; it is the part of executor.PartWriter that a RecordWriter needs.
@@ -199,6 +187,27 @@ type Records struct {
 
 // OpenRecords checks that the chunk has the layout and that its records are those that were inserted.
 func OpenRecords(c shuffle.Chunk, l Layout) (Records, error) {
+	r, err := viewRecords(c, l)
+	if err != nil {
+		return r, err
+	}
+	var sum shuffle.Hash
+	if l.Blob {
+		for i := range r.Rows() {
+			sum = sum.Add(RecordHash(r.At(i), r.Bytes(i), true))
+		}
+	} else {
+		sum = RecordSum(r.words, r.width)
+	}
+	if sum != c.Hash {
+		return Records{}, fmt.Errorf("dedup: chunk of partition %d: its records are not those that were inserted: memory or a link is faulty",
+			c.Partition)
+	}
+	return r, nil
+}
+
+// viewRecords checks that the chunk has the layout.
+func viewRecords(c shuffle.Chunk, l Layout) (Records, error) {
 	bad := func(what string) (Records, error) {
 		return Records{}, fmt.Errorf("dedup: chunk of partition %d: %s", c.Partition, what)
 	}
@@ -224,13 +233,6 @@ func OpenRecords(c shuffle.Chunk, l Layout) (Records, error) {
 		}
 	} else if len(data) != 0 {
 		return bad("it is longer than its records")
-	}
-	var sum shuffle.Hash
-	for i := range r.Rows() {
-		sum = sum.Add(RecordHash(r.At(i), r.Bytes(i), l.Blob))
-	}
-	if sum != c.Hash {
-		return bad("its records are not those that were inserted: memory or a link is faulty")
 	}
 	return r, nil
 }

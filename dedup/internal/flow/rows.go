@@ -201,23 +201,23 @@ func (f *ColumnReader) Blobs(name string) [][]byte {
 
 // RefColumn is a column of refs of the block in hand.
 type RefColumn struct {
-	keep []uint64 // nil if all are 0
+	Keep []uint64 // keep keys; nil if all are 0
 	Ord  []uint64 // ordinals
 }
 
 // At returns the ref of row i of the block.
 func (c RefColumn) At(i int) Ref {
-	if c.keep == nil {
+	if c.Keep == nil {
 		return Ref{0, c.Ord[i]}
 	}
-	return Ref{c.keep[i], c.Ord[i]}
+	return Ref{c.Keep[i], c.Ord[i]}
 }
 
 // Refs is Uint64 for the columns of a ref; keep is read only if c wants keep keys.
 func (f *ColumnReader) Refs(c RefCodec, keep, ord string) RefColumn {
 	r := RefColumn{Ord: f.Uint64(ord)}
 	if c.WithKeep {
-		r.keep = f.Uint64(keep)
+		r.Keep = f.Uint64(keep)
 	}
 	return r
 }
@@ -322,6 +322,19 @@ func EachRecordOf(ctx context.Context, part *shuffle.Partition, ls []Layout, f f
 			if err := f(which, recs.At(i), recs.Bytes(i)); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// eachChunk calls f with the chunks of a partition in their order. A chunk is valid during the call.
+func eachChunk(ctx context.Context, part *shuffle.Partition, f func(c shuffle.Chunk) error) error {
+	for c, err := range executor.Chunks(ctx, part) {
+		if err == nil {
+			err = f(c)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
