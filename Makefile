@@ -2,6 +2,7 @@
 # `make test` runs the tests. Everything else is for whoever works on it.
 
 GO      ?= go
+PYTHON  ?= python3
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 OUT     := run
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -15,10 +16,35 @@ all: build
 build: ## bin/dovetail
 	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
 
-# What is compiled by gcc is go-nvml, which warns of functions of NVML that it only declares.
-CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations" $(GO)
+# With the tag cuda it takes gcc, and CUDA's headers, which are not ours to give away: they come from NVIDIA's package in Python's
+# registry, 7 MB. cuda/shim is what is linked in place of NVIDIA's driver; the folder of its library is named after its contents,
+# because go does not look into libraries when it decides whether a program is up to date.
+CUDA_DIR     := $(CURDIR)/.tools/cuda
+CUDA_HEADERS ?= $(CUDA_DIR)/include
+SHIM_SOURCES := $(wildcard cuda/shim/*) cuda/shim/include/cuda.h .ci/cuda-headers.txt
+SHIM         := $(CUDA_DIR)/shim-$(shell cat $(SHIM_SOURCES) 2>/dev/null | cksum | cut -d' ' -f1)
+CUDA_INCLUDE := -I$(CURDIR)/cuda/shim/include -I$(CUDA_HEADERS)
+# go-nvml warns of functions of NVML that it only declares.
+CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations $(CUDA_INCLUDE) -I$(CURDIR)/cuda/shim" \
+	CGO_LDFLAGS="-O2 -g -L$(SHIM)" $(GO)
 
-build-cuda: ## bin/dovetail that finds GPUs; needs gcc, but no CUDA headers and at run time no driver
+$(CUDA_DIR)/include: .ci/cuda-headers.txt
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv $(CUDA_DIR)/python
+	$(CUDA_DIR)/python/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	rm -f $@ && ln -s $$(cd $(CUDA_DIR) && echo python/lib/python3*/site-packages/nvidia/cu13/include) $@
+
+$(SHIM)/libcuda.a: $(SHIM_SOURCES) | $(CUDA_HEADERS)
+	rm -rf $(CUDA_DIR)/shim-* && mkdir -p $(SHIM)
+	sh cuda/shim/names.sh $(CC) $(CUDA_INCLUDE) > $(SHIM)/names.h
+	$(CC) -O2 -g -fPIC -Wall -Wextra $(CUDA_INCLUDE) -I$(SHIM) -c -o $(SHIM)/shim.o cuda/shim/shim.c
+	$(CC) -fPIC -I$(SHIM) -c -o $(SHIM)/trampolines.o cuda/shim/trampolines.S
+	$(AR) rc $(SHIM)/new.a $(SHIM)/shim.o $(SHIM)/trampolines.o && mv $(SHIM)/new.a $@
+
+.PHONY: cuda-tools
+cuda-tools: $(SHIM)/libcuda.a ## what a build with the tag cuda needs beside gcc
+
+build-cuda: cuda-tools ## bin/dovetail that finds GPUs; needs gcc and Python to build, and at run time no driver
 	$(CUDA_BUILD) build -tags cuda -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
 
 run: build ## deduplicate the Go distribution's own tree and say what was found
@@ -31,7 +57,6 @@ test: ## all tests, without the long ones
 	$(GO) test -short -timeout 30m ./...
 
 .PHONY: test-python
-PYTHON  ?= python3
 VENV    := .tools/python
 $(VENV)/done: .ci/python-requirements.txt
 	@# Debian's python3 comes without what makes environments.
