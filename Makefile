@@ -25,7 +25,7 @@ SHIM_SOURCES := $(wildcard cuda/shim/*) cuda/shim/include/cuda.h .ci/cuda-header
 SHIM         := $(CUDA_DIR)/shim-$(shell cat $(SHIM_SOURCES) 2>/dev/null | cksum | cut -d' ' -f1)
 CUDA_INCLUDE := -I$(CURDIR)/cuda/shim/include -I$(CUDA_HEADERS)
 # go-nvml warns of functions of NVML that it only declares.
-CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations $(CUDA_INCLUDE) -I$(CURDIR)/cuda/shim" \
+CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations $(CUDA_INCLUDE)" \
 	CGO_LDFLAGS="-O2 -g -L$(SHIM)" $(GO)
 
 $(CUDA_DIR)/include: .ci/cuda-headers.txt
@@ -43,6 +43,18 @@ $(SHIM)/libcuda.a: $(SHIM_SOURCES) | $(CUDA_HEADERS)
 
 .PHONY: cuda-tools
 cuda-tools: $(SHIM)/libcuda.a ## what a build with the tag cuda needs beside gcc
+
+# The simulated driver, and where it finds the kernels that are compiled as C++ (make kernels-host).
+CUDASIM_SOURCES := $(wildcard internal/cudasim/*) cuda/internal/hostmodel/hostmodel.h cuda/shim/include/cuda.h
+CUDASIM         := $(CURDIR)/.build/cuda/libdovetail_cudasim.so
+CXX_WARN        := -Wall -Wextra -Wno-missing-field-initializers
+$(CUDASIM): $(CUDASIM_SOURCES) | $(CUDA_HEADERS)
+	mkdir -p $(@D)
+	$(CXX) -std=c++17 -O2 -g -fPIC -shared -fvisibility=hidden $(CXX_WARN) $(CUDA_INCLUDE) -Icuda/internal/hostmodel \
+	  -o $@.new internal/cudasim/sim.cc internal/cudasim/api.cc -ldl -lpthread && mv $@.new $@
+
+.PHONY: cudasim
+cudasim: $(CUDASIM) ## the driver of simulated GPUs
 
 build-cuda: cuda-tools ## bin/dovetail that finds GPUs; needs gcc and Python to build, and at run time no driver
 	$(CUDA_BUILD) build -tags cuda -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
