@@ -118,10 +118,15 @@ generate: ## lsh's assembly, from the program that writes it
 bench-sign: ## kernels and sketches on every path, against C and the bound of the instructions; needs gcc
 	cd lsh/internal/simd/rivals && $(GO) run .
 
-test-cuda: ## what knows of GPUs, with GPUs that are simulated
+test-cuda: cuda-tools cudasim ## what knows of GPUs, with GPUs that are simulated
 	$(CUDA_BUILD) vet -tags cuda ./cuda/... ./internal/engine/... ./cmd/dovetail
-	$(CUDA_BUILD) test -tags cuda ./cuda/... ./internal/engine/...
+	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -tags cuda ./cuda/... ./internal/engine/...
 	$(CUDA_BUILD) test -tags cuda -short -run 'TestInfo' ./cmd/dovetail
+
+# One test with GPUs: make test-cuda-one PKG=./cuda RUN=TestStreamOrder
+.PHONY: test-cuda-one
+test-cuda-one: cuda-tools cudasim
+	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -tags cuda $(FLAGS) -run '$(RUN)' $(PKG)
 
 lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt, assembly as its generator writes it
 	$(GO) generate ./lsh/...

@@ -31,12 +31,19 @@ CUresult enter(Lock &l, Device **d) {
 	return health(*d);
 }
 
+// After lets time pass when a call returns.
+struct After {
+	Lock &l;
+	Device *d;
+	~After() { world.pass(l, d); }
+};
+
 #define ENTER()                                                                                                                \
 	Lock l(world.mu);                                                                                                          \
 	Device *d;                                                                                                                 \
 	if (CUresult r = enter(l, &d))                                                                                             \
 		return r;                                                                                                              \
-	(void)d
+	After after { l, d }
 
 CUresult streamOf(Device *d, CUstream handle, Stream **s) {
 	if (!handle) {

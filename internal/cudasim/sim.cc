@@ -184,6 +184,10 @@ void World::tick(std::unique_lock<std::mutex> &l, Device *d) {
 		d->lost = true;
 		changed.notify_all();
 	}
+	pass(l, d);
+}
+
+void World::pass(std::unique_lock<std::mutex> &l, Device *d) {
 	while (o.late > 0 && int(d->rng() % 100) < std::min(o.late, 90)) {
 		OpPtr op = ready(d);
 		if (!op)

@@ -137,7 +137,8 @@ struct World {
 
 	// Operations. The lock is held.
 	OpPtr push(Stream *s, std::function<CUresult()> body, std::vector<OpPtr> after = {});
-	void tick(std::unique_lock<std::mutex> &l, Device *d);
+	void tick(std::unique_lock<std::mutex> &l, Device *d); // counts a call
+	void pass(std::unique_lock<std::mutex> &l, Device *d); // lets time pass: some of what is queued is run
 	CUresult until(std::unique_lock<std::mutex> &l, Device *d, const std::function<bool()> &reached);
 
 	// Memory. The lock is held.
