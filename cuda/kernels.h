@@ -81,12 +81,12 @@ DV_KERNEL dv_scan_apply(const dv_u64 *in, dv_i64 n, const dv_u64 *sums, dv_u64 *
 #define DV_PIECE 16384
 /* counts[i] = number of pieces of row i, 0 for null and empty. A thread for each row. */
 DV_KERNEL dv_pieces(const void *offsets, dv_i64 offset_bytes, const dv_u8 *validity, dv_i64 rows, dv_i64 piece, dv_u64 *counts);
-/* sets the slots of null and empty rows to 0 and all others to their greatest value. A thread for each slot; at most rows *
- * slots / 16 / DV_BLOCK blocks are worth it. slot_bytes is 4 or 8. */
+/* sets the slots of null and empty rows to 0 and all others to their greatest value. A block for each row.
+ * slot_bytes is 4 or 8. */
 DV_KERNEL dv_sign_init(const dv_u64 *piece_first, dv_i64 rows, dv_i64 slots, dv_i64 slot_bytes, void *signatures);
 /* a and b are lsh.Params.Permutations, of 4 or 8 bytes each. */
 #define DV_SIGN_TILE(width) ((width) <= 256 ? 1024 : 512)
-#define DV_SHARED_SIGN_BYTES(width) ((DV_SIGN_TILE(width) + (width)) * 8 + 64)                    /* bytes and starts */
+#define DV_SHARED_SIGN_BYTES(width) ((DV_SIGN_TILE(width) + (width)) * 8 + 1152)                  /* starts and bytes */
 #define DV_SHARED_CURATOR32(width) (DV_SHARED_SIGN_BYTES(width) + DV_SIGN_TILE(width) * 4)
 #define DV_SHARED_CURATOR64(width) (DV_SHARED_SIGN_BYTES(width) + DV_SIGN_TILE(width) * 8)
 DV_KERNEL dv_sign_curator32(const void *offsets, dv_i64 offset_bytes, const dv_u8 *data, dv_i64 rows, const dv_u64 *piece_first,
@@ -94,7 +94,7 @@ DV_KERNEL dv_sign_curator32(const void *offsets, dv_i64 offset_bytes, const dv_u
 DV_KERNEL dv_sign_curator64(const void *offsets, dv_i64 offset_bytes, const dv_u8 *data, dv_i64 rows, const dv_u64 *piece_first,
                             dv_i64 piece, dv_i64 width, const dv_u64 *a, const dv_u64 *b, dv_i64 slots, dv_u64 *signatures);
 /* quad, final, round, a and b are lsh.FastConstants. */
-#define DV_SHARED_FAST(width) ((DV_SIGN_TILE(width) + (width)) * 4 + DV_BITS(width) * DV_SIGN_TILE(width) * 4 + 64)
+#define DV_SHARED_FAST(width) ((DV_SIGN_TILE(width) + (width)) * 4 + (DV_BITS(width) - 1) * DV_SIGN_TILE(width) * 4 + 64)
 DV_KERNEL dv_sign_fast_map(const void *offsets, dv_i64 offset_bytes, const dv_u8 *data, dv_i64 rows, const dv_u64 *piece_first,
                            dv_i64 piece, dv_i64 width, dv_i64 quad, dv_i64 final, dv_i64 round, dv_i64 slots, dv_u32 *signatures);
 DV_KERNEL dv_sign_fast_fill(const void *offsets, dv_i64 offset_bytes, const dv_u8 *data, dv_i64 rows, const dv_u64 *piece_first,
