@@ -10,7 +10,17 @@ package cuda
 #include <stdint.h>
 #include <stdlib.h>
 #include <cuda.h>
+#include "kernels.h"
 #include "shim/shim.h"
+
+// What kernels.h says about launches, as functions.
+enum { dovetail_block = DV_BLOCK, dovetail_piece = DV_PIECE };
+static int64_t dovetail_scan_tiles(int64_t n) { return DV_SCAN_TILES(n); }
+static int64_t dovetail_grid_threads(int64_t n) { return DV_GRID_THREADS(n); }
+static int64_t dovetail_grid_bands(int64_t rows, int64_t bands) { return DV_GRID_BANDS(rows, bands); }
+static int dovetail_shared_curator32(int width) { return DV_SHARED_CURATOR32(width); }
+static int dovetail_shared_curator64(int width) { return DV_SHARED_CURATOR64(width); }
+static int dovetail_shared_fast(int width) { return DV_SHARED_FAST(width); }
 
 // The context that this thread has, by a number that is never used again. A handle may be.
 static __thread uint64_t bound;
@@ -71,6 +81,19 @@ import (
 
 // maxParams is the most parameters that a kernel may have; kernels.h has no kernel with half as many.
 const maxParams = 64
+
+// Numbers of kernels.h.
+const (
+	blockThreads = C.dovetail_block // of every block
+	pieceBytes   = C.dovetail_piece // of a text that a block signs, good for every width
+)
+
+func scanTiles(n int) int       { return int(C.dovetail_scan_tiles(C.int64_t(n))) }
+func gridThreads(items int) int { return int(C.dovetail_grid_threads(C.int64_t(items))) }
+func gridBands(rows, b int) int { return int(C.dovetail_grid_bands(C.int64_t(rows), C.int64_t(b))) }
+func sharedCurator32(w int) int { return int(C.dovetail_shared_curator32(C.int(w))) }
+func sharedCurator64(w int) int { return int(C.dovetail_shared_curator64(C.int(w))) }
+func sharedFast(width int) int  { return int(C.dovetail_shared_fast(C.int(width))) }
 
 // code is a CUresult as an error; nil for CUDA_SUCCESS.
 func code(r C.CUresult) error {

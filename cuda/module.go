@@ -63,9 +63,6 @@ func (m *Module) Kernel(name string, shared int) (*Kernel, error) {
 	return k, nil
 }
 
-// blockThreads is the number of threads of every block, DV_BLOCK of kernels.h.
-const blockThreads = 256
-
 // maxGrid is the most blocks of a grid.
 const maxGrid = 1<<31 - 1
 
