@@ -3,7 +3,6 @@
 package cuda_test
 
 import (
-	"context"
 	"testing"
 
 	"github.com/dovetail-dedup/dovetail/cuda"
@@ -89,5 +88,3 @@ func TestKernels(t *testing.T) {
 		})
 	}
 }
-
-var _ = context.Background

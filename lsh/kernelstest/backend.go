@@ -48,7 +48,7 @@ func (s *backendSuite) backend(t *testing.T, p lsh.Params) lsh.Backend {
 }
 
 func (s *backendSuite) texts(t *testing.T) {
-	texts := append(Texts(), bytes.Repeat([]byte("a text of more bytes than others have. "), 3000))
+	texts := append(Texts(), bytes.Repeat([]byte("a text of more bytes than others have. "), 900))
 	for _, sketch := range lsh.Sketches() {
 		p := lsh.DefaultParams()
 		p.Sketch = sketch
