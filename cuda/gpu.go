@@ -16,8 +16,8 @@ type GPUOptions struct {
 	// PoolSize is the size in bytes of the pool of device memory: 0 takes 90 % of what is free, and less than 0 makes none, so that
 	// every buffer is a call of the driver. It is RapidsMPF's and RMM's rmm_pool_size.
 	PoolSize int64
-	// PinnedSize is the size in bytes of the pool of pinned memory: 0 makes one of 64 MiB, less than 0 none. What does not fit
-	// is allocated by itself.
+	// PinnedSize is the size in bytes of the pool of pinned memory, and all pinned memory that there is: what does not fit is done
+	// in smaller pieces. 0 makes one of 64 MiB, and what does not fit is allocated by itself; less than 0 makes none.
 	PinnedSize int64
 }
 
@@ -106,7 +106,11 @@ func (g *GPU) start(image []byte, o GPUOptions) (err error) {
 		}
 		// Without a pool every buffer is a call: slower, and no reason to fail.
 		if p, err := mem.NewPool(g.pinned, size); err == nil {
-			g.pinnedPool, g.pinned = p, poolFirst{p, g.pinned}
+			if g.pinnedPool = p; o.PinnedSize > 0 {
+				g.pinned = p
+			} else {
+				g.pinned = poolFirst{p, g.pinned}
+			}
 		} else if !errors.Is(err, mem.ErrNoMemory) {
 			return err
 		}

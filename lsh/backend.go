@@ -52,6 +52,15 @@ type hostBackend struct {
 	alloc mem.Allocator
 }
 
+// NewCPUBackend returns the backend of [NewCPU].
+func NewCPUBackend(p Params, alloc mem.Allocator) (Backend, error) {
+	c, err := NewCPU(p)
+	if err != nil {
+		return nil, err
+	}
+	return NewHostBackend(c, alloc)
+}
+
 // Start implements [Backend].
 func (b *hostBackend) Start(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer) (mem.Fence, error) {
 	p := b.Params()

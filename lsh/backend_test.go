@@ -10,10 +10,6 @@ import (
 
 func TestHostBackend(t *testing.T) {
 	kernelstest.RunBackend(t, func(p lsh.Params) (lsh.Backend, error) {
-		k, err := lsh.NewCPU(p)
-		if err != nil {
-			return nil, err
-		}
-		return lsh.NewHostBackend(k, mem.NewChecked(t, mem.Host()))
+		return lsh.NewCPUBackend(p, mem.NewChecked(t, mem.Host()))
 	})
 }

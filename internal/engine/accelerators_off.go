@@ -1,0 +1,14 @@
+//go:build !cuda
+
+package engine
+
+import (
+	"errors"
+
+	"github.com/dovetail-dedup/dovetail/cuda"
+)
+
+func (a *Accelerators) open(Options) error { return cuda.ErrNotBuilt }
+
+// usual reports whether an error is no reason to tell anyone: there just are no GPUs.
+func usual(err error) bool { return errors.Is(err, cuda.ErrNotBuilt) }
