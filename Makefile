@@ -120,8 +120,8 @@ bench-sign: ## kernels and sketches on every path, against C and the bound of th
 
 test-cuda: cuda-tools cudasim ## what knows of GPUs, with GPUs that are simulated
 	$(CUDA_BUILD) vet -tags cuda ./cuda/... ./internal/engine/... ./cmd/dovetail
-	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -tags cuda ./cuda/... ./internal/engine/...
-	$(CUDA_BUILD) test -tags cuda -short -run 'TestInfo' ./cmd/dovetail
+	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -short -count 1 -tags cuda ./cuda ./internal/engine/...
+	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -short -count 1 -tags cuda -run 'TestInfo|TestSimulated|TestDevice' ./cmd/dovetail
 
 # One test with GPUs: make test-cuda-one PKG=./cuda RUN=TestStreamOrder
 .PHONY: test-cuda-one

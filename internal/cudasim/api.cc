@@ -769,6 +769,11 @@ CUresult cuLaunchKernel(CUfunction h, unsigned int gx, unsigned int gy, unsigned
 		return CUDA_ERROR_INVALID_VALUE;
 	}
 	d->launches++;
+	if (world.o.lostLaunch && world.o.lostLaunchGPU == d->index && d->launches == world.o.lostLaunch) {
+		d->lost = true;
+		world.changed.notify_all();
+		return CUDA_ERROR_UNKNOWN;
+	}
 	if (world.o.launch && d->launches % world.o.launch == 0)
 		return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
 	std::vector<uint64_t> values(f->params);

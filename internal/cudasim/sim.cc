@@ -60,6 +60,7 @@ bool Options::parse(const std::string &text, std::string *wrong) {
 		else if (name == "peer") set(peer, 0, 1);
 		else if (name == "crash") ok = numberAt(value, &crashGPU, &crash);
 		else if (name == "lost") ok = numberAt(value, &lostGPU, &lost);
+		else if (name == "lost-at-launch") ok = numberAt(value, &lostLaunchGPU, &lostLaunch);
 		else if (name == "kernels") { kernels = value; ok = true; }
 		else if (name == "bend") {
 			char from[8], to[8];

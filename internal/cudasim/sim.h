@@ -42,6 +42,8 @@ struct Options {
 	int crashGPU = 0;
 	int lost = 0; // the how manieth call of a device is the one from which on it does not answer any more
 	int lostGPU = 0;
+	int lostLaunch = 0; // the same by launches of kernels
+	int lostLaunchGPU = 0;
 	int slow = 0;                  // microseconds that a copy takes at least
 	int bendFrom = -2, bendTo = 0; // a link, of GPUs or -1 for the host, that turns a bit of what it carries
 	bool peer = true;              // GPUs reach each other's memory
