@@ -442,12 +442,14 @@ ENGINE unsigned long long exchange(Exchange kind, unsigned mask, unsigned long l
             fail("block %u, line %d: lane %u of the mask %08x has ended", block_index.x, line, k, mask);
             leave(true);
         }
-        if (o.state == exchanging && (o.kind != kind || o.mask != mask)) {
+        // One that waits elsewhere may be released by others, and come here then; not if it waits for this one.
+        const bool here = o.state == exchanging && o.kind == kind && o.mask == mask && o.line == line;
+        if (o.state == exchanging && !here && o.mask >> lane & 1) {
             fail("block %u: lane %u is in line %d with the mask %08x, lane %u in line %d with %08x", block_index.x, lane, line, mask, k,
                  o.line, o.mask);
             leave(true);
         }
-        all = all && o.state == exchanging;
+        all = all && here;
     }
 #if MODEL_TSAN
     if (kind == sync_warp)
