@@ -34,22 +34,38 @@ var suites = []struct {
 	{"group", testGroup}, {"components", testComponents}, {"jaccard", testJaccard}, {"sparse", testSparse},
 }
 
-func runSuites(t *testing.T, open func(t *testing.T) Device) {
+// runSuites opens one device for all, because some take long to start, and another after a failure.
+func runSuites(t *testing.T, open func() (Device, error)) {
+	var d Device
 	for _, s := range suites {
 		t.Run(s.name, func(t *testing.T) {
 			for seed := *seedFrom; seed < *seedFrom+uint64(*seeds); seed++ {
-				d := open(t)
 				ok := t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+					if d == nil {
+						var err error
+						if d, err = open(); err != nil {
+							t.Fatal(err)
+						}
+					}
 					s.run(&bench{t, d, rand.New(rand.NewPCG(seed, 5))})
+					if err := d.Reset(); err != nil {
+						t.Fatal(err)
+					}
 				})
-				if err := d.Close(); err != nil && ok {
-					t.Error(err)
-				}
 				if !ok {
+					if d != nil {
+						_ = d.Close() // the failure is known
+						d = nil
+					}
 					return
 				}
 			}
 		})
+	}
+	if d != nil {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -67,13 +83,9 @@ func TestPTX(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	total := int64(0)
-	runSuites(t, func(t *testing.T) Device {
-		d := NewInterpreter(m)
-		t.Cleanup(func() { total += d.Instructions })
-		return d
-	})
-	t.Logf("%d million instructions", total/1e6)
+	d := NewInterpreter(m)
+	runSuites(t, func() (Device, error) { return d, d.Reset() })
+	t.Logf("%d million instructions", d.Instructions/1e6)
 }
 
 // The same source as C++, with whatever sanitizers it was built with.
@@ -82,13 +94,7 @@ func TestHost(t *testing.T) {
 	if program == "" {
 		t.Skipf("%s is not set; make test-kernels sets it", hostVariable)
 	}
-	runSuites(t, func(t *testing.T) Device {
-		h, err := NewHost(program)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return h
-	})
+	runSuites(t, func() (Device, error) { return NewHost(program) })
 }
 
 func equal[T comparable](b *bench, what string, got, want []T) {

@@ -188,6 +188,10 @@ func (p *parser) entry(line string) error {
 		k.params[f[1]] = len(k.params)
 	}
 	for f := strings.Fields(strings.ReplaceAll(rest, ",", " ")); len(f) > 0; {
+		if f[0] == ".minnctapersm" && len(f) > 1 {
+			f = f[2:]
+			continue
+		}
 		if f[0] != ".maxntid" || len(f) < 2 {
 			return fmt.Errorf("%s: unknown directive %q", k.name, rest)
 		}
