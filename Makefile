@@ -228,5 +228,7 @@ soak: build ## the long checks: a million documents under memory limits, kill -9
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak
 	$(GO) test -timeout 60m -count 1 ./...
 
+include cuda/cuda.mk
+
 clean:
-	rm -rf bin $(OUT)
+	rm -rf bin $(OUT) .build cuda/built/kernels.*

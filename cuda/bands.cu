@@ -47,9 +47,7 @@ DV_CONSTANT u32 md5_sines[64] = {
 DV_FN void md5_block(u32 *state, const u32 *m) {
     u32 a = state[0], b = state[1], c = state[2], d = state[3];
     const u32 turns[16] = {7, 12, 17, 22, 5, 9, 14, 20, 4, 11, 16, 23, 6, 10, 15, 21};
-#ifdef __CUDACC__
-#pragma unroll
-#endif
+    DV_PRAGMA(unroll)
     for (u32 i = 0; i < 64; i++) {
         u32 f, g;
         if (i < 16)

@@ -12,6 +12,7 @@
 #define DV_SHARED(type, name, count) __shared__ type name[count]
 #define DV_DYNAMIC(name) extern __shared__ __align__(16) dv_u8 name[]
 #define DV_CONSTANT static __constant__
+#define DV_PRAGMA(x) _Pragma(#x)
 
 // dv_load and dv_store are for values that other threads change meanwhile by atomic operations.
 template <typename T> DV_FN T dv_load(const T *p) { return *(const volatile T *)p; }

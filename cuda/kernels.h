@@ -39,7 +39,7 @@
 #define DV_EXTERN extern
 #endif
 #ifdef __CUDACC__
-#define DV_KERNEL DV_EXTERN __global__ void __launch_bounds__(256)
+#define DV_KERNEL DV_EXTERN __global__ void __launch_bounds__(256, 3)
 #else
 #define DV_KERNEL DV_EXTERN void
 #endif

@@ -34,10 +34,12 @@ DV_FN void copy_of_warp(u8 *to, const u8 *from, u64 n) {
         const u64 head = min_of(n, (0 - (u64)to) & 3), words = (n - head) / 4;
         if (lane < head)
             to[lane] = from[lane];
+        DV_PRAGMA(unroll 2)
         for (u64 k = lane; k < words; k += 32)
             ((u32 *)(to + head))[k] = ((const u32 *)(from + head))[k];
         i = head + words * 4;
     }
+    DV_PRAGMA(unroll 2)
     for (i += lane; i < n; i += 32)
         to[i] = from[i];
 }

@@ -92,6 +92,8 @@ DV_FN Tile read_tile(const u8 *data, const Piece &p, u64 at, u32 size, u32 width
     const i64 base = (i64)at - (i64)(((u64)data + at) & 3);
     const i64 begin = p.begin, end = p.end;
     u32 points = 0, owned = 0, chunk = 0;
+    if (threadIdx.x == 0)
+        scratch->next = 0; // barriers lie between this and whoever knows better
     for (; points < need && base + (i64)chunk * (4 * DV_BLOCK) < end; chunk++) {
         u32 index = chunk * DV_BLOCK + threadIdx.x;
         i64 first = base + (i64)index * 4;
@@ -156,7 +158,7 @@ DV_FN Tile read_tile(const u8 *data, const Piece &p, u64 at, u32 size, u32 width
     if (BYTES && ended && threadIdx.x == 0)
         kept[points] = (u32)(end - base);
     __syncthreads();
-    t.next = t.last ? 0 : scratch->next;
+    t.next = scratch->next;
     return t;
 }
 

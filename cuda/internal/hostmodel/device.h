@@ -6,6 +6,7 @@
 #define DV_FN static inline __attribute__((always_inline))
 #define DV_FN_MEMBER inline __attribute__((always_inline))
 #define DV_CONSTANT static const
+#define DV_PRAGMA(x)
 
 // Each array in shared memory is known by the address of a static variable beside it.
 #define DV_SHARED(type, name, count) \
