@@ -9,55 +9,12 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
 
 all: build
 
 build: ## bin/dovetail
 	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
-
-# With the tag cuda it takes gcc, and CUDA's headers, which are not ours to give away: they come from NVIDIA's package in Python's
-# registry, 7 MB. cuda/shim is what is linked in place of NVIDIA's driver; the folder of its library is named after its contents,
-# because go does not look into libraries when it decides whether a program is up to date.
-CUDA_DIR     := $(CURDIR)/.tools/cuda
-CUDA_HEADERS ?= $(CUDA_DIR)/include
-SHIM_SOURCES := $(wildcard cuda/shim/*) cuda/shim/include/cuda.h .ci/cuda-headers.txt
-SHIM         := $(CUDA_DIR)/shim-$(shell cat $(SHIM_SOURCES) 2>/dev/null | cksum | cut -d' ' -f1)
-CUDA_INCLUDE := -I$(CURDIR)/cuda/shim/include -I$(CUDA_HEADERS)
-# go-nvml warns of functions of NVML that it only declares.
-CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations $(CUDA_INCLUDE)" \
-	CGO_LDFLAGS="-O2 -g -L$(SHIM)" $(GO)
-
-$(CUDA_DIR)/include: .ci/cuda-headers.txt
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; }
-	$(PYTHON) -m venv $(CUDA_DIR)/python
-	$(CUDA_DIR)/python/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
-	rm -f $@ && ln -s $$(cd $(CUDA_DIR) && echo python/lib/python3*/site-packages/nvidia/cu13/include) $@
-
-$(SHIM)/libcuda.a: $(SHIM_SOURCES) | $(CUDA_HEADERS)
-	rm -rf $(CUDA_DIR)/shim-* && mkdir -p $(SHIM)
-	sh cuda/shim/names.sh $(CC) $(CUDA_INCLUDE) > $(SHIM)/names.h
-	$(CC) -O2 -g -fPIC -Wall -Wextra $(CUDA_INCLUDE) -I$(SHIM) -c -o $(SHIM)/shim.o cuda/shim/shim.c
-	$(CC) -fPIC -I$(SHIM) -c -o $(SHIM)/trampolines.o cuda/shim/trampolines.S
-	$(AR) rc $(SHIM)/new.a $(SHIM)/shim.o $(SHIM)/trampolines.o && mv $(SHIM)/new.a $@
-
-.PHONY: cuda-tools
-cuda-tools: $(SHIM)/libcuda.a ## what a build with the tag cuda needs beside gcc
-
-# The simulated driver, and where it finds the kernels that are compiled as C++ (make kernels-host).
-CUDASIM_SOURCES := $(wildcard internal/cudasim/*) cuda/internal/hostmodel/hostmodel.h cuda/shim/include/cuda.h
-CUDASIM         := $(CURDIR)/.build/cuda/libdovetail_cudasim.so
-CXX_WARN        := -Wall -Wextra -Wno-missing-field-initializers
-$(CUDASIM): $(CUDASIM_SOURCES) | $(CUDA_HEADERS)
-	mkdir -p $(@D)
-	$(CXX) -std=c++17 -O2 -g -fPIC -shared -fvisibility=hidden $(CXX_WARN) $(CUDA_INCLUDE) -Icuda/internal/hostmodel \
-	  -o $@.new internal/cudasim/sim.cc internal/cudasim/api.cc -ldl -lpthread && mv $@.new $@
-
-.PHONY: cudasim
-cudasim: $(CUDASIM) ## the driver of simulated GPUs
-
-build-cuda: cuda-tools ## bin/dovetail that finds GPUs; needs gcc and Python to build, and at run time no driver
-	$(CUDA_BUILD) build -tags cuda -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
 
 run: build ## deduplicate the Go distribution's own tree and say what was found
 	rm -rf $(OUT)
@@ -117,16 +74,6 @@ generate: ## lsh's assembly, from the program that writes it
 
 bench-sign: ## kernels and sketches on every path, against C and the bound of the instructions; needs gcc
 	cd lsh/internal/simd/rivals && $(GO) run .
-
-test-cuda: cuda-tools cudasim ## what knows of GPUs, with GPUs that are simulated
-	$(CUDA_BUILD) vet -tags cuda ./cuda/... ./internal/engine/... ./cmd/dovetail
-	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -short -count 1 -tags cuda ./cuda ./internal/engine/...
-	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -short -count 1 -tags cuda -run 'TestInfo|TestSimulated|TestDevice' ./cmd/dovetail
-
-# One test with GPUs: make test-cuda-one PKG=./cuda RUN=TestStreamOrder
-.PHONY: test-cuda-one
-test-cuda-one: cuda-tools cudasim
-	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -tags cuda $(FLAGS) -run '$(RUN)' $(PKG)
 
 lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt, assembly as its generator writes it
 	$(GO) generate ./lsh/...
@@ -229,6 +176,7 @@ soak: build ## the long checks: a million documents under memory limits, kill -9
 	$(GO) test -timeout 60m -count 1 ./...
 
 include cuda/cuda.mk
+include cuda/runtime.mk
 
 clean:
 	rm -rf bin $(OUT) .build cuda/built/kernels.*

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -68,13 +69,31 @@ func (a *Accelerators) open(o Options) (err error) {
 		}
 		a.devices = append(a.devices, Devices(cuda.Inventory{Devices: []cuda.Device{d}})...)
 	}
-	if err := g.links(); err != nil { // none if they are opened later
-		return errors.Join(err, a.Close())
+	for err := g.links(); err != nil; err = g.links() { // there are none if they are opened later
+		if !a.dropBroken(g) {
+			return errors.Join(err, a.Close())
+		}
 	}
 	if len(a.devices) == 0 && len(a.notes) > 0 {
 		return fmt.Errorf("no GPU works: %s", strings.Join(a.notes, "; "))
 	}
 	return nil
+}
+
+// dropBroken leaves out the GPUs that have failed, and reports whether there are any.
+func (a *Accelerators) dropBroken(g *cudaGPUs) (dropped bool) {
+	a.devices = slices.DeleteFunc(a.devices, func(d executor.Device) bool {
+		gpu := g.open[d.UUID]
+		if gpu == nil || gpu.Broken() == nil {
+			return false
+		}
+		a.notes = append(a.notes, fmt.Sprintf("GPU %d is left out: %v", d.Index, gpu.Broken()))
+		_ = gpu.Close() // what it would say was said
+		delete(g.open, d.UUID)
+		dropped = true
+		return true
+	})
+	return dropped
 }
 
 // links tries the links between the GPUs that are open.
