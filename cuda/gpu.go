@@ -182,8 +182,11 @@ func (g *GPU) signKernel(name string, shared int) (*Kernel, error) {
 	return k, err
 }
 
-// Close ends the use of the GPU. It fails if something of it is still in use.
+// Close ends the use of the GPU. It fails if something of it is still in use. It may be called again.
 func (g *GPU) Close() error {
+	if g.c.closed.Load() {
+		return nil
+	}
 	var errs []error
 	broken := g.c.Broken() != nil
 	for _, p := range []*mem.Pool{g.devicePool, g.pinnedPool} {

@@ -61,3 +61,8 @@ test-cuda: cuda-tools cudasim $(KERNELS_HOST) ## what knows of GPUs, with GPUs t
 .PHONY: test-cuda-one
 test-cuda-one: cuda-tools cudasim $(KERNELS_HOST)
 	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -tags cuda $(FLAGS) -run '$(RUN)' $(PKG)
+
+.PHONY: cuda-mutants
+BUG ?=
+cuda-mutants: cuda-tools cudasim $(KERNELS_HOST) ## planted bugs of the device runtime, each of which a check must find; BUG=part of a name
+	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -v -timeout 60m ./internal/cudasim/planted -play -bug '$(BUG)'
