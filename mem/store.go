@@ -117,8 +117,8 @@ func NewStore(o StoreOptions) (*Store, error) {
 }
 
 // Put takes ownership of a buffer of one of the tiers. next says when it is needed again: an item with a larger one is
-// moved down before. ready is the fence of the work that writes the buffer, nil if that is done; until then it is not moved. The
-// fence is asked and waited for by one goroutine at a time.
+// moved down before. ready is the fence of the work that writes the buffer, nil if that is done; it is not moved before, and others
+// are rather. The fence is asked and waited for by one goroutine at a time.
 func (s *Store) Put(b *Buffer, ready Fence, next int64) (*Item, error) {
 	s.mu.Lock()
 	l := s.levels[b.tier]
@@ -254,23 +254,34 @@ func (s *Store) OnPressure(b *Budget, t Tier, priority int) (remove func()) {
 	return b.OnPressure(priority, func(need int64) { _, _ = s.MakeRoom(t, need) })
 }
 
-// victim returns the item of a tier that is needed last among those that may be moved, marked as moving. If there is none it
+// victim returns the item of a tier that is needed last among those that may be moved, marked as moving; one that is still written
+// only if there is no other. If there is none it
 // waits for one that someone else moves down, and returns its size; such a move depends on lower tiers alone, so that nobody
 // waits in a circle.
 func (s *Store) victim(t Tier) (best *Item, sunk int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var sinking *Item
-	for it := range s.items {
-		if it.tier == t && it.sinking {
-			sinking = it
-		}
-		if it.tier != t || it.moving || it.users > 0 || it.n == 0 || it.ready != nil && !it.ready.Done() {
-			continue
-		}
+	var sinking, writing *Item
+	last := func(best, it *Item) *Item {
 		if best == nil || it.next > best.next || it.next == best.next && it.order > best.order {
-			best = it
+			return it
 		}
+		return best
+	}
+	for it := range s.items {
+		switch {
+		case it.tier != t || it.n == 0:
+		case it.sinking:
+			sinking = it
+		case it.moving || it.users > 0:
+		case it.ready != nil && !it.ready.Done():
+			writing = last(writing, it)
+		default:
+			best = last(best, it)
+		}
+	}
+	if best == nil {
+		best = writing
 	}
 	if best != nil {
 		best.moving, best.sinking = true, true

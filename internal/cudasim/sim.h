@@ -45,7 +45,7 @@ struct Options {
 	int lostLaunch = 0; // the same by launches of kernels
 	int lostLaunchGPU = 0;
 	int slow = 0;                  // microseconds that a copy takes at least
-	int bendFrom = -2, bendTo = 0; // a link, of GPUs or -1 for the host, that turns a bit of what it carries
+	int bendFrom = -3, bendTo = 0; // a link, of GPUs or -1 for the host, that turns a bit of what it carries; -3 for none
 	bool peer = true;              // GPUs reach each other's memory
 	std::string kernels;           // path of the library of kernels; default: libdovetail_kernels.so beside this library
 
