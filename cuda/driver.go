@@ -58,7 +58,7 @@ func OpenDriver() (*Driver, error) {
 // internal/cudasim/sim.h lists them. It is looked for where DOVETAIL_CUDASIM says, else in the folder of this program, else in
 // .build/cuda beside that folder. It fails while a context of a simulation before is in use.
 func OpenSimulator(options string) (*Driver, error) {
-	path, err := simulatorPath()
+	path, err := SimulatorPath()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,8 @@ func OpenSimulator(options string) (*Driver, error) {
 	return startDriver(true)
 }
 
-func simulatorPath() (string, error) {
+// SimulatorPath returns where the library of the simulated driver is; the error says where it was looked for.
+func SimulatorPath() (string, error) {
 	if path := os.Getenv(SimulatorVariable); path != "" {
 		return path, nil
 	}
