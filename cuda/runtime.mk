@@ -66,3 +66,31 @@ test-cuda-one: cuda-tools cudasim $(KERNELS_HOST)
 BUG ?=
 cuda-mutants: cuda-tools cudasim $(KERNELS_HOST) ## planted bugs of the device runtime, each of which a check must find; BUG=part of a name
 	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -v -timeout 60m ./internal/cudasim/planted -play -bug '$(BUG)'
+
+# What Dockerfile.cuda builds, in a folder that becomes the root of the image.
+IMAGE_ROOT ?= $(CURDIR)/.build/image
+.PHONY: image-steps
+image-steps: kernels build-cuda sim ## what is put into the image; CI runs it without Docker
+	rm -rf $(IMAGE_ROOT) && mkdir -p $(IMAGE_ROOT)/usr/local/bin $(IMAGE_ROOT)/usr/share/doc/dovetail
+	cp bin/dovetail bin/libdovetail_cudasim.so bin/libdovetail_kernels.so $(IMAGE_ROOT)/usr/local/bin/
+	cp LICENSE NOTICE README.md $(IMAGE_ROOT)/usr/share/doc/dovetail/
+	$(IMAGE_ROOT)/usr/local/bin/dovetail info
+
+# On a machine with a GPU, whose driver is loaded in place of the simulated one.
+GPU_OUT ?= $(CURDIR)/.build/gpu
+.PHONY: test-gpu
+test-gpu: cuda-tools kernels build-cuda sim ## for a machine with an NVIDIA GPU: the suites on it, under compute-sanitizer if that is there, and throughput
+	mkdir -p $(GPU_OUT)
+	bin/dovetail info | tee $(GPU_OUT)/info.txt
+	@bin/dovetail info | grep -q 'GPUs for --device cuda, with kernels' || { echo "there is no GPU here"; exit 1; }
+	DOVETAIL_TEST_GPU=1 $(CUDA_BUILD) test -count 1 -v -timeout 30m -tags cuda -run '^TestGPU' ./cuda | tee $(GPU_OUT)/suites.txt
+	$(CUDA_BUILD) test -c -tags cuda -o $(GPU_OUT)/cuda.test ./cuda
+	@if command -v compute-sanitizer > /dev/null; then set -e; for tool in memcheck racecheck initcheck synccheck; do \
+	  echo "== compute-sanitizer $$tool"; \
+	  DOVETAIL_TEST_GPU=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_OUT)/cuda.test -test.short -test.run '^TestGPUBackend' 2>&1 | tee $(GPU_OUT)/$$tool.txt | tail -3; \
+	done; else echo "compute-sanitizer is not here: left out"; fi
+	DOVETAIL_TEST_GPU=1 $(CUDA_BUILD) test -count 1 -tags cuda -run '^$$' -bench '^BenchmarkGPU' ./cuda | tee $(GPU_OUT)/throughput.txt
+	rm -rf $(GPU_OUT)/run && mkdir -p $(GPU_OUT)/run && echo module results > $(GPU_OUT)/run/go.mod
+	bin/dovetail dedup --device cuda --format files --input $(GOROOT_TEXT)/src $(GOROOT_TEXT)/test --output $(GPU_OUT)/run/gpu | tee $(GPU_OUT)/run.txt
+	bin/dovetail dedup --device cpu --format files --input $(GOROOT_TEXT)/src $(GOROOT_TEXT)/test --output $(GPU_OUT)/run/cpu | tee -a $(GPU_OUT)/run.txt
+	@test $$(grep -c "^digest *$$(awk '/^digest/ {print $$2; exit}' $(GPU_OUT)/run.txt)$$" $(GPU_OUT)/run.txt) = 2 || { echo "the digests differ"; exit 1; }
