@@ -10,7 +10,7 @@ CUDA_SRC  := cuda/kernels.cu $(filter-out cuda/kernels.cu,$(wildcard cuda/*.cu c
 HOST_SRC  := $(wildcard cuda/internal/hostmodel/*)
 SM        := 75 80 86 89 90 100 120
 
-.PHONY: cuda-toolchain kernels kernels-host test-kernels test-kernels-long kernel-mutants kernel-usage kernel-usage-update
+.PHONY: cuda-toolchain kernels kernels-host test-kernels kernel-mutants kernel-usage kernel-usage-update
 
 $(CUDA)/done: .ci/cuda-requirements.txt
 $(CUDA_NEXT)/done: .ci/cuda-next-requirements.txt
@@ -71,3 +71,24 @@ kernels-host: $(CUDA_OUT)/libdovetail_kernels.so ## the kernels as a library for
 $(CUDA_OUT)/libdovetail_kernels.so: $(CUDA_SRC) $(HOST_SRC)
 	@mkdir -p $(CUDA_OUT)
 	$(HOST_CXX) -O2 -fPIC -shared -fvisibility=hidden -o $@ cuda/internal/hostmodel/engine.cc cuda/internal/hostmodel/kernels.cc
+
+# The tests compare with lsh, shuffle and dedup, on the interpreter and as C++ with sanitizers.
+KERNEL_SEEDS ?= 4
+KERNEL_TEST  := $(GO) test -count 1 -timeout 60m ./cuda/internal/kerneltest
+PTX_NEXT     := $(CUDA_OUT)/next_75.ptx $(CUDA_OUT)/next_100.ptx
+
+$(PTX_NEXT): $(CUDA_OUT)/next_%.ptx: $(CUDA_SRC) $(CUDA_NEXT)/done
+	@mkdir -p $(@D)
+	cd cuda && $(NVCC_NEXT) -std=c++17 -ptx -arch compute_$* -o $(CURDIR)/$@ kernels.cu
+
+test-kernels: cuda/built/kernels.fatbin $(PTX_NEXT) $(CUDA_OUT)/host-plain $(CUDA_OUT)/host-asan $(CUDA_OUT)/host-tsan kernel-usage ## the kernels against plain Go: their PTX, of two compilers, in an interpreter; as C++ with sanitizers; a few planted bugs
+	$(GO) test -count 1 ./cuda/internal/ptx
+	DOVETAIL_KERNELS_PTX=$(CURDIR)/cuda/built/kernels.ptx $(KERNEL_TEST) -run 'TestPTX|TestModule' -seeds $(KERNEL_SEEDS)
+	for next in $(PTX_NEXT); do DOVETAIL_KERNELS_PTX=$(CURDIR)/$$next $(KERNEL_TEST) -run TestPTX -seeds 2 || exit 1; done
+	for build in plain asan tsan; do DOVETAIL_KERNELS_HOST=$(CURDIR)/$(CUDA_OUT)/host-$$build $(KERNEL_TEST) -run TestHost -seeds $(KERNEL_SEEDS) || exit 1; done
+	$(MAKE) --no-print-directory kernel-mutants MUTANTS=few
+
+MUTANTS ?= all
+kernel-mutants: $(CUDA)/done ## bugs planted in the kernels, each to be found by a test: MUTANTS=all, few or a part of a name
+	PATH=$(CURDIR)/$(CUDA)/cuda/bin:$$PATH DOVETAIL_KERNELS_NVCC=nvcc DOVETAIL_KERNELS_CXX=$(CXX) DOVETAIL_KERNELS_SOURCES=$(CURDIR)/cuda \
+	  $(KERNEL_TEST) -run TestMutants -v -mutants '$(MUTANTS)'

@@ -168,9 +168,9 @@ func testGroup(b *bench) {
 		equal(b, "leader", get[uint32](b, leader, len(wantDoc)), wantLeader)
 	}
 	// A table that is too small says so.
-	keys := []uint64{1, 2, 3, 4, 5}
+	keys := []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9}
 	table, full := zeros[uint32](b, "table", 4*4), zeros[uint64](b, "full", 1)
-	b.launch("dv_group_leaders", 0, put(b, "keys", keys), 0, put(b, "ord", keys), 0, 5, table, 4, full)
+	b.launch("dv_group_leaders", 0, put(b, "keys", keys), 0, put(b, "ord", keys), 0, uint64(len(keys)), table, 4, full)
 	equal(b, "full", get[uint64](b, full, 1), []uint64{1})
 }
 
@@ -411,7 +411,7 @@ func testSparse(b *bench) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	keys, ord := []uint64{9, 7, 9, 8, 9}, []uint64{5, 4, 3, 2, 1}
+	keys, ord := []uint64{9 << 60, 7 << 60, 9 << 60, 8 << 60, 9 << 60}, []uint64{5, 4, 3, 2, 1}
 	k, o, full := put(b, "keys", keys), put(b, "ord", ord), zeros[uint64](b, "full", 1)
 	b.launch("dv_group_leaders", 0, k, 0, o, 0, 5, table, capacity, full)
 	counts, buckets := alloc[uint64](b, "counts", 6), zeros[uint64](b, "buckets", 1)

@@ -14,6 +14,7 @@ import (
 
 var (
 	seeds    = flag.Int("seeds", 3, "how many times each kernel is tried, with other data and another order of threads")
+	most     = flag.Int64("instructions", 0, "the most instructions of a launch; 0: no bound that matters")
 	seedFrom = flag.Uint64("seed", 1, "the first seed")
 )
 
@@ -84,6 +85,7 @@ func TestPTX(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := NewInterpreter(m)
+	d.MaxInstructions = *most
 	runSuites(t, func() (Device, error) { return d, d.Reset() })
 	t.Logf("%d million instructions", d.Instructions/1e6)
 }
@@ -118,8 +120,11 @@ func testScan(b *bench) {
 			in[i] = b.rng.Uint64() >> b.rng.IntN(64)
 			want[i+1] = want[i] + in[i]
 		}
-		at := put(b, "in", append(in, 0))
-		equal(b, "prefix sums", get[uint64](b, b.scan(at, n, false), n+1), want)
+		equal(b, "prefix sums", get[uint64](b, b.scan(put(b, "in", in), n, false), n+1), want)
+		at := alloc[uint64](b, "in and out", n+1)
+		if err := b.Write(at, bytesOf(in)); err != nil {
+			b.Fatal(err)
+		}
 		equal(b, "prefix sums in place", get[uint64](b, b.scan(at, n, true), n+1), want)
 	}
 	// More tiles than dv_scan_sums has threads, without the values.

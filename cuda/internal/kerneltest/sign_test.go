@@ -52,6 +52,15 @@ func testSign(b *bench) {
 		checkSign(b, p, rows, valid, 4*width+b.rng.IntN(300))
 		checkSign(b, p, nil, nil, 16384)
 	}
+	// Texts that end where the bytes of a tile end.
+	for _, sketch := range lsh.Sketches() {
+		p := lsh.Params{Sketch: sketch, NumBands: 2, MinhashesPerBand: 2, CharNgrams: 1 + b.rng.IntN(30), Seed: 1}
+		var rows []string
+		for n := range 4 {
+			rows = append(rows, text(b.rng, 1021+n), text(b.rng, 1024-n))
+		}
+		checkSign(b, p, rows, nil, 16384)
+	}
 	// A text of several tiles, uncut and cut.
 	sketch := lsh.Sketches()[b.rng.IntN(3)]
 	p := lsh.Params{Sketch: sketch, NumBands: 3, MinhashesPerBand: 11, CharNgrams: 24, Seed: 1}

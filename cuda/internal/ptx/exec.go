@@ -28,6 +28,9 @@ type thread struct {
 	last   *Array     // that it accessed last
 }
 
+// longest is the number of instructions after which a thread that loops is preempted in any case.
+const longest = 1 << 18
+
 // step executes until the thread waits, ends, faults or is preempted, and returns how many instructions that were.
 func (t *thread) step() (n int64, err error) {
 	r, code, run := t.regs, t.block.run.kernel.code, t.block.run
@@ -177,7 +180,7 @@ func (t *thread) step() (n int64, err error) {
 		case opBra:
 			back := int(in.target) < t.pc
 			t.pc = int(in.target)
-			if back && run.preempt() {
+			if back && (n > longest || run.preempt()) {
 				return n, nil
 			}
 		case opRet:

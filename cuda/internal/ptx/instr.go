@@ -450,8 +450,10 @@ func (p *parser) access(in *instr, name, args []string) error {
 	for i, s := range regs {
 		s = strings.TrimSpace(s)
 		var r int32
-		if in.op == opSt {
-			r, err = p.source(s, min(bits, 16))
+		if _, e := parseNumber(s); in.op == opSt && e == nil {
+			r, err = p.source(s, bits)
+		} else if in.op == opSt {
+			r, err = p.source(s, min(bits, 16)) // registers of 16 bits hold bytes
 		} else {
 			r, err = p.register(s, min(bits, 16))
 		}

@@ -168,6 +168,9 @@ func (b *block) turn() (n int64, err error) {
 		if t.state == ended {
 			b.left--
 		}
+		if n > b.run.config.MaxInstructions {
+			return n, nil
+		}
 	}
 	if went || b.left == 0 {
 		return n, nil
