@@ -29,7 +29,7 @@ $(SHIM)/libcuda.a: $(SHIM_SOURCES) | $(CUDA_HEADERS)
 cuda-tools: $(SHIM)/libcuda.a ## what a build with the tag cuda needs beside gcc
 
 # The simulated driver, and where it finds the kernels that are compiled as C++ (make kernels-host).
-CUDASIM_SOURCES := $(wildcard internal/cudasim/*) cuda/internal/hostmodel/hostmodel.h cuda/shim/include/cuda.h
+CUDASIM_SOURCES := $(wildcard internal/cudasim/*.cc internal/cudasim/*.h) cuda/internal/hostmodel/hostmodel.h cuda/shim/include/cuda.h
 CUDASIM         := $(CURDIR)/.build/cuda/libdovetail_cudasim.so
 CXX_WARN        := -Wall -Wextra -Wno-missing-field-initializers
 $(CUDASIM): $(CUDASIM_SOURCES) | $(CUDA_HEADERS)

@@ -71,7 +71,7 @@ var Bugs = []Bug{
 	{"a pool does not join parts", "mem/pool.go",
 		`if i < len(p.parts) && f.at+f.n == p.parts[i].at {`, `if false {`, "./mem", "TestPool$"},
 	{"a GPU that failed is said to work", "internal/engine/accelerators_cuda.go",
-		`if err := gpu.Broken(); err != nil {`, `if err := gpu.Broken(); err == nil && gpu == nil {`, "./cmd/dovetail", "TestSimulatedRuns/one_of_two_lost"},
+		`if err := gpu.Broken(); err != nil {`, `if err := gpu.Broken(); err == nil && gpu == nil {`, "./internal/engine", "TestSimulatedGPULost"},
 	{"what may be tried again is not", "internal/engine/accelerators_cuda.go",
-		`return executor.Transient(err)`, `return err`, "./cmd/dovetail", "TestSimulatedRuns/launches_fail"},
+		`return executor.Transient(err)`, `return err`, "./internal/engine", "TestSimulatedTransient"},
 }
