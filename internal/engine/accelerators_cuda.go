@@ -25,7 +25,8 @@ func usual(err error) bool { return errors.Is(err, cuda.ErrNoCUDA) || errors.Is(
 type cudaGPUs struct {
 	driver *cuda.Driver
 	opts   cuda.GPUOptions
-	nvml   *cuda.System // nil if there is none
+	nvml   *cuda.System           // nil if there is none
+	known  map[string]cuda.Device // to NVML, by what identifies; see identity
 	index  map[string]int
 
 	mu   sync.Mutex
@@ -54,6 +55,7 @@ func (a *Accelerators) open(o Options) (err error) {
 	if !g.driver.Simulated() {
 		// It knows better than the driver which GPU is lost, and is not needed for anything else.
 		g.nvml, _ = cuda.Open()
+		g.askNVML()
 	}
 	a.gpus = g
 	for _, d := range devs {
@@ -66,6 +68,9 @@ func (a *Accelerators) open(o Options) (err error) {
 				a.notes = append(a.notes, fmt.Sprintf("GPU %d is left out: %v", d.Index, err))
 				continue
 			}
+		}
+		if k, ok := g.known[identity(d.UUID)]; ok {
+			d.Index = k.Index // that of nvidia-smi
 		}
 		a.devices = append(a.devices, Devices(cuda.Inventory{Devices: []cuda.Device{d}})...)
 	}
@@ -149,10 +154,32 @@ func (g *cudaGPUs) check(d executor.Device) error {
 			return fmt.Errorf("%w: %w", cuda.ErrLost, err)
 		}
 	}
-	if g.nvml == nil {
-		return nil
+	if k, ok := g.known[identity(d.UUID)]; ok {
+		return g.nvml.Check(k.UUID)
 	}
-	return g.nvml.Check(d.UUID)
+	return nil
+}
+
+// askNVML finds out by which names it knows the GPUs. Those that it does not know are not asked about.
+func (g *cudaGPUs) askNVML() {
+	if g.nvml == nil {
+		return
+	}
+	inv, err := g.nvml.Devices(cuda.Options{})
+	if err != nil {
+		return
+	}
+	g.known = make(map[string]cuda.Device)
+	for _, d := range inv.Devices {
+		g.known[identity(d.UUID)] = d
+	}
+}
+
+// identity is what the names that CUDA and NVML have for a GPU, or for an instance of one, have in common: the driver calls
+// an instance GPU- and what NVML calls MIG- and the same digits.
+func identity(uuid string) string {
+	_, id, _ := strings.Cut(uuid, "-")
+	return id
 }
 
 func (g *cudaGPUs) summary() string {

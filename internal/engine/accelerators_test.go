@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/dovetail-dedup/dovetail/cuda"
+	"github.com/dovetail-dedup/dovetail/cuda/cudatest"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -22,8 +23,10 @@ type signStage struct {
 	shared float64 // part of a GPU that an actor owns
 }
 
-func (s *signStage) Name() string                  { return "sign" }
-func (s *signStage) Resources() executor.Resources { return executor.Resources{CPUs: -1, GPUs: s.shared} }
+func (s *signStage) Name() string { return "sign" }
+func (s *signStage) Resources() executor.Resources {
+	return executor.Resources{CPUs: -1, GPUs: s.shared}
+}
 
 func (s *signStage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
 	b, err := s.a.Backend(lsh.DefaultParams(), env)
@@ -133,6 +136,43 @@ func TestSimulatedTransient(t *testing.T) {
 	stats, _, err := signAll(t, "seed=4,launch=41", 1, 12, 1)
 	if err != nil || stats.Attempts <= 12 {
 		t.Errorf("%+v, %v", stats, err)
+	}
+}
+
+// The driver and NVML call instances of a GPU by different names. A GPU that NVML does not know works until the driver says otherwise.
+func TestCheckAsksNVML(t *testing.T) {
+	m := cudatest.DGXA100()
+	m.Divide(1, 2)
+	s, err := m.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	inv, err := s.Devices(cuda.Options{LookupEnv: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(cuda.VisibleDevices, "")
+	os.Unsetenv(cuda.VisibleDevices)
+	g := &cudaGPUs{nvml: s}
+	g.askNVML()
+	instance := inv.Devices[1]
+	if instance.MIG == nil || !strings.HasPrefix(instance.UUID, "MIG-") {
+		t.Fatalf("%+v", instance)
+	}
+	as := func(uuid string) executor.Device { return executor.Device{UUID: uuid} }
+	driverName := "GPU-" + identity(instance.UUID)
+	for _, uuid := range []string{driverName, m.UUID(3), "GPU-of-another-machine"} {
+		if err := g.check(as(uuid)); err != nil {
+			t.Errorf("%s: %v", uuid, err)
+		}
+	}
+	m.Lose(1)
+	m.Lose(3)
+	for _, uuid := range []string{driverName, m.UUID(3)} {
+		if err := g.check(as(uuid)); !errors.Is(err, cuda.ErrLost) {
+			t.Errorf("%s: %v", uuid, err)
+		}
 	}
 }
 
