@@ -10,7 +10,7 @@ CUDA_SRC  := cuda/kernels.cu $(filter-out cuda/kernels.cu,$(wildcard cuda/*.cu c
 HOST_SRC  := $(wildcard cuda/internal/hostmodel/*)
 SM        := 75 80 86 89 90 100 120
 
-.PHONY: cuda-toolchain kernels kernels-host test-kernels kernel-mutants kernel-usage kernel-usage-update
+.PHONY: cuda-toolchain kernels kernels-host test-kernels kernel-mutants kernel-usage kernel-usage-update kernel-throughput
 
 $(CUDA)/done: .ci/cuda-requirements.txt
 $(CUDA_NEXT)/done: .ci/cuda-next-requirements.txt
@@ -92,3 +92,13 @@ MUTANTS ?= all
 kernel-mutants: $(CUDA)/done ## bugs planted in the kernels, each to be found by a test: MUTANTS=all, few or a part of a name
 	PATH=$(CURDIR)/$(CUDA)/cuda/bin:$$PATH DOVETAIL_KERNELS_NVCC=nvcc DOVETAIL_KERNELS_CXX=$(CXX) DOVETAIL_KERNELS_SOURCES=$(CURDIR)/cuda \
 	  $(KERNEL_TEST) -run TestMutants -v -mutants '$(MUTANTS)'
+
+# What a GPU could do, calculated: docs/design has the method.
+kernel-throughput: cuda/built/kernels.ptx $(CUDA_OUT)/usage.txt $(CUDA_NEXT)/done ## docs/kernels.md: a bound for each kernel from its machine code
+	PATH=$(CURDIR)/$(CUDA)/cuda/bin:$$PATH ptxas -arch sm_90 -m64 -lineinfo -o $(CUDA_OUT)/lines.cubin cuda/built/kernels.ptx
+	PATH=$(CURDIR)/$(CUDA_NEXT)/cuda/bin:$$PATH nvdisasm -c -gp $(CUDA_OUT)/lines.cubin > $(CUDA_OUT)/lines.sass
+	DOVETAIL_KERNELS_PTX=$(CURDIR)/cuda/built/kernels.ptx DOVETAIL_KERNELS_SASS=$(CURDIR)/$(CUDA_OUT)/lines.sass \
+	  DOVETAIL_KERNELS_USAGE=$(CURDIR)/$(CUDA_OUT)/usage.txt DOVETAIL_KERNELS_THROUGHPUT=$(CURDIR)/$(CUDA_OUT)/throughput.md $(KERNEL_TEST) -run TestThroughput
+	{ echo "# Latest result of \`make kernel-throughput\`"; echo; \
+	  echo "Bounds for an H100, calculated from machine code, not measured: no GPU was used. \`docs/design/20261127-cuda.md\` has the method."; echo; \
+	  cat $(CUDA_OUT)/throughput.md; } > docs/kernels.md

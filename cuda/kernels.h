@@ -85,7 +85,8 @@ DV_KERNEL dv_pieces(const void *offsets, dv_i64 offset_bytes, const dv_u8 *valid
  * slot_bytes is 4 or 8. */
 DV_KERNEL dv_sign_init(const dv_u64 *piece_first, dv_i64 rows, dv_i64 slots, dv_i64 slot_bytes, void *signatures);
 /* a and b are lsh.Params.Permutations, of 4 or 8 bytes each. */
-#define DV_SIGN_TILE(width) ((width) <= 256 ? 1024 : 512)
+/* Windows of a tile: so many that its code points, if they are ASCII, are what a block decodes at a time. */
+#define DV_SIGN_TILE(width) ((width) <= 256 ? 1020 - (width) : 512)
 #define DV_SHARED_SIGN_BYTES(width) ((DV_SIGN_TILE(width) + (width)) * 8 + 1152)                  /* starts and bytes */
 #define DV_SHARED_CURATOR32(width) (DV_SHARED_SIGN_BYTES(width) + DV_SIGN_TILE(width) * 4)
 #define DV_SHARED_CURATOR64(width) (DV_SHARED_SIGN_BYTES(width) + DV_SIGN_TILE(width) * 8)

@@ -232,7 +232,7 @@ DV_FN void fast_hashes(u32 *runs, u32 *saved, const Tile &t, u32 quad, u32 final
         const u32 multiplier = k < 1 ? FAST_POINT : k < 2 ? FAST_POINT * FAST_POINT : fast_level(k + 1);
         for (u32 first = 0; first < count; first += each * DV_BLOCK) {
             u32 values[each];
-            for (u32 v = 0; v < each; v++) {
+            for (u32 v = 0; v < each && first + v * DV_BLOCK < count; v++) {
                 u32 i = first + v * DV_BLOCK + threadIdx.x;
                 if (i >= count)
                     continue;
@@ -247,7 +247,7 @@ DV_FN void fast_hashes(u32 *runs, u32 *saved, const Tile &t, u32 quad, u32 final
                 values[v] = h;
             }
             __syncthreads();
-            for (u32 v = 0; v < each; v++) {
+            for (u32 v = 0; v < each && first + v * DV_BLOCK < count; v++) {
                 u32 i = first + v * DV_BLOCK + threadIdx.x;
                 if (i < count)
                     runs[i] = values[v];

@@ -150,7 +150,7 @@ func (b *bench) scan(in uint64, n int, inPlace bool) uint64 {
 // tileOf, and the sizes below, are the macros of kernels.h.
 func tileOf(width int) int {
 	if width <= 256 {
-		return 1024
+		return 1020 - width
 	}
 	return 512
 }

@@ -41,8 +41,10 @@ type Interpreter struct {
 	Instructions int64
 	// MaxInstructions bounds a launch; 0: the interpreter's bound.
 	MaxInstructions int64
-	memory          *ptx.Memory
-	arrays          map[uint64]*ptx.Array
+	// Profile, if not nil, is told what is executed.
+	Profile *ptx.Profile
+	memory  *ptx.Memory
+	arrays  map[uint64]*ptx.Array
 }
 
 // NewInterpreter returns a device for the kernels in a module.
@@ -93,7 +95,7 @@ func (d *Interpreter) Read(addr uint64, data []byte) error {
 
 // Launch implements [Device].
 func (d *Interpreter) Launch(kernel string, grid, shared int, seed uint64, params ...uint64) error {
-	s, err := d.Module.Launch(d.memory, kernel, ptx.Config{Grid: grid, Block: Block, Shared: shared, Seed: seed, MaxInstructions: d.MaxInstructions}, params...)
+	s, err := d.Module.Launch(d.memory, kernel, ptx.Config{Grid: grid, Block: Block, Shared: shared, Seed: seed, MaxInstructions: d.MaxInstructions, Profile: d.Profile}, params...)
 	d.Instructions += s.Instructions
 	return err
 }

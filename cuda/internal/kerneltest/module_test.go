@@ -101,7 +101,7 @@ func TestSharedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"#define DV_SIGN_TILE(width) ((width) <= 256 ? 1024 : 512)",
+		"#define DV_SIGN_TILE(width) ((width) <= 256 ? 1020 - (width) : 512)",
 		"#define DV_SHARED_SIGN_BYTES(width) ((DV_SIGN_TILE(width) + (width)) * 8 + 1152)",
 		"#define DV_SHARED_CURATOR32(width) (DV_SHARED_SIGN_BYTES(width) + DV_SIGN_TILE(width) * 4)",
 		"#define DV_SHARED_CURATOR64(width) (DV_SHARED_SIGN_BYTES(width) + DV_SIGN_TILE(width) * 8)",

@@ -26,6 +26,7 @@ type thread struct {
 	mask   uint32     // of the lanes it waits for
 	clocks [32]uint32 // what it knows of the lanes of its warp
 	last   *Array     // that it accessed last
+	tally  *tally     // what it executed, if that is asked for
 }
 
 // longest is the number of instructions after which a thread that loops is preempted in any case.
@@ -37,6 +38,9 @@ func (t *thread) step() (n int64, err error) {
 	for {
 		in := &code[t.pc]
 		n++
+		if t.tally != nil {
+			t.tally.counts[t.pc]++
+		}
 		t.pc++
 		if in.pred >= 0 && (r[in.pred] != 0) == in.not {
 			continue
@@ -243,6 +247,9 @@ func (t *thread) access(in *instr) error {
 	addr := t.regs[in.a] + uint64(in.offset)
 	if in.space == constant {
 		return t.loadConst(in, addr)
+	}
+	if t.tally != nil {
+		t.tally.access(t.pc-1, addr)
 	}
 	for i := range 1 + len(in.vector) {
 		reg := in.dst

@@ -16,6 +16,8 @@ type Config struct {
 	Seed uint64
 	// MaxInstructions ends a launch that does not end by itself; 0 means 2^32.
 	MaxInstructions int64
+	// Profile, if not nil, is told what is executed.
+	Profile *Profile
 }
 
 // Stats counts what a launch did.
@@ -95,6 +97,9 @@ func (m *Module) Launch(memory *Memory, name string, c Config, params ...uint64)
 			return s, fmt.Errorf("ptx: %s: does not end after %d instructions", name, s.Instructions)
 		}
 		if blocks[i].left == 0 {
+			if c.Profile != nil {
+				c.Profile.add(blocks[i])
+			}
 			blocks = append(blocks[:i], blocks[i+1:]...)
 		}
 	}
@@ -122,6 +127,9 @@ func (r *run) begin(index int) *block {
 		t.regs[regTid], t.regs[regNtid], t.regs[regLane] = uint64(i), uint64(c.Block), uint64(i%32)
 		t.regs[regCtaid], t.regs[regNctaid] = uint64(index), uint64(c.Grid)
 		t.clocks[i%32] = 1
+		if c.Profile != nil {
+			t.tally = &tally{make([]int64, len(k.code)), map[int][]uint64{}}
+		}
 	}
 	return b
 }
