@@ -269,6 +269,9 @@ func TestDeviceAuto(t *testing.T) {
 	if _, err := cuda.Fatbin(); err != nil {
 		says = "no GPU is used: cuda: built without kernels"
 	}
+	if _, err := cuda.OpenSimulator("gpus=1"); err != nil { // what other tests asked for ends
+		t.Fatal(err)
+	}
 	t.Setenv(cuda.LibraryVariable, sim)
 	digest, said, code := simRun(t, in, filepath.Join(t.TempDir(), "out"), "", "--device", "auto")
 	if code != 0 || digest != want || !strings.Contains(said, says) {
