@@ -186,3 +186,46 @@ func TestLargeNull(t *testing.T) {
 	keys.Release()
 	must(t, b.Close())
 }
+
+// Memory has a handle for other processes, which the process itself cannot open.
+func TestIPC(t *testing.T) {
+	g := newGPU(t, cudatest.Sim(t, ""), 0)
+	dev, pin := g.alloc(g.device, 100), g.alloc(g.pinned, 100)
+	h, err := g.c.Share(dev)
+	must(t, err)
+	if h == (cuda.IPCHandle{}) {
+		t.Error("the handle is empty")
+	}
+	if _, err := g.c.OpenShared(h, 100); err == nil || !strings.Contains(err.Error(), "CUDA_ERROR_INVALID_CONTEXT") || g.c.Broken() != nil {
+		t.Errorf("%v", err)
+	}
+	if _, err := g.c.Share(pin); err == nil || !strings.Contains(err.Error(), "tier pinned") {
+		t.Errorf("%v", err)
+	}
+	dev.Release()
+	pin.Release()
+}
+
+// Where GPUs reach each other a kernel of one may use memory of the other, once that was allowed.
+func TestEnablePeer(t *testing.T) {
+	t.Setenv("DOVETAIL_CUDASIM_QUIET", "1")
+	d := cudatest.Sim(t, "gpus=2,seed=1")
+	a, b := newGPU(t, d, 0), newGPU(t, d, 1)
+	can, err := a.c.CanAccessPeer(b.c)
+	must(t, err, a.c.EnablePeer(b.c), a.c.EnablePeer(b.c))
+	dev, pin, s, back := b.alloc(b.device, 8), b.alloc(b.pinned, 8), a.stream(), b.stream()
+	words(pin, 1)
+	must(t, back.Copy(dev, pin), back.Synchronize(), s.Launch(a.add, 1, 0, uint64(dev.DeviceAddr()), 1, 4), s.Synchronize(),
+		back.Copy(pin, dev), back.Synchronize())
+	if !can || pin.Bytes()[0] != 5 {
+		t.Error(can, pin.Bytes())
+	}
+	other := a.alloc(a.device, 8)
+	must(t, back.Launch(b.add, 1, 0, uint64(other.DeviceAddr()), 1, 4))
+	if err := back.Synchronize(); !errors.Is(err, cuda.ErrBroken) {
+		t.Errorf("without leave: %v", err)
+	}
+	other.Release()
+	dev.Release()
+	pin.Release()
+}

@@ -166,9 +166,8 @@ func (e *Event) Reached() (bool, error) {
 
 // fence is an event with the means to wait for it and for a context at once.
 type fence struct {
-	e *Event
-	// keep are buffers that the work uses. They are released when it is known to be done.
-	settled bool
+	e       *Event
+	settled bool // the work is done and the event closed
 	err     error
 }
 
