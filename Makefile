@@ -2,24 +2,19 @@
 # `make test` runs the tests. Everything else is for whoever works on it.
 
 GO      ?= go
+PYTHON  ?= python3
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 OUT     := run
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build build-cuda run test test-race test-nocgo test-cuda lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
 
 all: build
 
 build: ## bin/dovetail
 	$(GO) build -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
-
-# What is compiled by gcc is go-nvml, which warns of functions of NVML that it only declares.
-CUDA_BUILD := CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations" $(GO)
-
-build-cuda: ## bin/dovetail that finds GPUs; needs gcc, but no CUDA headers and at run time no driver
-	$(CUDA_BUILD) build -tags cuda -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
 
 run: build ## deduplicate the Go distribution's own tree and say what was found
 	rm -rf $(OUT)
@@ -31,7 +26,6 @@ test: ## all tests, without the long ones
 	$(GO) test -short -timeout 30m ./...
 
 .PHONY: test-python
-PYTHON  ?= python3
 VENV    := .tools/python
 $(VENV)/done: .ci/python-requirements.txt
 	@# Debian's python3 comes without what makes environments.
@@ -80,11 +74,6 @@ generate: ## assembly, from the programs that write it
 
 bench-sign: ## kernels and sketches on every path, against C and the bound of the instructions; needs gcc
 	cd lsh/internal/simd/rivals && $(GO) run .
-
-test-cuda: ## what knows of GPUs, with GPUs that are simulated
-	$(CUDA_BUILD) vet -tags cuda ./cuda/... ./internal/engine/... ./cmd/dovetail
-	$(CUDA_BUILD) test -tags cuda ./cuda/... ./internal/engine/...
-	$(CUDA_BUILD) test -tags cuda -short -run 'TestInfo' ./cmd/dovetail
 
 lint: ## import table, package docs, forbidden calls, vet, staticcheck, gofmt, assembly as its generator writes it
 	$(GO) generate ./lsh/... ./internal/rowloops
@@ -186,5 +175,8 @@ soak: build ## the long checks: a million documents under memory limits, kill -9
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak
 	$(GO) test -timeout 60m -count 1 ./...
 
+include cuda/cuda.mk
+include cuda/runtime.mk
+
 clean:
-	rm -rf bin $(OUT)
+	rm -rf bin $(OUT) .build cuda/built/kernels.*

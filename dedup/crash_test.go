@@ -20,9 +20,9 @@ func TestMain(m *testing.M) {
 	os.Exit(crashtest.Main(m, func(j childJob) error {
 		o := Options{Spec: j.Spec, Exec: j.Exec, Inputs: j.Inputs, Output: j.Output}
 		if j.Poison != "" {
-			o.Exec.Kernels = func(p lsh.Params) (lsh.Kernels, error) {
-				k, err := lsh.NewCPU(p)
-				return &poisoned{k, j.Poison}, err
+			o.Exec.Backend = func(p lsh.Params, env *executor.Env) (lsh.Backend, error) {
+				b, err := lsh.NewCPUBackend(p, env.Alloc)
+				return &poisoned{b, j.Poison}, err
 			}
 		}
 		return runIsolated(context.Background(), o)
@@ -51,13 +51,13 @@ func runIsolated(ctx context.Context, o Options) (err error) {
 	return err
 }
 
-// poisoned are kernels that a text kills.
+// poisoned is a backend that a text kills.
 type poisoned struct {
-	lsh.Kernels
+	lsh.Backend
 	text string
 }
 
-func (p *poisoned) Sign(ctx context.Context, texts *mem.Strings, out *mem.Buffer) (mem.Fence, error) {
+func (p *poisoned) Start(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer) (mem.Fence, error) {
 	if bytes.Contains(texts.Data.Bytes(), []byte(p.text)) {
 		self, err := os.FindProcess(os.Getpid())
 		if err != nil {
@@ -68,7 +68,7 @@ func (p *poisoned) Sign(ctx context.Context, texts *mem.Strings, out *mem.Buffer
 		}
 		select {}
 	}
-	return p.Kernels.Sign(ctx, texts, out)
+	return p.Backend.Start(ctx, texts, signatures, keys)
 }
 
 // TestPoisonedDocument: a document that kills whoever reads it stops the run, which names its file; without it the run goes on from there.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
+	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -50,8 +51,14 @@ type Exec struct {
 	// SourceLimit warns or stops when a source would lose too many of its documents.
 	SourceLimit SourceLimit `json:"source_limit,omitzero"`
 
-	// Kernels makes the kernels of one actor; nil means [lsh.NewCPU].
-	Kernels func(lsh.Params) (lsh.Kernels, error) `json:"-"`
+	// Devices are GPUs of this process that sign documents; none means that the processor does. Several workers may share one, and
+	// there are at least as many workers as devices. CheckDevice is that of [executor.Config].
+	Devices     []executor.Device           `json:"-"`
+	CheckDevice func(executor.Device) error `json:"-"`
+	// DeviceMemory is the part of MemoryLimit, in bytes, that devices take of the host's memory.
+	DeviceMemory int64 `json:"-"`
+	// Backend makes what signs the documents of one actor, on the device of env if it has one; nil means the processor.
+	Backend func(p lsh.Params, env *executor.Env) (lsh.Backend, error) `json:"-"`
 
 	// For tests:
 	onDisk bool                           // find components as if memory were short
@@ -86,6 +93,7 @@ func (e *Exec) EnsureDefaults() {
 	if e.Workers == 0 {
 		e.Workers = runtime.GOMAXPROCS(0)
 	}
+	e.Workers = max(e.Workers, len(e.Devices))
 	if e.BandsPerIteration == 0 {
 		e.BandsPerIteration = DefaultBandsPerIteration
 	}
@@ -98,8 +106,8 @@ func (e *Exec) EnsureDefaults() {
 	if e.Device == "" {
 		e.Device = "cpu"
 	}
-	if e.Kernels == nil {
-		e.Kernels = func(p lsh.Params) (lsh.Kernels, error) { return lsh.NewCPU(p) }
+	if e.Backend == nil {
+		e.Backend = func(p lsh.Params, env *executor.Env) (lsh.Backend, error) { return lsh.NewCPUBackend(p, env.Alloc) }
 	}
 }
 
@@ -142,7 +150,7 @@ func (e *Exec) Validate(bands int) error {
 // plan shares out memory. A batch takes signature, keys and columns for each row.
 func (e *Exec) plan(p lsh.Params) flow.Plan {
 	return flow.Memory{
-		Limit: e.ProcessLimit(), Actors: e.actors(), BatchBytes: e.BatchBytes, PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
+		Limit: max(0, e.ProcessLimit()-e.DeviceMemory), Actors: e.actors(), BatchBytes: e.BatchBytes, PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
 		Share: e.share, Budget: e.budget,
 	}.Plan()
 }
@@ -193,3 +201,6 @@ func (e *Exec) actors() int {
 	}
 	return max(e.Ranks, e.Workers)
 }
+
+// signing is what an actor occupies that signs: a worker, and its share of a device if there are any.
+func (e *Exec) signing() executor.Resources { return flow.Signing(e.Workers, len(e.Devices)) }

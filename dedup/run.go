@@ -288,9 +288,6 @@ func (r *run) note(line string) {
 // Resources are those of every stage: each embeds the run and keeps one CPU busy.
 func (r *run) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
 
-// kernels makes the kernels of one actor.
-func (r *run) kernels() (lsh.Kernels, error) { return r.Exec.Kernels(r.params) }
-
 // splitOf returns the split that a document is in.
 func (r *run) splitOf(ord uint64) int {
 	i, found := slices.BinarySearch(r.starts, ord)
@@ -312,7 +309,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	var err error
 	r.ex, err = executor.New(executor.Config{
 		Ranks: r.Exec.Ranks, Workers: r.Exec.Workers, Work: r.work, Budget: r.budget, Progress: r.Progress,
-		Job: r.Job, TaskTimeout: flow.TaskTimeout(r.Exec.TaskTimeout),
+		Job: r.Job, TaskTimeout: flow.TaskTimeout(r.Exec.TaskTimeout), Devices: r.Exec.Devices, CheckDevice: r.Exec.CheckDevice,
 	})
 	if err != nil {
 		return nil, err

@@ -54,29 +54,31 @@ type signResult struct {
 
 func (signStage) Name() string { return "sign" }
 
+func (s signStage) Resources() executor.Resources { return s.Exec.signing() }
+
 func (s signStage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
-	kernels, err := s.kernels()
+	backend, err := s.Exec.Backend(s.params, env)
 	if err != nil {
 		return nil, err
 	}
 	counter, err := lsh.NewPointCounter()
 	if err != nil {
-		return nil, errors.Join(err, kernels.Close())
+		return nil, errors.Join(err, backend.Close())
 	}
-	return &signActor{run: s.run, env: env, kernels: kernels, counter: counter, norm: lsh.NewNormalizer(s.norm)}, nil
+	return &signActor{run: s.run, env: env, backend: backend, counter: counter, norm: lsh.NewNormalizer(s.norm)}, nil
 }
 
 type signActor struct {
 	*run
 	env     *executor.Env
-	kernels lsh.Kernels
+	backend lsh.Backend
 	counter *lsh.PointCounter
 	norm    *lsh.Normalizer
 	cols    []colfile.Data
 	need    int64 // what reading took of the last split that was read to its end
 }
 
-func (a *signActor) Close() error { return a.kernels.Close() }
+func (a *signActor) Close() error { return a.backend.Close() }
 
 // signColumns are the columns of a sign file under this run's options, in their order.
 func (r *run) signColumns() []colfile.Column {
@@ -245,11 +247,16 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		}
 		defer text.Release()
 	}
-	keys, err := a.bandKeys(ctx, text)
+	keys, err := a.env.Alloc.Alloc(a.params.BandKeyBytes(rows))
 	if err != nil {
 		return err
 	}
 	defer keys.Release()
+	// A device computes them while the rest is done here.
+	computed, err := a.backend.Start(ctx, text, nil, keys)
+	if err != nil {
+		return err
+	}
 
 	a.cols = a.cols[:0]
 	column := func(v []uint64) { a.cols = append(a.cols, colfile.Data{Uint64: v}) }
@@ -319,6 +326,9 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		}
 		a.cols = append(a.cols, colfile.Data{Bytes: ids})
 	}
+	if err := computed.Wait(ctx); err != nil {
+		return err
+	}
 	all := mem.Uint64s(keys)
 	for band := range a.spec.NumBands {
 		column(all[band*rows : (band+1)*rows])
@@ -334,30 +344,6 @@ func (r *run) preferReferences(ords, keep []uint64) {
 			keep[i] = 0
 		}
 	}
-}
-
-// bandKeys computes the band keys of a column, band after band.
-func (a *signActor) bandKeys(ctx context.Context, text *mem.Strings) (*mem.Buffer, error) {
-	sigs, err := a.env.Alloc.Alloc(a.params.SignatureBytes(text.Rows))
-	if err != nil {
-		return nil, err
-	}
-	defer sigs.Release()
-	keys, err := a.env.Alloc.Alloc(a.params.BandKeyBytes(text.Rows))
-	if err != nil {
-		return nil, err
-	}
-	if _, err = a.kernels.Sign(ctx, text, sigs); err == nil {
-		var done mem.Fence
-		if done, err = a.kernels.BandKeys(ctx, sigs, text.Rows, keys); err == nil {
-			err = done.Wait(ctx)
-		}
-	}
-	if err != nil {
-		keys.Release()
-		return nil, err
-	}
-	return keys, nil
 }
 
 // textHash is the content hash of a text. A null is not an empty text: it has a hash of its own.

@@ -39,6 +39,13 @@ var ErrColumn = errors.New("unsuitable column")
 // CheckSign returns an error if texts and out are not what Sign of kernels with these parameters and in this
 // tier takes.
 func CheckSign(p Params, tier mem.Tier, texts *mem.Strings, out *mem.Buffer) error {
+	if err := checkTexts(texts, tier); err != nil {
+		return err
+	}
+	return checkColumn("sign", "signatures", out, tier, p.SignatureBytes(texts.Rows))
+}
+
+func checkTexts(texts *mem.Strings, tier mem.Tier) error {
 	if texts == nil || texts.Rows < 0 || texts.Offsets == nil || texts.Data == nil {
 		return fmt.Errorf("lsh: sign: %w: no texts", ErrColumn)
 	}
@@ -53,7 +60,7 @@ func CheckSign(p Params, tier mem.Tier, texts *mem.Strings, out *mem.Buffer) err
 	if texts.Valid != nil && texts.Valid.Len() < (texts.Rows+7)/8 {
 		return fmt.Errorf("lsh: sign: %w: %d texts have %d bytes of validity", ErrColumn, texts.Rows, texts.Valid.Len())
 	}
-	return checkColumn("sign", "signatures", out, tier, p.SignatureBytes(texts.Rows))
+	return nil
 }
 
 // CheckBandKeys is [CheckSign] for BandKeys.

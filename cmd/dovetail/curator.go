@@ -26,7 +26,8 @@ func curatorCommands() []*cobra.Command {
 type execFlags struct {
 	exec curator.Exec
 	machineFlags
-	job jobFlags
+	job     jobFlags
+	devices *deviceFlags // nil for commands that compute no signatures
 }
 
 func (f *execFlags) add(fl *pflag.FlagSet) {
@@ -34,6 +35,9 @@ func (f *execFlags) add(fl *pflag.FlagSet) {
 	addWork(fl, "the folder that is written", &e.Work, &e.KeepWork, &e.Restart)
 	fl.BoolVar(&e.Overwrite, "overwrite", false, "replace folders that hold the result of other options or another input, as Curator does")
 	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
+	if f.devices != nil {
+		f.devices.add(fl)
+	}
 	f.job.add(fl)
 }
 
@@ -68,11 +72,21 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	e.Progress = rep
 	e.Note = func(line string) { rep.Note("", line) }
 	var lines []string
-	err = runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
-		e.Job = j
-		lines, err = work(e)
-		return err
-	})
+	run := func() error {
+		return runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
+			e.Job = j
+			lines, err = work(e)
+			return err
+		})
+	}
+	if f.devices == nil {
+		err = run()
+	} else {
+		err = f.devices.with(e.MemoryLimit, false, e.Note, func(u deviceUse) error {
+			e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend
+			return run()
+		})
+	}
 	stop()
 	rep.close()
 	if errors.Is(err, curator.ErrOptions) {
@@ -114,7 +128,7 @@ func addText(fl *pflag.FlagSet, o *curator.InputOptions) {
 func documents(n int64) string { return humanize.Comma(n) + " documents" }
 
 func minhashCommand() *cobra.Command {
-	f, o := &execFlags{}, curator.DefaultMinHashOptions()
+	f, o := &execFlags{devices: new(deviceFlags)}, curator.DefaultMinHashOptions()
 	o.InputBlocksize = curator.DefaultFuzzyOptions().InputBlocksize
 	cmd := &cobra.Command{
 		Use:   "minhash --input PATH... --output CACHE [flags]",
@@ -345,7 +359,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
-		"metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
+		"device", "sim-gpus", "rmm-pool-size", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
 	}
 )
 
@@ -376,7 +390,7 @@ func (c *compatFlags) run(cmd *cobra.Command, f *dedupFlags) error {
 	if !cmd.Flags().Changed("bands-per-iteration") {
 		o.BandsPerIteration = max(1, min(o.BandsPerIteration, o.NumBands))
 	}
-	c.exec.machineFlags, c.exec.job = f.machineFlags, f.job
+	c.exec.machineFlags, c.exec.job, c.exec.devices = f.machineFlags, f.job, &f.devices
 	e := &c.exec.exec
 	e.Work, e.KeepWork, e.Restart, e.Workers, e.Ranks = d.Work, d.KeepWork, d.Restart, d.Exec.Workers, d.Exec.Ranks
 	return c.exec.run(cmd, func(e curator.Exec) ([]string, error) {

@@ -22,6 +22,7 @@ import (
 type dedupFlags struct {
 	opts dedup.Options
 	machineFlags
+	devices          deviceFlags
 	jaccardThreshold string
 	textMemory       string
 	recall           float64
@@ -108,6 +109,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.OnBadRecord, "on-bad-record", s.OnBadRecord, "a line or row that cannot be used: error, or skip to leave it out")
 
 	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
+	f.devices.add(fl)
 	fl.StringVar(&f.textMemory, "text-memory", "auto", "texts that stay in memory from pass to pass, so that they are read and decompressed once: a size, none, or auto: what --memory-limit leaves, or without one as long as half of the machine's memory is available")
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
@@ -153,7 +155,15 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if !rep.machine {
 		f.opts.Note(f.chance())
 	}
-	res, err := f.inJob(cmd, jc)
+	var res *dedup.Result
+	isolated := f.opts.Exec.Isolation == dedup.IsolationProcess
+	err = f.devices.with(f.opts.Exec.ProcessLimit(), isolated, f.opts.Note, func(u deviceUse) (err error) {
+		e := &f.opts.Exec
+		e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend, e.Device = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend, u.Name
+		e.EnsureDefaults() // as many workers as devices
+		res, err = f.inJob(cmd, jc)
+		return err
+	})
 	stop()
 	rep.close()
 	if err != nil || !f.opts.Job.Root() {
@@ -180,6 +190,7 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 	name, spec := "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
 	if isolated {
 		c := f.job.isolate(f.opts.Exec.Workers, f.opts.Note)
+		c.Devices = f.opts.Exec.Devices
 		c.Name, c.Spec, c.Errors = name, spec, dedup.RankErrors{}
 		f.opts.Job, err = executor.Isolate(cmd.Context(), c)
 	} else {

@@ -50,7 +50,7 @@ func gpus(open func() (*cuda.System, error), o cuda.Options) (lines []string) {
 		}
 		return []string{"no GPUs: " + why}
 	}
-	lines = append(lines, fmt.Sprintf("driver %s, for CUDA up to %s; no stage uses GPUs yet", inv.Driver, inv.CUDA))
+	lines = append(lines, fmt.Sprintf("driver %s, for CUDA up to %s", inv.Driver, inv.CUDA))
 	return append(lines, inv.Notes...)
 }
 

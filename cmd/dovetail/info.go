@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/cuda"
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/internal/engine"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -38,6 +39,9 @@ ranks can talk through, and which formats are read.`,
 			}
 			row("devices", "cpu: signatures with %s, of %s (--cpu or %s chooses)", path, strings.Join(lsh.Paths(), ", "), lsh.PathVariable)
 			for _, line := range gpus(cuda.Open, cuda.Options{}) {
+				row("", "%s", line)
+			}
+			for _, line := range engine.Describe() {
 				row("", "%s", line)
 			}
 			var sketches []string

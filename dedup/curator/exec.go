@@ -11,6 +11,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
 // Exec says how to run. Nothing in it changes a result. The zero value is usable.
@@ -38,6 +39,11 @@ type Exec struct {
 	// Job makes this process a rank of a job, all of which make the same calls with the same options and see the same files under the
 	// same paths; Ranks is 1 then. Rank 0's Workers, MemoryLimit and SplitBytes count for all. Results are returned to all.
 	Job *executor.Job
+	// Devices, CheckDevice, DeviceMemory and Backend are as those of [dedup.Exec]: what signs documents.
+	Devices      []executor.Device
+	CheckDevice  func(executor.Device) error
+	DeviceMemory int64
+	Backend      func(p lsh.Params, env *executor.Env) (lsh.Backend, error)
 	// Progress is told how the run goes; nil means nobody is.
 	Progress executor.Reporter
 	// Note, if not nil, is given lines worth showing to whoever started the run.
@@ -54,6 +60,10 @@ func (e *Exec) ensureDefaults() {
 	}
 	if e.Workers == 0 {
 		e.Workers = runtime.GOMAXPROCS(0)
+	}
+	e.Workers = max(e.Workers, len(e.Devices))
+	if e.Backend == nil {
+		e.Backend = func(p lsh.Params, env *executor.Env) (lsh.Backend, error) { return lsh.NewCPUBackend(p, env.Alloc) }
 	}
 }
 

@@ -80,7 +80,7 @@ func newJob(stage string, e Exec, perRow int, spec any, folders ...string) (*job
 	sum := sha256.Sum256(append([]byte(manifestFormat+" "+stage+"\n"), data...))
 	j := &job{
 		Exec: e, stage: stage, spec: data, hash: hex.EncodeToString(sum[:]),
-		plan: flow.Memory{Limit: e.MemoryLimit, Actors: e.actors(), PerRow: int64(perRow)}.Plan(),
+		plan: flow.Memory{Limit: max(0, e.MemoryLimit-e.DeviceMemory), Actors: e.actors(), PerRow: int64(perRow)}.Plan(),
 	}
 	j.large = flow.NewLarge(j.plan.Budget)
 	for _, dir := range folders {
@@ -229,7 +229,7 @@ func (j *job) open(ctx context.Context) (err error) {
 	}
 	j.ex, err = executor.New(executor.Config{
 		Ranks: j.Ranks, Workers: j.Workers, Work: j.work, Budget: mem.NewBudget(j.plan.Budget), Progress: j.Progress, Job: j.Job,
-		TaskTimeout: flow.TaskTimeout(j.TaskTimeout),
+		TaskTimeout: flow.TaskTimeout(j.TaskTimeout), Devices: j.Devices, CheckDevice: j.CheckDevice,
 	})
 	if err != nil {
 		return errors.Join(err, j.work.Close())

@@ -195,21 +195,23 @@ type signResult struct {
 
 func (s signStage) Name() string { return "sign" }
 
+func (s signStage) Resources() executor.Resources { return flow.Signing(s.Workers, len(s.Devices)) }
+
 func (s signStage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
-	k, err := lsh.NewCPU(s.params)
+	b, err := s.Backend(s.params, env)
 	if err != nil {
 		return nil, err
 	}
-	return &signActor{s, env, k}, nil
+	return &signActor{s, env, b}, nil
 }
 
 type signActor struct {
 	signStage
 	env     *executor.Env
-	kernels lsh.Kernels
+	backend lsh.Backend
 }
 
-func (a *signActor) Close() error { return a.kernels.Close() }
+func (a *signActor) Close() error { return a.backend.Close() }
 
 func (a *signActor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
 	u, err := flow.DecodeTask[unit](task)
@@ -235,7 +237,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *colfile.Write
 		return err
 	}
 	defer sigs.Release()
-	done, err := a.kernels.Sign(ctx, &b.Text, sigs)
+	done, err := a.backend.Start(ctx, &b.Text, sigs, nil)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ var mayImport = map[string][]string{
 }
 
 // onlyImporter are modules that one package and what is below it may import, with any build tags and in tests too.
-var onlyImporter = map[string]string{"github.com/NVIDIA/go-nvml": "cuda"}
+var onlyImporter = map[string]string{"github.com/NVIDIA/go-nvml": "cuda", "gorgonia.org/cu": "cuda"}
 
 // tags are those with which the rules hold as well.
 const tags = "cuda"

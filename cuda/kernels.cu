@@ -1,0 +1,10 @@
+// All kernels, as one module.
+#include "scan.cu"
+#include "sign.cu"
+#include "bands.cu"
+#include "partition.cu"
+#include "pack.cu"
+#include "rowhash.cu"
+#include "group.cu"
+#include "components.cu"
+#include "jaccard.cu"
