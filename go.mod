@@ -3,6 +3,7 @@ module github.com/dovetail-dedup/dovetail
 go 1.26.0
 
 require (
+	github.com/DataDog/zstd v1.5.7
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/NVIDIA/go-nvml v0.13.4-1
 	github.com/apache/arrow-go/v18 v18.8.0

@@ -137,7 +137,7 @@ func TestAnnotateTypesOfIDs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			writeParquet(t, filepath.Join(dir, "x.parquet"), 2, texts(t, "the same text", "the same text"), c.col)
+			writeParquet(t, filepath.Join(dir, "x.parquet"), 2, textColumn(t, "the same text", "the same text"), c.col)
 			s := DefaultSpec()
 			s.IDField, s.Write = "id", WriteAnnotate
 			out, _ := testRun(t, dir, s, Exec{Workers: 1})
@@ -203,7 +203,7 @@ func TestAnnotateParquet(t *testing.T) {
 func TestAnnotateRefusals(t *testing.T) {
 	dir := t.TempDir()
 	col := parquetColumn{primitive(t, "dovetail_evidence", parquet.Types.Int32, nil, -1), []int32{1, 2}, nil}
-	path := writeParquet(t, filepath.Join(dir, "p", "x.parquet"), 2, texts(t, "a", "b"), col)
+	path := writeParquet(t, filepath.Join(dir, "p", "x.parquet"), 2, textColumn(t, "a", "b"), col)
 	lines := filepath.Join(dir, "j", "x.jsonl")
 	if err := os.MkdirAll(filepath.Dir(lines), 0o777); err != nil {
 		t.Fatal(err)

@@ -3,15 +3,15 @@ package dedup
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"os"
 	"slices"
 
 	"github.com/zeebo/xxh3"
 
-	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -20,7 +20,8 @@ import (
 
 // The decide stage is the text pass and the decision. Inserting, a task rereads the candidates of one split, in
 // order, skipping files and row groups that hold none, and sends each text to the partition of its
-// component: the only time that text travels. Extracting, a partition applies the decision rule to its
+// component: the only time that text travels. A text that stays in the memory of the only process there is does not travel,
+// but is looked up there. Extracting, a partition applies the decision rule to its
 // components one after another and writes a verdict file: columns doc, kept, inter, union.
 type decideStage struct {
 	*run
@@ -28,23 +29,27 @@ type decideStage struct {
 	maxDoc int64 // bytes of the longest candidate
 }
 
-// compareBytes is the memory for the texts of two documents of n bytes, the windows of one, and a list of those of the other.
-func compareBytes(n int64) int64 { return 2*n + lsh.WindowsBytes(n) + lsh.HashesBytes(n) }
+// compareBytes is the memory for comparing two documents of n bytes: one text at a time, the index of one, and what the
+// comparer keeps of the other.
+func compareBytes(n int64) int64 { return n + 2*lsh.IndexBytes(n) }
 
-// decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text.
+// decideRecords: label, keep, ordinal, number of leaders; then the leaders (keep, ord) and the text. If the number has the
+// bit textInMemory, the text is not there but its document's ordinal once more, and bits 32 to 62 are its length.
 var decideRecords = flow.Layout{Kind: 't', Words: 4, Blob: true}
+
+const textInMemory = 1 << 63
 
 func (s decideStage) Name() string    { return "decide" }
 func (s decideStage) TotalParts() int { return s.parts }
 
 func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
-	windows, err := lsh.NewWindows(s.spec.CharNgrams)
+	comparer, err := lsh.NewComparer(s.spec.CharNgrams)
 	if err != nil {
 		return nil, err
 	}
 	return &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
-		decider: decider{windows: windows, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.WithKeep},
+		decider: decider{comparer: comparer, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.WithKeep},
 	}, nil
 }
 
@@ -54,47 +59,12 @@ type decideActor struct {
 	norm    *lsh.Normalizer
 	decider decider
 	store   textStore
+	kept    keptTexts
 }
 
 func (a *decideActor) Close() error { return nil }
 
 var verdictColumns = []string{"doc", "kept", "inter", "union"}
-
-// candidateReader walks over the candidates of a split that the text pass looks for, in the order of their ordinals.
-type candidateReader struct {
-	*flow.ColumnReader
-	codec   flow.RefCodec
-	refs    flow.RefColumn // of the block in hand
-	labels  []uint64
-	hi, lo  []uint64
-	leaders [][]byte
-	at      int // the next of the block
-}
-
-// wantedDoc is a candidate; leaders is valid until the next call of pull.
-type wantedDoc struct {
-	ref     flow.Ref
-	label   uint64
-	hash    lsh.Hash128
-	leaders []byte
-}
-
-// pull returns the next candidate; ok is false at the end.
-func (c *candidateReader) pull() (w wantedDoc, ok bool, err error) {
-	for c.refs.Ord == nil || c.at == c.Rows {
-		if !c.Next() {
-			return w, false, c.Err
-		}
-		c.refs, c.at = c.Refs(c.codec, "keep", "ord"), 0
-		c.labels, c.hi, c.lo, c.leaders = c.Uint64("label"), c.Uint64("row_hi"), c.Uint64("row_lo"), c.Blobs("leaders")
-		if c.Err != nil {
-			return w, false, c.Err
-		}
-	}
-	i := c.at
-	c.at++
-	return wantedDoc{c.refs.At(i), c.labels[i], lsh.Hash128{Hi: c.hi[i], Lo: c.lo[i]}, c.leaders[i]}, true, nil
-}
 
 func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) (err error) {
 	in, err := flow.DecodeTask[routeResult](task)
@@ -107,64 +77,44 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	want := &candidateReader{ColumnReader: columns, codec: a.refs}
 	defer func() { err = errors.Join(err, want.Close()) }()
-	// The reader of texts is ahead by a batch, so it has a list of its own.
-	ords, err := flow.OpenOrdinals(ctx, a.work, in.File, "ord")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ords.Close()) }()
-	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
-	if err != nil {
-		return err
-	}
-	defer turn.Done()
-	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: ords.Pull,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
 	w := a.plan.Records(out, decideRecords, a.parts)
 	var blob []byte
-	send := func(ord uint64, text []byte, null bool) error {
-		d, ok, err := want.pull()
-		if err != nil {
-			return err
-		}
-		if !ok || d.ref.Ord != ord || textHash(text, null) != d.hash {
-			return a.changed(ord)
+	send := func(d wantedDoc, text []byte, null bool) error {
+		if textHash(text, null) != d.hash {
+			return a.changed(d.ref.Ord)
 		}
 		if a.normalizes {
 			text = a.norm.Apply(text)
 		}
 		blob = append(append(blob[:0], d.leaders...), text...)
-		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, ord, uint64(len(d.leaders)/16))
+		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, d.ref.Ord, uint64(len(d.leaders)/16))
 	}
-	for {
-		b, err := reader.Next(ctx)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		n := b.Text.Data.Len()
-		for i, ord := range b.Ord {
-			if err = send(ord, b.Text.At(i), b.Text.IsNull(i)); err != nil {
-				break
+	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
+	if err != nil {
+		return err
+	}
+	defer turn.Done()
+	if kept := a.texts.Open(in.Split); kept != nil {
+		defer kept.Close()
+		if a.shared() {
+			sendText := send
+			send = func(d wantedDoc, text []byte, null bool) error {
+				if len(text) > math.MaxInt32 {
+					return sendText(d, text, null)
+				}
+				if textHash(text, null) != d.hash {
+					return a.changed(d.ref.Ord)
+				}
+				size := textInMemory | uint64(len(text))<<32 | uint64(len(d.leaders)/16)
+				blob = binary.LittleEndian.AppendUint64(append(blob[:0], d.leaders...), d.ref.Ord)
+				return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, d.ref.Ord, size)
 			}
 		}
-		b.Release()
-		if err != nil {
-			return err
-		}
-		out.Progress(int64(n))
+		err = a.sendKept(out, want, kept, send)
+	} else {
+		err = a.sendRead(ctx, out, in, want, send)
 	}
-	if d, more, err := want.pull(); err != nil || more {
-		if err == nil {
-			err = a.changed(d.ref.Ord)
-		}
+	if err != nil {
 		return err
 	}
 	return w.Flush(ctx)
@@ -187,9 +137,16 @@ type textPlace struct {
 	leaders uint32 // number of them, 16 bytes each
 	n       uint32 // bytes of text
 	hash    uint64 // of both, in the file
+	shared  bool   // behind the leaders is not the text but the ordinal by which it is found in memory
 }
 
-func (p textPlace) size() uint64 { return 16*uint64(p.leaders) + uint64(p.n) }
+// size is that of what is stored.
+func (p textPlace) size() uint64 {
+	if p.shared {
+		return 16*uint64(p.leaders) + 8
+	}
+	return 16*uint64(p.leaders) + uint64(p.n)
+}
 
 // candidateRows are the rows that are sorted: label, keep, ordinal, and the words of a textPlace.
 var candidateRows = flow.RowKind{Width: 6, Keys: []int{0, 1, 2}}
@@ -198,11 +155,15 @@ var candidateRows = flow.RowKind{Width: 6, Keys: []int{0, 1, 2}}
 const candidateBytes = 6*8 + flow.KeyBytes
 
 func (p textPlace) words() (at, size, hash uint64) {
-	return p.at, uint64(p.leaders)<<32 | uint64(p.n), p.hash
+	size = uint64(p.leaders)<<32 | uint64(p.n)
+	if p.shared {
+		size |= textInMemory
+	}
+	return p.at, size, p.hash
 }
 
 func placeOf(w []uint64) textPlace {
-	return textPlace{at: w[0], leaders: uint32(w[1] >> 32), n: uint32(w[1]), hash: w[2]}
+	return textPlace{at: w[0], leaders: uint32(w[1] &^ textInMemory >> 32), n: uint32(w[1]), hash: w[2], shared: w[1]&textInMemory != 0}
 }
 
 // reset empties the store; without a file it keeps its memory.
@@ -230,9 +191,13 @@ func (s *textStore) close() {
 	}
 }
 
-// add stores leaders and a text.
+// add stores leaders and what is behind them, which the number of leaders says.
 func (s *textStore) add(blob []byte, leaders uint64) (p textPlace, err error) {
-	p = textPlace{leaders: uint32(leaders), n: uint32(uint64(len(blob)) - 16*leaders)}
+	if leaders&textInMemory != 0 {
+		p = textPlace{leaders: uint32(leaders), n: uint32(leaders &^ textInMemory >> 32), shared: true}
+	} else {
+		p = textPlace{leaders: uint32(leaders), n: uint32(uint64(len(blob)) - 16*leaders)}
+	}
 	if s.file == nil {
 		p.at = s.mem.Add(blob)
 		return p, nil
@@ -251,7 +216,7 @@ func (s *textStore) stored() error {
 	return flow.ScratchError(s.w.Flush())
 }
 
-// get returns leaders and a text, valid until the next call.
+// get returns leaders and what is behind them, valid until the next call.
 func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
 	var b []byte
 	if s.file == nil {
@@ -272,11 +237,11 @@ func (s *textStore) get(p textPlace) (leaders, text []byte, err error) {
 // load stores the texts of a partition and lists its candidates in all. It returns the length of the longest text.
 func (a *decideActor) load(ctx context.Context, part *shuffle.Partition, all *flow.Sorter) (longest int64, err error) {
 	err = flow.EachRecord(ctx, part, decideRecords, func(w []uint64, blob []byte) error {
-		n := w[3]
-		if n > uint64(len(blob)/16) {
+		shared, n := w[3]&textInMemory != 0, w[3]&math.MaxUint32
+		if n > uint64(len(blob)/16) || shared && 16*n+8 != uint64(len(blob)) {
 			return fmt.Errorf("dedup: document %d claims %d leaders in %d bytes", w[2], n, len(blob))
 		}
-		p, err := a.store.add(blob, n)
+		p, err := a.store.add(blob, w[3])
 		if err != nil {
 			return err
 		}
@@ -337,9 +302,13 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 	}
 	d := &a.decider
 	d.tests, d.cacheSize = 0, int(cache)
+	defer a.kept.close()
 	d.text = func(place textPlace) (leaders, text []byte, err error) {
 		out.Alive() // a large component takes long
-		return a.store.get(place)
+		if leaders, text, err = a.store.get(place); err == nil && place.shared {
+			text, err = a.kept.find(a.run, binary.LittleEndian.Uint64(text))
+		}
+		return leaders, text, err
 	}
 	clear(d.rejected[:])
 	defer d.free()

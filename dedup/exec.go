@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -21,6 +22,10 @@ type Exec struct {
 	// MemoryLimit bounds the resident memory of the process, in bytes; 0 means no bound. With IsolationProcess it is that of all
 	// processes together, as the sum of their resident sets.
 	MemoryLimit int64 `json:"memory_limit"`
+	// TextMemory is how many bytes of texts that were signed stay in memory for later passes, which else read them again; 0
+	// chooses: what MemoryLimit leaves, or without one as long as half of the machine's memory is available. Less than 0 means
+	// none.
+	TextMemory int64 `json:"text_memory,omitempty"`
 	// Isolation is IsolationGoroutine or IsolationProcess; "" means IsolationGoroutine. With IsolationProcess every worker is a process of
 	// its own: Options.Job is that of [executor.Isolate], with Workers for its Actors.
 	Isolation string `json:"isolation,omitempty"`
@@ -114,14 +119,17 @@ func (e *Exec) Validate(bands int) error {
 	check(isolated || e.Isolation == "" || e.Isolation == IsolationGoroutine, "--isolation %q: must be %s or %s",
 		e.Isolation, IsolationGoroutine, IsolationProcess)
 	check(!isolated || e.Ranks == 1, "--ranks %d has no meaning with --isolation process: every worker is a rank; give --workers", e.Ranks)
-	least := flow.MinMemoryLimit(e.actors())
+	least, what := flow.MinMemoryLimit(e.actors()), "--memory-limit "+humanize.IBytes(uint64(e.MemoryLimit))
+	if e.TextMemory > 0 {
+		what += " without --text-memory " + humanize.IBytes(uint64(e.TextMemory))
+	}
 	if isolated {
 		least = flow.BaseMemory + least*int64(e.Workers)
-		check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %s: the smallest that works is %dMiB with %d workers in processes "+
-			"of their own", humanize.IBytes(uint64(e.MemoryLimit)), least>>20, e.Workers)
+		check(e.MemoryLimit == 0 || e.limit() >= least, "%s: the smallest that works is %dMiB with %d workers in processes of their own",
+			what, least>>20, e.Workers)
 	} else {
-		check(e.MemoryLimit == 0 || e.MemoryLimit >= least, "--memory-limit %s: the smallest that works is %dMiB with %d workers and %d ranks",
-			humanize.IBytes(uint64(e.MemoryLimit)), least>>20, e.Workers, e.Ranks)
+		check(e.MemoryLimit == 0 || e.limit() >= least, "%s: the smallest that works is %dMiB with %d workers and %d ranks",
+			what, least>>20, e.Workers, e.Ranks)
 	}
 	check(e.OnDuplicateID == OnDuplicateError || e.OnDuplicateID == OnDuplicateWarn,
 		"--on-duplicate-id %q: must be %s or %s", e.OnDuplicateID, OnDuplicateError, OnDuplicateWarn)
@@ -139,13 +147,43 @@ func (e *Exec) plan(p lsh.Params) flow.Plan {
 	}.Plan()
 }
 
-// ProcessLimit is the share of the memory limit, in bytes, that a process of this run has in which actors work; 0 means no bound. With
-// IsolationProcess it is that of a worker: the first process, which has none, keeps what a process takes without data.
+// keepTexts returns what keeps texts between passes in this process.
+func (e *Exec) keepTexts(plan *flow.Plan) *texts.Cache {
+	switch {
+	case e.TextMemory < 0:
+		return nil
+	case e.TextMemory > 0:
+		return texts.New(texts.AtMost(e.TextMemory / int64(e.processes())))
+	case e.MemoryLimit > 0:
+		return texts.New(texts.AtMost(plan.Texts))
+	}
+	return texts.New(texts.HalfOfMemory())
+}
+
+// processes is the number of processes on this machine that Exec's limits are for all together.
+func (e *Exec) processes() int {
+	if e.Isolation == IsolationProcess {
+		return max(1, e.Workers)
+	}
+	return 1
+}
+
+// limit is the memory limit for all but texts that stay in memory because TextMemory says so; 0 means no bound.
+func (e *Exec) limit() int64 {
+	if e.MemoryLimit == 0 {
+		return 0
+	}
+	return e.MemoryLimit - max(0, e.TextMemory)
+}
+
+// ProcessLimit is the share of the memory limit, in bytes, that a process of this run has in which actors work, without
+// texts that TextMemory has stay in memory; 0 means no bound. With IsolationProcess it is that of a worker: the first
+// process, which has none, keeps what a process takes without data.
 func (e *Exec) ProcessLimit() int64 {
 	if e.Isolation != IsolationProcess || e.MemoryLimit == 0 {
-		return e.MemoryLimit
+		return e.limit()
 	}
-	return (e.MemoryLimit - flow.BaseMemory) / int64(max(1, e.Workers))
+	return (e.limit() - flow.BaseMemory) / int64(max(1, e.Workers))
 }
 
 // actors is the most that work at a time in a process.

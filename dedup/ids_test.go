@@ -35,7 +35,7 @@ func primitive(t testing.TB, name string, typ parquet.Type, logical schema.Logic
 	return n
 }
 
-func texts(t testing.TB, values ...string) parquetColumn {
+func textColumn(t testing.TB, values ...string) parquetColumn {
 	c := parquetColumn{node: primitive(t, "text", parquet.Types.ByteArray, schema.StringLogicalType{}, -1)}
 	var b []parquet.ByteArray
 	for _, v := range values {
@@ -127,7 +127,7 @@ func TestTypesOfIDs(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			writeParquet(t, filepath.Join(dir, "x.parquet"), 2, texts(t, "the same text", "the same text"), c.col)
+			writeParquet(t, filepath.Join(dir, "x.parquet"), 2, textColumn(t, "the same text", "the same text"), c.col)
 			s := DefaultSpec()
 			s.IDField = "id"
 			out, res := testRun(t, dir, s, Exec{Workers: 1})
@@ -184,7 +184,7 @@ func TestUnsuitableIDs(t *testing.T) {
 		"row 1":     {primitive(t, "id", parquet.Types.Int64, nil, -1), []int64{1}, []int{1}},
 	} {
 		dir := t.TempDir()
-		path := writeParquet(t, filepath.Join(dir, "x.parquet"), 2, texts(t, "a", "b"), c)
+		path := writeParquet(t, filepath.Join(dir, "x.parquet"), 2, textColumn(t, "a", "b"), c)
 		s := DefaultSpec()
 		s.IDField = "id"
 		_, err := Run(t.Context(), Options{Spec: s, Inputs: []string{dir}, Output: filepath.Join(t.TempDir(), "out")})

@@ -54,11 +54,12 @@ func TestOneDigest(t *testing.T) {
 			MemoryLimit:       rapid.SampledFrom([]int64{0, 1, 256 << 20}).Draw(t, "memory"),
 			BandsPerIteration: min(s.NumBands, rapid.SampledFrom([]int{1, 5, 20}).Draw(t, "bpi")),
 			SplitBytes:        rapid.SampledFrom([]int64{0, 200, 5000}).Draw(t, "split"),
+			TextMemory:        rapid.SampledFrom([]int64{-1, 0, 2000}).Draw(t, "texts"),
 			BatchBytes:        rapid.SampledFrom([]int64{0, 100, 3000}).Draw(t, "batch"),
 			onDisk:            rapid.Bool().Draw(t, "components on disk"),
 		}
 		if e.MemoryLimit == 1 {
-			e.MemoryLimit = flow.MinMemoryLimit(e.actors())
+			e.MemoryLimit = flow.MinMemoryLimit(e.actors()) + max(0, e.TextMemory)
 		}
 		var ref testCorpus
 		if n := rapid.IntRange(-2, 3).Draw(t, "reference files"); n > 0 {

@@ -59,7 +59,7 @@ func TestBucketTableHotBucket(t *testing.T) {
 
 // Whatever the cache holds, the decision is that of the plain rule.
 func TestDeciderCache(t *testing.T) {
-	windows, err := lsh.NewWindows(3)
+	comparer, err := lsh.NewComparer(3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,14 +102,14 @@ func TestDeciderCache(t *testing.T) {
 				}
 			}
 		}
-		for _, cache := range []int{0, 200, 1 << 30} {
-			d := decider{windows: windows, threshold: threshold, cacheSize: cache, withKeep: true}
+		for _, cache := range []int{0, 3000, 1 << 30} {
+			d := decider{comparer: comparer, threshold: threshold, cacheSize: cache, withKeep: true}
 			got := decideAll(t, &d, texts, leaders)
 			if !slices.Equal(got, want) {
 				t.Fatalf("seed %d, cache %d: %v, want %v", seed, cache, got, want)
 			}
-			if d.free(); d.listSize != 0 || len(d.order) != 0 || d.unused != 0 {
-				t.Errorf("%d bytes of windows are still held", d.listSize)
+			if d.free(); d.indexSize != 0 || len(d.order) != 0 || d.unused != 0 {
+				t.Errorf("%d bytes of windows are still held", d.indexSize)
 			}
 		}
 	}
@@ -142,13 +142,13 @@ func decideAll(t *testing.T, d *decider, texts []string, leaders [][]flow.Ref) (
 }
 
 func TestDeciderRefusesStrangers(t *testing.T) {
-	windows, err := lsh.NewWindows(3)
+	comparer, err := lsh.NewComparer(3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, withKeep := range []bool{false, true} {
 		var store textStore
-		d := decider{windows: windows, text: store.get, withKeep: withKeep}
+		d := decider{comparer: comparer, text: store.get, withKeep: withKeep}
 		d.begin(0)
 		place, err := store.add(flow.BytesOf([]uint64{0, 7}), 1)
 		if err == nil {

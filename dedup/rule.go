@@ -25,11 +25,11 @@ type verdict struct {
 // Documents pass by one after another, so a component of any size costs the words by which a leader is found and,
 // of documents that are kept, where their text is.
 type decider struct {
-	windows   *lsh.Windows
+	comparer  *lsh.Comparer
 	threshold lsh.Threshold
 	reference func(ord uint64) bool // whether a document is of a reference set, and so not tested; nil if there is none
 	withKeep  bool                  // keep keys count
-	cacheSize int                   // bytes of windows held at one time
+	cacheSize int                   // bytes of indexes held at one time
 	// text returns the leaders (keep key and ordinal each, in pi order, distinct, each before the document) and the
 	// text at a place, valid until the next call.
 	text func(textPlace) (leaders, text []byte, err error)
@@ -41,12 +41,11 @@ type decider struct {
 	reps  []uint32 // indexes of kept
 	kept  []keptDoc
 
-	loaded   bool                // windows holds the document in hand
-	lists    map[uint32][]uint64 // hashes of the windows of kept documents, by index of kept
-	order    []uint32            // those held, oldest first
-	listSize int                 // bytes of all of them
-	spare    [][]uint64
-	unused   int // bytes of spare
+	indexes   map[uint32]*lsh.Index // windows of kept documents, by index of kept
+	order     []uint32              // those held, oldest first
+	indexSize int                   // bytes of all of them
+	spare     []*lsh.Index
+	unused    int // bytes of spare
 
 	tests    int64                 // pairs whose Jaccard similarity was computed
 	rejected [similarityBins]int64 // those of them below the threshold, by similarity
@@ -85,7 +84,7 @@ func (d *decider) begin(room int) {
 // free gives back what is only needed for large components.
 func (d *decider) free() {
 	d.forget()
-	d.windows.Free()
+	d.comparer.Free()
 	d.spare, d.unused = nil, 0
 	d.ords, d.keeps, d.reps, d.kept = nil, nil, nil, nil
 }
@@ -133,17 +132,17 @@ func (d *decider) next(doc flow.Ref, place textPlace) error {
 		d.cands = append(d.cands, d.reps[i])
 	}
 	slices.Sort(d.cands) // indexes are in pi order
-	d.loaded = false
 	for _, k := range slices.Compact(d.cands) {
-		other, err := d.hashes(k)
+		index, err := d.index(k)
 		if err != nil {
 			return err
 		}
-		if err := d.load(place); err != nil {
+		_, text, err := d.text(place)
+		if err != nil {
 			return err
 		}
 		d.tests++
-		o := d.windows.Overlap(other)
+		o := d.comparer.Overlap(index, text)
 		if !d.threshold.Reached(o) {
 			d.rejected[similarityBin(o.Intersection, o.Union)]++
 			continue
@@ -157,9 +156,6 @@ func (d *decider) next(doc flow.Ref, place textPlace) error {
 	k := uint32(len(d.kept))
 	d.kept = append(d.kept, keptDoc{uint32(len(d.ords)), place})
 	d.add(doc, k)
-	if d.loaded {
-		d.hold(k)
-	}
 	return nil
 }
 
@@ -171,87 +167,59 @@ func (d *decider) add(doc flow.Ref, rep uint32) {
 	d.reps = append(d.reps, rep)
 }
 
-// load makes the windows of the document in hand the set that others are compared with, if it is not.
-func (d *decider) load(place textPlace) error {
-	if d.loaded {
-		return nil
+// index returns the windows of a kept document. It is good until the next call.
+func (d *decider) index(k uint32) (*lsh.Index, error) {
+	if x, ok := d.indexes[k]; ok {
+		return x, nil
 	}
-	if err := d.hash(place); err != nil {
-		return err
-	}
-	d.loaded = true
-	return nil
-}
-
-// hash makes the windows of a text the set. Lists that go to make room are good until the next hold.
-func (d *decider) hash(place textPlace) error {
-	_, text, err := d.text(place)
+	_, text, err := d.text(d.kept[k].place)
 	if err != nil {
-		return err
-	}
-	d.makeRoom(int(lsh.WindowsBytes(int64(len(text)))) - d.windows.Bytes())
-	d.windows.Set(text)
-	d.loaded = false
-	return nil
-}
-
-// hashes returns the windows of a kept document, hashing its text if they are not held.
-func (d *decider) hashes(k uint32) ([]uint64, error) {
-	if list, ok := d.lists[k]; ok {
-		return list, nil
-	}
-	if err := d.hash(d.kept[k].place); err != nil {
 		return nil, err
 	}
-	d.hold(k)
-	return d.lists[k], nil
-}
-
-// hold keeps the set as the list of a kept document, in place of older ones.
-func (d *decider) hold(k uint32) {
-	if d.lists == nil {
-		d.lists = make(map[uint32][]uint64)
+	if d.indexes == nil {
+		d.indexes = make(map[uint32]*lsh.Index)
 	}
-	d.makeRoom(8 * d.windows.Len())
-	var buf []uint64
+	d.makeRoom(int(lsh.IndexBytes(int64(len(text)))))
+	x := new(lsh.Index)
 	if n := len(d.spare); n > 0 {
-		buf, d.spare = d.spare[n-1], d.spare[:n-1]
-		d.unused -= listBytes(buf)
+		x, d.spare = d.spare[n-1], d.spare[:n-1]
+		d.unused -= indexBytes(x)
 	}
-	list := d.windows.Hashes(buf[:0])
-	d.listSize += listBytes(list)
-	d.lists[k] = list
+	d.comparer.Index(x, text)
+	d.indexSize += indexBytes(x)
+	d.indexes[k] = x
 	d.order = append(d.order, k)
+	return x, nil
 }
 
-// listBytes is the memory of a list of windows, with its place in the map.
-func listBytes(list []uint64) int { return 64 + 8*cap(list) }
+// indexBytes is the memory of an index, with its place in the map.
+func indexBytes(x *lsh.Index) int { return 384 + x.Bytes() }
 
-// makeRoom drops the oldest lists until there is room for n more bytes.
+// makeRoom drops the oldest indexes until there is room for n more bytes.
 func (d *decider) makeRoom(n int) {
-	for d.listSize+d.windows.Bytes()+n > d.cacheSize && len(d.order) > 0 {
-		d.drop(d.lists[d.order[0]])
-		delete(d.lists, d.order[0])
+	for d.indexSize+d.comparer.Bytes()+n > d.cacheSize && len(d.order) > 0 {
+		d.drop(d.indexes[d.order[0]])
+		delete(d.indexes, d.order[0])
 		d.order = d.order[1:]
 	}
 }
 
-// drop takes back a list.
-func (d *decider) drop(list []uint64) {
-	n := listBytes(list)
-	d.listSize -= n
-	// A few small lists are worth keeping for the next documents; large ones are not.
+// drop takes back an index.
+func (d *decider) drop(x *lsh.Index) {
+	n := indexBytes(x)
+	d.indexSize -= n
+	// A few small ones are worth keeping for the next documents; large ones are not.
 	if len(d.spare) < 64 && d.unused+n <= d.cacheSize/8 {
-		d.spare = append(d.spare, list)
+		d.spare = append(d.spare, x)
 		d.unused += n
 	}
 }
 
-// forget drops all lists.
+// forget drops all indexes.
 func (d *decider) forget() {
 	for _, k := range d.order {
-		d.drop(d.lists[k])
+		d.drop(d.indexes[k])
 	}
-	clear(d.lists)
+	clear(d.indexes)
 	d.order = d.order[:0]
 }

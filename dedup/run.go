@@ -12,6 +12,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -70,6 +71,7 @@ type run struct {
 	budget  *mem.Budget
 	staging string
 	large   *flow.Large
+	texts   *texts.Cache
 
 	signs    []signResult
 	members  []flow.RowResult
@@ -315,6 +317,8 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 	if err != nil {
 		return nil, err
 	}
+	r.texts = r.Exec.keepTexts(&r.plan)
+	defer r.texts.Close()
 	if err := r.sign(ctx); err != nil {
 		return nil, err
 	}
@@ -349,6 +353,7 @@ func (r *run) pipeline(ctx context.Context, started time.Time) (*Result, error) 
 			return nil, err
 		}
 	}
+	r.texts.Close()
 	// Others may still read work files, which go when the result is in place.
 	if err := r.Job.Meet(ctx, "result"); err != nil {
 		return nil, err
@@ -412,7 +417,7 @@ func (r *run) sign(ctx context.Context) error {
 func (r *run) parts(n, size int64) int { return r.plan.Parts(n, size, r.everyone()) }
 
 // decideBytes is the size of a partition of the decide stage, at most.
-const decideBytes = 64 << 20
+const decideBytes = 16 << 20
 
 // classBytes is the memory of one class in the exact stage's table, at worst, with room for uneven partitions.
 const classBytes = 96

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
 	"github.com/dovetail-dedup/dovetail/lsh"
@@ -58,13 +59,18 @@ func (s signStage) NewActor(_ context.Context, env *executor.Env) (executor.Acto
 	if err != nil {
 		return nil, err
 	}
-	return &signActor{run: s.run, env: env, kernels: kernels, norm: lsh.NewNormalizer(s.norm)}, nil
+	counter, err := lsh.NewPointCounter()
+	if err != nil {
+		return nil, errors.Join(err, kernels.Close())
+	}
+	return &signActor{run: s.run, env: env, kernels: kernels, counter: counter, norm: lsh.NewNormalizer(s.norm)}, nil
 }
 
 type signActor struct {
 	*run
 	env     *executor.Env
 	kernels lsh.Kernels
+	counter *lsh.PointCounter
 	norm    *lsh.Normalizer
 	cols    []colfile.Data
 	need    int64 // what reading took of the last split that was read to its end
@@ -109,7 +115,8 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	sp := a.splits[split]
 	var res signResult
 	var bad []badFile
-	w := &signWriter{signActor: a, out: out}
+	w := &signWriter{signActor: a, out: out, texts: a.texts.Writer(split)}
+	defer w.texts.Drop() // unless they are kept
 	for {
 		err = a.reading(ctx, out.Meter, func(maxBytes int64) error {
 			if err := w.restart(); err != nil {
@@ -135,6 +142,7 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 	if err != nil {
 		return nil, err
 	}
+	w.texts.Keep()
 	out.Count("documents", res.Docs)
 	out.Count("text_bytes", res.TextBytes)
 	return flow.OneResult(task, res)
@@ -143,7 +151,11 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 // split signs the documents of one split, without the bad files that res names.
 func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, w *signWriter, res *signResult) error {
 	bad := badRows{out: out}
-	err := a.eachBatch(ctx, a.splits[res.Split], a.readOptions(maxBytes, res.Bad), func(b *corpus.Batch) error {
+	o := a.readOptions(maxBytes, res.Bad)
+	if w.texts != nil {
+		o.Chunk = func(file, group int, sum uint64) { w.texts.Chunk(texts.Place{File: file, Group: group}, sum) }
+	}
+	err := a.eachBatch(ctx, a.splits[res.Split], o, func(b *corpus.Batch) error {
 		if err := bad.add(res, b.Bad); err != nil || len(b.Ord) == 0 {
 			return err
 		}
@@ -151,6 +163,7 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		if err := a.batch(ctx, b, w, res); err != nil {
 			return err
 		}
+		w.texts.Add(b.Ord, &b.Text)
 		out.Progress(int64(n))
 		out.ProgressRows(int64(docs))
 		return nil
@@ -174,7 +187,8 @@ type signWriter struct {
 	bad    *executor.File // of the records that are left out, if there are any
 	names  []string
 	w      *colfile.Writer
-	blocks int // of the file in hand
+	blocks int           // of the file in hand
+	texts  *texts.Writer // of the split, for later passes
 }
 
 // block writes a block of documents.
@@ -207,6 +221,7 @@ func (w *signWriter) finish() error {
 
 // restart removes what was written.
 func (w *signWriter) restart() error {
+	w.texts.Drop()
 	if w.bad != nil {
 		w.files = append(w.files, w.bad)
 	}
@@ -244,7 +259,7 @@ func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, r
 		raw, t := b.Text.At(i), text.At(i)
 		h := textHash(raw, b.Text.IsNull(i))
 		rowHi[i], rowLo[i] = h.Hi, h.Lo
-		chars[i], bytes[i] = uint64(lsh.CountPoints(t)), uint64(len(t))
+		chars[i], bytes[i] = uint64(a.counter.Count(t)), uint64(len(t))
 		res.Rows = res.Rows.Add(flow.RecordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
 		res.TextBytes += int64(len(raw))
 		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))

@@ -168,7 +168,7 @@ func TestBadRecords(t *testing.T) {
 
 	dir = t.TempDir()
 	ids := parquetColumn{primitive(t, "id", 2, nil, -1), []int64{1, 4}, []int{1, 2}}
-	writeParquet(t, filepath.Join(dir, "a.parquet"), 4, texts(t, "w", "x", "y", "z"), ids)
+	writeParquet(t, filepath.Join(dir, "a.parquet"), 4, textColumn(t, "w", "x", "y", "z"), ids)
 	s.Keep = KeepFirst
 	_, res = testRun(t, dir, s, Exec{BatchBytes: 1})
 	if res.Steps.Documents != 2 || res.Steps.Kept != 2 || res.Steps.SkippedRecords != 2 || res.Skipped.Examples[0].Row != 1 {

@@ -10,8 +10,8 @@ import (
 // A Parquet file that loses no document is copied byte for byte; one that does is written anew.
 func TestUntouchedFile(t *testing.T) {
 	dir := t.TempDir()
-	first := writeParquet(t, filepath.Join(dir, "in", "a.parquet"), 2, texts(t, "one text", "another"))
-	second := writeParquet(t, filepath.Join(dir, "in", "b.parquet"), 3, texts(t, "a third", "one text", "a fourth"))
+	first := writeParquet(t, filepath.Join(dir, "in", "a.parquet"), 2, textColumn(t, "one text", "another"))
+	second := writeParquet(t, filepath.Join(dir, "in", "b.parquet"), 3, textColumn(t, "a third", "one text", "a fourth"))
 	out := filepath.Join(dir, "out")
 	r, err := Run(t.Context(), Options{Spec: DefaultSpec(), Inputs: []string{filepath.Join(dir, "in")}, Output: out})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
+	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -119,6 +120,8 @@ type fileWriter struct {
 	removed, cluster *tableWriter
 	tables           []*executor.File
 	line             []byte
+	texts            *texts.Reader // of the split textSplit, nil if they are not in memory
+	textSplit        int
 }
 
 func (w *fileWriter) open() (err error) {
@@ -270,6 +273,7 @@ func (w *fileWriter) file(index int) error {
 				}
 				return nil
 			},
+			Texts: func(group int, row int64) *corpus.GroupTexts { return w.textsOf(index, group, row) },
 		})
 	if wrong != nil {
 		err = wrong
@@ -295,6 +299,28 @@ func (w *fileWriter) file(index int) error {
 	w.res.Bytes += stats.Bytes
 	w.out.Progress(stats.Bytes)
 	return nil
+}
+
+// textsOf returns the texts of a row group of a file, which begins at row, if they are in memory.
+func (w *fileWriter) textsOf(index, group int, row int64) *corpus.GroupTexts {
+	split := w.splitOf(corpus.Ordinal(index, row))
+	if w.texts == nil || split != w.textSplit {
+		w.texts.Close()
+		w.texts, w.textSplit = w.run.texts.Open(split), split
+	}
+	if w.texts == nil {
+		return nil
+	}
+	known := &corpus.GroupTexts{At: func(row int64) ([]byte, bool, error) {
+		ord := corpus.Ordinal(index, row)
+		text, null, ok := w.texts.Text(ord)
+		if !ok {
+			return nil, false, w.changed(ord)
+		}
+		return text, null, nil
+	}}
+	known.Sum, known.Summed = w.texts.Chunk(texts.Place{File: index, Group: group})
+	return known
 }
 
 // unwritten accounts for a file of which nothing is written.
@@ -446,6 +472,7 @@ func (w *fileWriter) close() {
 		w.bad.close()
 	}
 	w.annotator.close()
+	w.texts.Close()
 }
 
 // rowOf returns the row of an ordinal in its file.

@@ -75,6 +75,13 @@ func decodePoints(dst []uint32, text []byte) (points, size int) {
 // asciiRun returns the number of bytes before the first that is not ASCII.
 func asciiRun(text []byte) int {
 	n := 0
+	for ; n+32 <= len(text); n += 32 {
+		t := text[n : n+32]
+		w := binary.LittleEndian.Uint64(t) | binary.LittleEndian.Uint64(t[8:]) | binary.LittleEndian.Uint64(t[16:]) | binary.LittleEndian.Uint64(t[24:])
+		if w&ascii8 != 0 {
+			break
+		}
+	}
 	for ; n+8 <= len(text); n += 8 {
 		if w := binary.LittleEndian.Uint64(text[n:]) & ascii8; w != 0 {
 			return n + bits.TrailingZeros64(w)/8

@@ -10,7 +10,7 @@
 //   - Bands cut a signature into NumBands groups of MinhashesPerBand slots. Documents whose band keys agree
 //     in any band become candidates, with probability 1-(1-J^r)^b: see [CandidateProbability] and
 //     [ChooseBands].
-//   - [Windows] and [Threshold] compute J itself for a candidate, exactly, without floating point.
+//   - [Comparer], or by hashes [Windows], and [Threshold] compute J itself for a candidate, without floating point.
 //
 // FORMAT.md in this folder defines every value that the package produces to the last bit.
 //

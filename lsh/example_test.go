@@ -94,9 +94,9 @@ func ExampleCPU() {
 	// brown and other share bands: false, estimated similarity 0.00
 }
 
-// Decide about a candidate by its exact similarity.
-func ExampleWindows() {
-	windows, err := lsh.NewWindows(24)
+// Decide about candidates by their exact similarity.
+func ExampleComparer() {
+	comparer, err := lsh.NewComparer(24)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -104,14 +104,12 @@ func ExampleWindows() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	windows.Set([]byte(brown))
-	a := windows.Hashes(nil)
-	windows.Set([]byte(red))
-	if overlap := windows.Overlap(a); threshold.Reached(overlap) {
+	var index lsh.Index
+	comparer.Index(&index, []byte(brown))
+	if overlap := comparer.Overlap(&index, []byte(red)); threshold.Reached(overlap) {
 		fmt.Printf("%d of %d windows in common: %.4f\n", overlap.Intersection, overlap.Union, overlap.Jaccard())
 	}
-	windows.Set([]byte(other))
-	fmt.Println("the other text is as similar:", threshold.Reached(windows.Overlap(a)))
+	fmt.Println("the other text is as similar:", threshold.Reached(comparer.Overlap(&index, []byte(other))))
 	// Output:
 	// 79 of 90 windows in common: 0.8778
 	// the other text is as similar: false

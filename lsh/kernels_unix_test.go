@@ -195,6 +195,46 @@ var kernels = []kernel{
 		m.points(dst, text, starts, width)
 		return []any{dst}
 	}},
+	{"grams", func(l *loops, in *inputs, n int) []any {
+		dst := in.values(n)
+		l.grams(dst, in.values(n+8), in.rand.Uint32(), in.rand.Uint32(), in.rand.Uint32())
+		return []any{dst}
+	}},
+	{"lower", func(l *loops, in *inputs, n int) []any {
+		ahead := 1 + in.rand.IntN(31)
+		dst, src := in.values(n), in.values(n+ahead)
+		l.lower(dst, src, uint32(ahead))
+		l.lower(src[:n], src, uint32(ahead))
+		return []any{dst, src}
+	}},
+	{"turns", func(l *loops, in *inputs, n int) []any {
+		least := make([]uint32, n+1)
+		for i := 1; i <= n; i++ {
+			if least[i] = least[i-1] - 1; in.rand.IntN(4) == 0 {
+				least[i] = in.rand.Uint32()
+			}
+		}
+		dst := in.values(n)
+		return []any{dst[:l.turns(dst, in.place(least))]}
+	}},
+	{"same64", func(l *loops, in *inputs, n int) []any {
+		x, y := in.text(64), in.text(64)
+		for i := range x {
+			if in.rand.IntN(1+n) > 0 {
+				y[i] = x[i]
+			}
+		}
+		if l.same64 != nil {
+			return []any{l.same64((*[64]byte)(x), (*[64]byte)(y))}
+		}
+		same := uint64(0)
+		for i := range x {
+			if x[i] == y[i] {
+				same |= 1 << i
+			}
+		}
+		return []any{same}
+	}},
 	{"affineMin32", func(l *loops, in *inputs, n int) []any {
 		// Either may be the long one.
 		slots, hashes := n, in.rand.IntN(100)

@@ -47,6 +47,15 @@ type loops struct {
 	// mixWords, for every byte of a block. It may be nil: then it is faster to hash one window after another.
 	murmurPoints func(dst, mixed, words []uint32, starts []int32, width int, seed uint32)
 
+	// What finds the anchors of windows; see anchors.go. grams sets dst[i] to what gram i of a text is ordered by, given
+	// the words of its bytes. lower sets dst[i] to the lesser of src[i] and src[i+ahead] + ahead; dst may be the front of
+	// src. turns writes those i to dst, which has one less than least, for which least[i+1] is not least[i] - 1, and returns how many there are.
+	grams func(dst, words []uint32, first, second, third uint32)
+	lower func(dst, src []uint32, ahead uint32)
+	turns func(dst, least []uint32) int
+	// same64 returns a bit for each byte of x that is the same in y. It may be nil.
+	same64 func(x, y *[64]byte) uint64
+
 	// affineMin32 lowers least[j] to the least h*a[j]+b[j] mod 2^32 over hashes. least, a and b have the
 	// same length.
 	affineMin32 func(least, a, b, hashes []uint32)
@@ -74,6 +83,9 @@ var portableLoops = loops{
 	words:       wordsGo,
 	mixWords:    mixWordsGo,
 	murmur:      murmurGo,
+	grams:       gramsGo,
+	lower:       lowerGo,
+	turns:       turnsGo,
 	affineMin32: affineMin32Go,
 	search64:    search64Go,
 }

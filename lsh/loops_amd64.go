@@ -26,6 +26,10 @@ func avx2Loops() *loops {
 	}
 	l.mixWords = simd.MixWordsAVX2
 	l.murmur = simd.MurmurAVX2
+	l.grams = simd.GramsAVX2
+	l.lower = simd.LowerAVX2
+	l.turns = simd.TurnsAVX2
+	l.same64 = simd.Same64AVX2
 	l.affineMin32 = simd.AffineMin32AVX2
 	return &l
 }
@@ -52,6 +56,10 @@ func avx512Loops() *loops {
 	l.mixWords = simd.MixWordsAVX512
 	l.murmur = simd.MurmurAVX512
 	l.murmurPoints = simd.MurmurPointsAVX512
+	l.grams = simd.GramsAVX512
+	l.lower = simd.LowerAVX512
+	l.turns = simd.TurnsAVX512
+	l.same64 = simd.Same64AVX512
 	l.affineMin32 = simd.AffineMin32AVX512
 	l.search64 = simd.Search64AVX512
 	return &l

@@ -8,7 +8,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// Windows holds the set of the windows of one text at a time, for exact comparison. A window is identified by the
+// Windows holds the set of the windows of one text at a time, for comparison with lists of hashes: [Comparer] compares
+// texts, faster and with no chance of error. A window is identified by the
 // XXH3-64 hash, with seed 0, of its bytes, or 1 if that is 0: two different windows of two documents of n windows each are taken for one
 // with probability below 2n²/2^64, about 10^-11 for 10,000 windows, and then the counts are off by one.
 //
@@ -141,6 +142,9 @@ func (w *Windows) Overlap(hashes []uint64) Overlap {
 
 // notZero is 0 for 0 and 1 for all else.
 func notZero(x uint64) uint64 { return (x | -x) >> 63 }
+
+// notZero32 does the same.
+func notZero32(x uint32) uint32 { return (x | -x) >> 31 }
 
 // slotOf returns the slot that a hash is looked for in after steps others.
 func slotOf(h uint64, steps int, slots []uint64) int {

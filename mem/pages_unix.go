@@ -8,9 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mapPages maps n bytes, large ones in huge pages where the system has them: there are as many fewer page faults.
 func mapPages(n int) ([]byte, error) {
-	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err == nil && n >= hugePage {
+		adviseHuge(b)
+	}
+	return b, err
 }
+
+// hugePage is the size of one on most machines.
+const hugePage = 2 << 20
 
 // unmapPages gives a mapping back. It cannot fail for a mapping that mapPages made.
 func unmapPages(b []byte) { _ = unix.Munmap(b) }

@@ -23,6 +23,7 @@ type dedupFlags struct {
 	opts dedup.Options
 	machineFlags
 	jaccardThreshold string
+	textMemory       string
 	recall           float64
 	sourceLimit      string
 	report           bool
@@ -107,6 +108,7 @@ func (f *dedupFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&s.OnBadRecord, "on-bad-record", s.OnBadRecord, "a line or row that cannot be used: error, or skip to leave it out")
 
 	f.machineFlags.add(fl, &e.Workers, &e.Ranks)
+	fl.StringVar(&f.textMemory, "text-memory", "auto", "texts that stay in memory from pass to pass, so that they are read and decompressed once: a size, none, or auto: what --memory-limit leaves, or without one as long as half of the machine's memory is available")
 	fl.IntVar(&e.BandsPerIteration, "bands-per-iteration", dedup.DefaultBandsPerIteration, "bands shuffled at a time: fewer take less disk, more take fewer passes")
 	fl.BoolVar(&f.report, "report", true, "leave report.html in the output folder")
 	f.job.add(fl)
@@ -240,6 +242,15 @@ func (f *dedupFlags) resolve(cmd *cobra.Command) error {
 		errs = append(errs, err)
 	}
 	f.opts.Exec.MemoryLimit = n
+	switch f.textMemory {
+	case "auto":
+	case "none":
+		f.opts.Exec.TextMemory = -1
+	default:
+		if f.opts.Exec.TextMemory, err = parseSizeFlag("text-memory", f.textMemory); err != nil {
+			errs = append(errs, fmt.Errorf("%w, auto or none", err))
+		}
+	}
 	if f.job.isolation != dedup.IsolationGoroutine {
 		f.opts.Exec.Isolation = f.job.isolation
 	}

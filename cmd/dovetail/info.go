@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dovetail-dedup/dovetail/cuda"
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/lsh"
 )
 
@@ -54,8 +55,9 @@ ranks can talk through, and which formats are read.`,
 			for _, line := range speeds {
 				row("", "%s", line)
 			}
-			row("ranks", "in this process (--ranks); over TCP or UCX: not in this build")
+			row("ranks", "in this process (--ranks), or processes that are connected by TCP (--size); over UCX: not in this build")
 			row("formats", "parquet (.parquet .pq), jsonl (.jsonl .json .ndjson, also .gz and .zst), files (one document per file)")
+			row("zstd", "pages of Parquet files are compressed %s", corpus.ZstdImplementation)
 			_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())
 			return err
 		},

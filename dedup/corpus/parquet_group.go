@@ -28,6 +28,8 @@ type groupReader struct {
 
 	nullIDs bool // the column of ids has no value
 
+	seen *hashedReader // of the column of texts, nil unless its hash is wanted
+
 	sums   *mem.Buffer                  // a hash of each row, nil if not wanted
 	added  []func() (AddedValue, error) // the added columns
 	values []AddedValue
@@ -36,7 +38,15 @@ type groupReader struct {
 
 func (g *groupReader) open(m *batchMaker) error {
 	if m.columns&ColumnText != 0 && !isNull(g.meta.Schema.Column(g.columns.text)) {
+		if g.o.Chunk != nil {
+			var err error
+			if g.seen, err = g.hashChunk(g.index, g.columns.text); err != nil {
+				return err
+			}
+			g.through = g.seen
+		}
 		c, err := g.chunk(g.columns.text)
+		g.through = nil
 		if err != nil {
 			return err
 		}
@@ -145,6 +155,12 @@ func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 	}
 	if err := g.checkEnd(); err != nil {
 		return false, err
+	}
+	if g.seen != nil {
+		if err := g.seen.finish(); err != nil {
+			return false, err
+		}
+		g.o.Chunk(g.file, g.index, g.seen.sum)
 	}
 	return true, g.verify()
 }

@@ -50,6 +50,9 @@ type ReadOptions struct {
 	// Hash, if not nil, says of which files the rows are hashed, see Batch.Hash. Of Parquet all columns are decoded for
 	// it, and eight bytes taken for every row of a row group.
 	Hash func(file int) bool
+	// Chunk, if not nil, is told of every row group of a Parquet file that was read to its end a hash of the bytes of its
+	// column of texts, as they are in the file.
+	Chunk func(file, group int, sum uint64)
 	// Added are columns that files have at their end, put there by [Set.Rewrite], see Batch.Added. A Parquet file that
 	// lacks them is a [FileError] that wraps [ErrColumn], a line an [ErrRecord].
 	Added []Added

@@ -19,6 +19,9 @@ type Sink struct {
 	// Kept, if not nil, is called for every kept row in row order with its text, which is borrowed until it
 	// returns; null is true for a document without a text. An error stops the rewriting and is returned.
 	Kept func(row int64, text []byte, null bool) error
+	// Texts, if not nil, returns the texts of a row group of a Parquet file, whose first row is number row of the file, or
+	// nil if they are to be read from the file. What it yields is borrowed until Rewrite returns.
+	Texts func(group int, row int64) *GroupTexts
 	// Add are columns that the new file has beside those of the input. A file without rows has them, too, if it is
 	// Parquet. Format [Files] has no place for them.
 	Add []Added
@@ -27,6 +30,15 @@ type Sink struct {
 	Whole bool
 	// Alloc makes the buffers for what is being decoded; nil means mem.Host().
 	Alloc mem.Allocator
+}
+
+// GroupTexts is what is known of the texts of a row group.
+type GroupTexts struct {
+	// At returns the text of a row, counted in the file. It is asked for those that are kept, in order.
+	At func(row int64) (text []byte, null bool, err error)
+	// Sum is what ReadOptions.Chunk was told of the row group, if Summed.
+	Sum    uint64
+	Summed bool
 }
 
 // Rewritten counts what a rewriting did.
@@ -44,7 +56,8 @@ type Rewritten struct {
 // that is not kept asks keep itself. Parquet: the schema, the key-value metadata, the codec of each column, the
 // row groups (those without a kept row are left out) and all other columns are those of the input; values are
 // copied with their definition and repetition levels and never converted. A file without any kept row is a
-// valid file of its format. A file that is kept whole is copied as it is. Columns that are added have the codec of the text; the Arrow schema in the metadata of
+// valid file of its format. A file that is kept whole is copied as it is, and so, in other files to which nothing is added,
+// are row groups that are kept whole, but without page indexes and Bloom filters. Columns that are added have the codec of the text; the Arrow schema in the metadata of
 // a Parquet file is extended by them.
 //
 // If Rewrite fails, what was written to the sink is of no use.

@@ -34,17 +34,19 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	// What the writer itself holds: dictionaries, and pages until their dictionary is written.
 	arena := &arena{inner: w.sink.Alloc, name: src.name}
 	defer arena.close()
-	var out *file.Writer
+	var out groupSink
 	err = guarded(func() (err error) {
-		root, kv := in.meta.Schema.Root(), in.meta.KeyValueMetadata()
-		if len(w.sink.Add) > 0 {
-			if root, err = withAdded(root, w.sink.Add); err != nil {
-				return err
-			}
-			kv = addToMetadata(kv, w.sink.Add)
+		if len(w.sink.Add) == 0 {
+			out, err = newPatchwork(w, in, arena)
+			return err
 		}
-		out, err = file.NewParquetWriterWithError(w.sink.W, root,
-			file.WithWriterProps(writerProps(in, w.sink.Add, arena)), file.WithWriteMetadata(kv))
+		root, err := withAdded(in.meta.Schema.Root(), w.sink.Add)
+		if err != nil {
+			return err
+		}
+		f, err := file.NewParquetWriterWithError(w.sink.W, root, file.WithWriterProps(writerProps(in, w.sink.Add, arena)),
+			file.WithWriteMetadata(addToMetadata(in.meta.KeyValueMetadata(), w.sink.Add)))
+		out = encodedOnly{f}
 		return err
 	})
 	if err != nil {
@@ -59,6 +61,22 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	}
 	return w.fault(src, arena, 0, guarded(out.Close))
 }
+
+// groupSink takes the row groups of a file.
+type groupSink interface {
+	// AppendRowGroupChecked begins a row group that is encoded.
+	AppendRowGroupChecked() (file.SerialRowGroupWriter, error)
+	// copyGroup copies a row group, of which every row is kept. done is false if that is not possible, and nothing was
+	// written.
+	copyGroup(group int, row int64) (done bool, err error)
+	// Close completes the file.
+	Close() error
+}
+
+// encodedOnly is a file of which all row groups are encoded.
+type encodedOnly struct{ *file.Writer }
+
+func (encodedOnly) copyGroup(int, int64) (bool, error) { return false, nil }
 
 // fault makes the error to report when err came up while a row group, or if that is 0 the file, was copied.
 func (w *rewriter) fault(src *source, a *arena, group int, err error) error {
@@ -80,7 +98,7 @@ type sinkError struct{ err error }
 func (e sinkError) Error() string { return e.err.Error() }
 
 // rowGroup copies the kept rows of a row group, whose first row is number row of the file, if there are any.
-func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group int, row int64) error {
+func (w *rewriter) rowGroup(in *parquetFile, out groupSink, a *arena, group int, row int64) error {
 	n := in.meta.RowGroup(group).NumRows()
 	kept, err := newRowSet(w.sink.Alloc, n)
 	if err != nil {
@@ -94,6 +112,11 @@ func (w *rewriter) rowGroup(in *parquetFile, out *file.Writer, a *arena, group i
 	}
 	if kept.count == 0 {
 		return nil
+	}
+	if kept.count == n {
+		if done, err := out.copyGroup(group, row); done || err != nil {
+			return w.fault(in.src, a, group+1, err)
+		}
 	}
 	err = guarded(func() error {
 		rg, err := out.AppendRowGroupChecked()
@@ -127,10 +150,28 @@ func (w *rewriter) column(
 	if err != nil {
 		return err
 	}
-	if err := w.values(in, to, written, group, column, row, kept); err != nil {
+	if texts := w.knownColumn(in, to, group, column, row); texts != nil {
+		err = w.known(to, texts, w.shown(in, column, row), row, kept)
+	} else {
+		err = w.values(in, to, written, group, column, row, kept)
+	}
+	if err != nil {
 		return err
 	}
 	return to.Close()
+}
+
+// shown returns what is called with the values of a column, or nil.
+func (w *rewriter) shown(in *parquetFile, column int, row int64) func(row int64, text []byte, null bool) error {
+	if column != in.columns.text || w.sink.Kept == nil {
+		return nil
+	}
+	return func(i int64, text []byte, null bool) error {
+		if err := w.sink.Kept(row+i, text, null); err != nil {
+			return sinkError{err}
+		}
+		return nil
+	}
 }
 
 // values copies the values of a column, if to is not nil, and shows the texts.
@@ -144,16 +185,7 @@ func (w *rewriter) values(
 		return err
 	}
 	defer func() { err = firstError(err, from.Close()) }()
-	var each func(row int64, text []byte, null bool) error
-	if column == in.columns.text && w.sink.Kept != nil {
-		each = func(i int64, text []byte, null bool) error {
-			if err := w.sink.Kept(row+i, text, null); err != nil {
-				return sinkError{err}
-			}
-			return nil
-		}
-	}
-	err = copyColumn(from, to, kept, each)
+	err = copyColumn(from, to, kept, w.shown(in, column, row))
 	if err == nil {
 		err = from.sums.finish()
 	} else if from.sums.err != nil {

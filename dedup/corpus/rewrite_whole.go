@@ -46,28 +46,44 @@ func (p *parquetFile) textsInOrder() bool {
 	return true
 }
 
-// showTexts decodes the texts of a row group and returns the hash of their bytes. It looks at the checksums of the other
-// columns.
+// hashChunk returns what hashes the bytes of a column chunk as they are read through it.
+func (p *parquetFile) hashChunk(group, column int) (*hashedReader, error) {
+	meta, err := p.meta.RowGroup(group).ColumnChunk(column)
+	if err != nil {
+		return nil, err
+	}
+	from := chunkStart(meta)
+	return &hashedReader{byteHash: byteHash{from: from, end: from + meta.TotalCompressedSize()}, src: p.src, at: from}, nil
+}
+
+// showTexts shows the texts of a row group, of which every row is kept, and returns the hash that their bytes must have. It
+// looks at the checksums of the other columns.
 func (w *rewriter) showTexts(in *parquetFile, unused *arena, group int, row int64) (byteHash, error) {
 	rg := in.meta.RowGroup(group)
-	var seen hashedReader
 	for c := range in.meta.Schema.NumColumns() {
 		meta, err := rg.ColumnChunk(c)
 		if err != nil {
 			return byteHash{}, err
 		}
-		from, end := chunkStart(meta), chunkStart(meta)+meta.TotalCompressedSize()
 		if c == in.columns.text {
-			seen = hashedReader{byteHash: byteHash{from: from, end: end}, src: in.src, at: from}
 			continue
 		}
-		if err := (&pageSums{src: in.src, at: from, end: end}).rest(); err != nil {
+		from := chunkStart(meta)
+		if err := (&pageSums{src: in.src, at: from, end: from + meta.TotalCompressedSize()}).rest(); err != nil {
 			return byteHash{}, fmt.Errorf("column %q: %w", in.meta.Schema.Column(c).Path(), err)
 		}
 	}
-	in.through = &seen
+	seen, err := in.hashChunk(group, in.columns.text)
+	if err != nil {
+		return byteHash{}, err
+	}
+	if t := w.texts(group, row); t != nil && t.Summed {
+		seen.sum = t.Sum
+		return seen.byteHash, w.showKnown(in, t, row, rg.NumRows())
+	}
+	in.through = seen
 	defer func() { in.through = nil }()
-	err := guarded(func() error {
+	err = guarded(func() error {
 		return w.values(in, nil, unused, group, in.columns.text, row, &rowSet{rows: rg.NumRows(), all: true})
 	})
 	if err == nil {
@@ -76,34 +92,62 @@ func (w *rewriter) showTexts(in *parquetFile, unused *arena, group int, row int6
 	return seen.byteHash, err
 }
 
+// showKnown shows texts that need not be read.
+func (w *rewriter) showKnown(in *parquetFile, t *GroupTexts, row, n int64) error {
+	each := w.shown(in, in.columns.text, row)
+	for i := range n {
+		text, null, err := t.At(row + i)
+		if err != nil {
+			return sinkError{err}
+		}
+		if each != nil {
+			if err := each(i, text, null); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // copyBytes copies the file, in which the texts of the row groups are where their hashes say.
 func (w *rewriter) copyBytes(in *parquetFile, texts []byteHash) error {
+	at := int64(0)
+	for _, t := range texts {
+		if err := w.copyTo(w.sink.W, in, at, t.from); err != nil {
+			return err
+		}
+		if err := w.copyTexts(w.sink.W, in, t); err != nil {
+			return err
+		}
+		at = t.end
+	}
+	return w.copyTo(w.sink.W, in, at, in.size)
+}
+
+// copyTexts copies the bytes of texts, which must have their hash.
+func (w *rewriter) copyTexts(to io.Writer, in *parquetFile, t byteHash) error {
+	h := xxh3.New()
+	if err := w.copyTo(io.MultiWriter(to, h), in, t.from, t.end); err != nil {
+		return err
+	}
+	if h.Sum64() != t.sum {
+		return changed(&w.set.Files[w.file], "it holds other texts than when they were read")
+	}
+	return nil
+}
+
+// copyTo copies bytes of the file.
+func (w *rewriter) copyTo(to io.Writer, in *parquetFile, from, end int64) error {
 	buf := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(buf)
-	at := int64(0)
-	pass := func(to io.Writer, end int64) error {
-		n, err := io.CopyBuffer(to, in.src.section(at, end), *buf)
-		if err == nil && n < end-at {
-			err = io.ErrUnexpectedEOF
-		}
-		if at = end; err != nil {
-			return in.src.fault(ErrChanged, place{}, err)
-		}
-		return nil
+	n, err := io.CopyBuffer(to, in.src.section(from, end), *buf)
+	if err == nil && n < end-from {
+		err = io.ErrUnexpectedEOF
 	}
-	for _, t := range texts {
-		if err := pass(w.sink.W, t.from); err != nil {
-			return err
-		}
-		h := xxh3.New()
-		if err := pass(io.MultiWriter(w.sink.W, h), t.end); err != nil {
-			return err
-		}
-		if h.Sum64() != t.sum {
-			return changed(&w.set.Files[w.file], "it holds other texts than a moment ago")
-		}
+	if err != nil {
+		return in.src.fault(ErrChanged, place{}, err)
 	}
-	return pass(w.sink.W, in.size)
+	return nil
 }
 
 // byteHash is a range of bytes of a file and their hash.

@@ -23,6 +23,7 @@ type Plan struct {
 	BatchBytes int64 // of text in a batch
 	BatchRows  int
 	MaxParts   int   // partitions of a shuffle, at most: an inserting actor gathers a chunk for each
+	Texts      int64 // for texts that are kept between passes: what is left; 0 without a limit
 	MaxDoc     int64 // what reading one document may take out of an actor's share; 0 without a limit
 }
 
@@ -44,6 +45,7 @@ func (m Memory) Plan() Plan {
 		avail := m.Limit - BaseMemory
 		pl.Budget = avail / 2
 		pl.Share = min(256<<20, avail/2/int64(m.Actors))
+		pl.Texts = avail - pl.Budget - int64(m.Actors)*pl.Share
 		pl.MaxDoc = pl.Share / 2
 	}
 	if m.Share > 0 {

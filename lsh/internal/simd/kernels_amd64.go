@@ -67,6 +67,29 @@ func MaxAVX512(slots []uint32) uint32
 //go:noescape
 func WidenAVX512(dst []uint32, text []byte) int
 
+// GramsAVX512 sets dst[i] to words[i]*first + words[i+4]*second + words[i+8]*third mod 2^32, without its last 5 bits. words
+// has eight more than dst.
+//
+//go:noescape
+func GramsAVX512(dst []uint32, words []uint32, first uint32, second uint32, third uint32)
+
+// LowerAVX512 sets dst[i] to the lesser of src[i] and src[i+ahead] + ahead. src has at least so many more than dst, which may
+// be its front.
+//
+//go:noescape
+func LowerAVX512(dst []uint32, src []uint32, ahead uint32)
+
+// TurnsAVX512 writes those i to dst, in order, for which least[i+1] is not least[i] - 1, and returns how many there are. least
+// has one more than dst.
+//
+//go:noescape
+func TurnsAVX512(dst []uint32, least []uint32) int
+
+// Same64AVX512 returns a bit for each byte of x that is the same in y.
+//
+//go:noescape
+func Same64AVX512(x *[64]byte, y *[64]byte) uint64
+
 // WordsAVX512 sets dst[i] to the little-endian word of 4 bytes at text[i:], as if zeros followed text. dst is no longer than text.
 //
 //go:noescape
@@ -169,6 +192,29 @@ func MaxAVX2(slots []uint32) uint32
 //
 //go:noescape
 func WidenAVX2(dst []uint32, text []byte) int
+
+// GramsAVX2 sets dst[i] to words[i]*first + words[i+4]*second + words[i+8]*third mod 2^32, without its last 5 bits. words
+// has eight more than dst.
+//
+//go:noescape
+func GramsAVX2(dst []uint32, words []uint32, first uint32, second uint32, third uint32)
+
+// LowerAVX2 sets dst[i] to the lesser of src[i] and src[i+ahead] + ahead. src has at least so many more than dst, which may
+// be its front.
+//
+//go:noescape
+func LowerAVX2(dst []uint32, src []uint32, ahead uint32)
+
+// TurnsAVX2 writes those i to dst, in order, for which least[i+1] is not least[i] - 1, and returns how many there are. least
+// has one more than dst.
+//
+//go:noescape
+func TurnsAVX2(dst []uint32, least []uint32) int
+
+// Same64AVX2 returns a bit for each byte of x that is the same in y.
+//
+//go:noescape
+func Same64AVX2(x *[64]byte, y *[64]byte) uint64
 
 // WordsAVX2 sets dst[i] to the little-endian word of 4 bytes at text[i:], and returns for how many i: a multiple of 8, while
 // 16 bytes are left. dst is no longer than text.

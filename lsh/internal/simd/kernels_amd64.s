@@ -870,6 +870,183 @@ done:
 	VZEROUPPER
 	RET
 
+// func GramsAVX512(dst []uint32, words []uint32, first uint32, second uint32, third uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·GramsAVX512(SB), NOSPLIT, $0-60
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         words_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         first+48(FP), BX
+	VPBROADCASTD BX, Z0
+	MOVL         second+52(FP), BX
+	VPBROADCASTD BX, Z1
+	MOVL         third+56(FP), BX
+	VPBROADCASTD BX, Z2
+	MOVL         $0xffffffe0, BX
+	VPBROADCASTD BX, Z3
+	XORQ         BX, BX
+	JMP          more
+
+vector:
+	VMOVDQU32 (CX)(BX*1), Z4
+	VPMULLD   Z4, Z0, Z4
+	VMOVDQU32 16(CX)(BX*1), Z5
+	VPMULLD   Z5, Z1, Z5
+	VPADDD    Z4, Z5, Z4
+	VMOVDQU32 32(CX)(BX*1), Z5
+	VPMULLD   Z5, Z2, Z5
+	VPADDD    Z4, Z5, Z4
+	VPANDD    Z4, Z3, Z4
+	VMOVDQU32 Z4, (AX)(BX*1)
+	ADDQ      $0x40, BX
+	SUBQ      $0x10, DX
+
+more:
+	CMPQ        DX, $0x10
+	JGE         vector
+	TESTQ       DX, DX
+	JZ          done
+	MOVQ        $-1, SI
+	BZHIQ       DX, SI, SI
+	KMOVQ       SI, K1
+	VMOVDQU32.Z (CX)(BX*1), K1, Z4
+	VPMULLD     Z4, Z0, Z0
+	VMOVDQU32.Z 16(CX)(BX*1), K1, Z4
+	VPMULLD     Z4, Z1, Z1
+	VPADDD      Z0, Z1, Z0
+	VMOVDQU32.Z 32(CX)(BX*1), K1, Z1
+	VPMULLD     Z1, Z2, Z1
+	VPADDD      Z0, Z1, Z0
+	VPANDD      Z0, Z3, Z0
+	VMOVDQU32   Z0, K1, (AX)(BX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func LowerAVX512(dst []uint32, src []uint32, ahead uint32)
+// Requires: AVX, AVX512BW, AVX512F, BMI2
+TEXT ·LowerAVX512(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         ahead+48(FP), BX
+	VPBROADCASTD BX, Z0
+	LEAQ         (CX)(BX*4), BX
+	XORQ         SI, SI
+	JMP          more
+
+vector:
+	VMOVDQU32 (BX)(SI*1), Z1
+	VPADDD    Z1, Z0, Z1
+	VMOVDQU32 (CX)(SI*1), Z2
+	VPMINUD   Z2, Z1, Z1
+	VMOVDQU32 Z1, (AX)(SI*1)
+	ADDQ      $0x40, SI
+	SUBQ      $0x10, DX
+
+more:
+	CMPQ        DX, $0x10
+	JGE         vector
+	TESTQ       DX, DX
+	JZ          done
+	MOVQ        $-1, DI
+	BZHIQ       DX, DI, DI
+	KMOVQ       DI, K1
+	VMOVDQU32.Z (BX)(SI*1), K1, Z1
+	VPADDD      Z1, Z0, Z0
+	VMOVDQU32.Z (CX)(SI*1), K1, Z1
+	VPMINUD     Z1, Z0, Z0
+	VMOVDQU32   Z0, K1, (AX)(SI*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func TurnsAVX512(dst []uint32, least []uint32) int
+// Requires: AVX, AVX512BW, AVX512F, BMI2, POPCNT
+TEXT ·TurnsAVX512(SB), NOSPLIT, $0-56
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         least_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         $0x00000001, BX
+	VPBROADCASTD BX, Z0
+	LEAQ         numbers<>+0(SB), BX
+	VMOVDQU32    (BX), Z1
+	VMOVDQA64    Z1, Z1
+	MOVL         $0x00000010, BX
+	VPBROADCASTD BX, Z2
+	XORQ         BX, BX
+	XORQ         SI, SI
+	JMP          more
+
+vector:
+	VMOVDQU32     (CX)(SI*1), Z3
+	VMOVDQU32     4(CX)(SI*1), Z4
+	VPADDD        Z4, Z0, Z4
+	VPCMPUD       $0x04, Z3, Z4, K1
+	VPCOMPRESSD.Z Z1, K1, Z3
+	VMOVDQU32     Z3, (AX)(BX*4)
+	KMOVW         K1, DI
+	POPCNTL       DI, DI
+	ADDQ          DI, BX
+	VPADDD        Z2, Z1, Z1
+	ADDQ          $0x40, SI
+	SUBQ          $0x10, DX
+
+more:
+	CMPQ        DX, $0x10
+	JGE         vector
+	TESTQ       DX, DX
+	JZ          done
+	MOVQ        $-1, DI
+	BZHIQ       DX, DI, DI
+	KMOVQ       DI, K1
+	VMOVDQU32.Z (CX)(SI*1), K1, Z3
+	VMOVDQU32.Z 4(CX)(SI*1), K1, Z4
+	VPADDD      Z4, Z0, Z0
+	VPCMPUD     $0x04, Z3, Z0, K1, K1
+	VPCOMPRESSD Z1, K1, (AX)(BX*4)
+	KMOVW       K1, AX
+	POPCNTL     AX, AX
+	ADDQ        AX, BX
+	VPADDD      Z2, Z1, Z1
+
+done:
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+DATA numbers<>+0(SB)/4, $0x00000000
+DATA numbers<>+4(SB)/4, $0x00000001
+DATA numbers<>+8(SB)/4, $0x00000002
+DATA numbers<>+12(SB)/4, $0x00000003
+DATA numbers<>+16(SB)/4, $0x00000004
+DATA numbers<>+20(SB)/4, $0x00000005
+DATA numbers<>+24(SB)/4, $0x00000006
+DATA numbers<>+28(SB)/4, $0x00000007
+DATA numbers<>+32(SB)/4, $0x00000008
+DATA numbers<>+36(SB)/4, $0x00000009
+DATA numbers<>+40(SB)/4, $0x0000000a
+DATA numbers<>+44(SB)/4, $0x0000000b
+DATA numbers<>+48(SB)/4, $0x0000000c
+DATA numbers<>+52(SB)/4, $0x0000000d
+DATA numbers<>+56(SB)/4, $0x0000000e
+DATA numbers<>+60(SB)/4, $0x0000000f
+GLOBL numbers<>(SB), RODATA|NOPTR, $64
+
+// func Same64AVX512(x *[64]byte, y *[64]byte) uint64
+// Requires: AVX, AVX512BW, AVX512F
+TEXT ·Same64AVX512(SB), NOSPLIT, $0-24
+	MOVQ      x+0(FP), AX
+	MOVQ      y+8(FP), CX
+	VMOVDQU64 (AX), Z0
+	VPCMPEQB  (CX), Z0, K1
+	KMOVQ     K1, AX
+	MOVQ      AX, ret+16(FP)
+	VZEROUPPER
+	RET
+
 // func WordsAVX512(dst []uint32, text []byte)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, BMI2, CMOV
 TEXT ·WordsAVX512(SB), NOSPLIT, $0-48
@@ -3003,6 +3180,189 @@ one:
 
 done:
 	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func GramsAVX2(dst []uint32, words []uint32, first uint32, second uint32, third uint32)
+// Requires: AVX, AVX2
+TEXT ·GramsAVX2(SB), NOSPLIT, $0-60
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         words_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         first+48(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         second+52(FP), BX
+	VMOVD        BX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         third+56(FP), BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0xffffffe0, BX
+	VMOVD        BX, X3
+	VPBROADCASTD X3, Y3
+	XORQ         BX, BX
+	JMP          more
+
+vector:
+	VMOVDQU (CX)(BX*1), Y4
+	VPMULLD Y4, Y0, Y4
+	VMOVDQU 16(CX)(BX*1), Y5
+	VPMULLD Y5, Y1, Y5
+	VPADDD  Y4, Y5, Y4
+	VMOVDQU 32(CX)(BX*1), Y5
+	VPMULLD Y5, Y2, Y5
+	VPADDD  Y4, Y5, Y4
+	VPAND   Y4, Y3, Y4
+	VMOVDQU Y4, (AX)(BX*1)
+	ADDQ    $0x20, BX
+	SUBQ    $0x08, DX
+
+more:
+	CMPQ       DX, $0x08
+	JGE        vector
+	TESTQ      DX, DX
+	JZ         done
+	LEAQ       lanes<>+0(SB), SI
+	NEGQ       DX
+	VMOVDQU    32(SI)(DX*4), Y4
+	VPMASKMOVD (CX)(BX*1), Y4, Y5
+	VPMULLD    Y5, Y0, Y0
+	VPMASKMOVD 16(CX)(BX*1), Y4, Y5
+	VPMULLD    Y5, Y1, Y1
+	VPADDD     Y0, Y1, Y0
+	VPMASKMOVD 32(CX)(BX*1), Y4, Y1
+	VPMULLD    Y1, Y2, Y1
+	VPADDD     Y0, Y1, Y0
+	VPAND      Y0, Y3, Y0
+	VPMASKMOVD Y0, Y4, (AX)(BX*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func LowerAVX2(dst []uint32, src []uint32, ahead uint32)
+// Requires: AVX, AVX2
+TEXT ·LowerAVX2(SB), NOSPLIT, $0-52
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         src_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         ahead+48(FP), BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	LEAQ         (CX)(BX*4), BX
+	XORQ         SI, SI
+	JMP          more
+
+vector:
+	VMOVDQU (BX)(SI*1), Y1
+	VPADDD  Y1, Y0, Y1
+	VMOVDQU (CX)(SI*1), Y2
+	VPMINUD Y2, Y1, Y1
+	VMOVDQU Y1, (AX)(SI*1)
+	ADDQ    $0x20, SI
+	SUBQ    $0x08, DX
+
+more:
+	CMPQ       DX, $0x08
+	JGE        vector
+	TESTQ      DX, DX
+	JZ         done
+	LEAQ       lanes<>+0(SB), DI
+	NEGQ       DX
+	VMOVDQU    32(DI)(DX*4), Y1
+	VPMASKMOVD (BX)(SI*1), Y1, Y2
+	VPADDD     Y2, Y0, Y0
+	VPMASKMOVD (CX)(SI*1), Y1, Y2
+	VPMINUD    Y2, Y0, Y0
+	VPMASKMOVD Y0, Y1, (AX)(SI*1)
+
+done:
+	VZEROUPPER
+	RET
+
+// func TurnsAVX2(dst []uint32, least []uint32) int
+// Requires: AVX, AVX2, BMI2, POPCNT
+TEXT ·TurnsAVX2(SB), NOSPLIT, $0-56
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         least_base+24(FP), CX
+	MOVQ         dst_len+8(FP), DX
+	MOVL         $0x00000001, BX
+	VMOVD        BX, X0
+	VPBROADCASTD X0, Y0
+	LEAQ         numbers<>+0(SB), BX
+	VMOVDQU      (BX), Y1
+	VMOVDQA      Y1, Y1
+	MOVL         $0x00000008, BX
+	VMOVD        BX, X2
+	VPBROADCASTD X2, Y2
+	XORQ         BX, BX
+	LEAQ         order<>+0(SB), SI
+	XORQ         DI, DI
+	JMP          more
+
+vector:
+	VMOVDQU   (CX)(DI*1), Y3
+	VMOVDQU   4(CX)(DI*1), Y4
+	VPADDD    Y4, Y0, Y4
+	VPCMPEQD  Y3, Y4, Y3
+	VMOVMSKPS Y3, R8
+	XORL      $0x000000ff, R8
+	VPMOVZXBD (SI)(R8*8), Y3
+	VPERMD    Y1, Y3, Y3
+	POPCNTL   R8, R8
+	VMOVDQU   Y3, (AX)(BX*4)
+	ADDQ      R8, BX
+	VPADDD    Y2, Y1, Y1
+	ADDQ      $0x20, DI
+	SUBQ      $0x08, DX
+
+more:
+	CMPQ       DX, $0x08
+	JGE        vector
+	TESTQ      DX, DX
+	JZ         done
+	LEAQ       lanes<>+0(SB), R8
+	MOVQ       DX, R9
+	NEGQ       R9
+	VMOVDQU    32(R8)(R9*4), Y3
+	VPMASKMOVD (CX)(DI*1), Y3, Y4
+	VPMASKMOVD 4(CX)(DI*1), Y3, Y3
+	VPADDD     Y3, Y0, Y0
+	VPCMPEQD   Y4, Y0, Y0
+	VMOVMSKPS  Y0, CX
+	XORL       $0x000000ff, CX
+	BZHIL      DX, CX, CX
+	VPMOVZXBD  (SI)(CX*8), Y0
+	VPERMD     Y1, Y0, Y0
+	POPCNTL    CX, CX
+	LEAQ       lanes<>+0(SB), DX
+	MOVQ       CX, SI
+	NEGQ       SI
+	VMOVDQU    32(DX)(SI*4), Y3
+	VPMASKMOVD Y0, Y3, (AX)(BX*4)
+	ADDQ       CX, BX
+	VPADDD     Y2, Y1, Y1
+
+done:
+	MOVQ BX, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func Same64AVX2(x *[64]byte, y *[64]byte) uint64
+// Requires: AVX, AVX2
+TEXT ·Same64AVX2(SB), NOSPLIT, $0-24
+	MOVQ      x+0(FP), AX
+	MOVQ      y+8(FP), CX
+	VMOVDQU   (AX), Y0
+	VPCMPEQB  (CX), Y0, Y0
+	VPMOVMSKB Y0, DX
+	VMOVDQU   32(AX), Y0
+	VPCMPEQB  32(CX), Y0, Y0
+	VPMOVMSKB Y0, AX
+	SHLQ      $0x20, AX
+	ORQ       AX, DX
+	MOVQ      DX, ret+16(FP)
 	VZEROUPPER
 	RET
 

@@ -26,6 +26,8 @@ func main() {
 		windows(v)
 		slots(v)
 		widen(v)
+		anchors(v)
+		same(v)
 		murmur(v)
 		if v.wide() {
 			empty(v)
