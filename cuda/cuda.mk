@@ -81,9 +81,16 @@ $(PTX_NEXT): $(CUDA_OUT)/next_%.ptx: $(CUDA_SRC) $(CUDA_NEXT)/done
 	@mkdir -p $(@D)
 	cd cuda && $(NVCC_NEXT) -std=c++17 -ptx -arch compute_$* -o $(CURDIR)/$@ kernels.cu
 
-test-kernels: cuda/built/kernels.fatbin $(PTX_NEXT) $(CUDA_OUT)/host-plain $(CUDA_OUT)/host-asan $(CUDA_OUT)/host-tsan kernel-usage ## the kernels against plain Go: their PTX, of two compilers, in an interpreter; as C++ with sanitizers; a few planted bugs
+# The PTX as it is in the file that builds embed, which must have a cubin for every kind of GPU.
+$(CUDA_OUT)/embedded.ptx: cuda/built/kernels.fatbin $(CUDA_NEXT)/done
+	rm -rf $(CUDA_OUT)/embedded; mkdir -p $(CUDA_OUT)/embedded
+	cd $(CUDA_OUT)/embedded && PATH=$(CURDIR)/$(CUDA_NEXT)/cuda/bin:$$PATH && \
+	  for sm in $(SM); do cuobjdump --list-elf $(CURDIR)/$< | grep -q "sm_$$sm.cubin" || { echo "no cubin for sm_$$sm"; exit 1; }; done && \
+	  cuobjdump -xptx all $(CURDIR)/$< && mv *.ptx ../embedded.ptx
+
+test-kernels: $(CUDA_OUT)/embedded.ptx $(PTX_NEXT) $(CUDA_OUT)/host-plain $(CUDA_OUT)/host-asan $(CUDA_OUT)/host-tsan kernel-usage ## the kernels against plain Go: their PTX, of two compilers, in an interpreter; as C++ with sanitizers; a few planted bugs
 	$(GO) test -count 1 ./cuda/internal/ptx
-	DOVETAIL_KERNELS_PTX=$(CURDIR)/cuda/built/kernels.ptx $(KERNEL_TEST) -run 'TestPTX|TestModule' -seeds $(KERNEL_SEEDS)
+	DOVETAIL_KERNELS_PTX=$(CURDIR)/$(CUDA_OUT)/embedded.ptx $(KERNEL_TEST) -run 'TestPTX|TestModule' -seeds $(KERNEL_SEEDS)
 	for next in $(PTX_NEXT); do DOVETAIL_KERNELS_PTX=$(CURDIR)/$$next $(KERNEL_TEST) -run TestPTX -seeds 2 || exit 1; done
 	for build in plain asan tsan; do DOVETAIL_KERNELS_HOST=$(CURDIR)/$(CUDA_OUT)/host-$$build $(KERNEL_TEST) -run TestHost -seeds $(KERNEL_SEEDS) || exit 1; done
 	$(MAKE) --no-print-directory kernel-mutants MUTANTS=few

@@ -33,9 +33,10 @@ DV_FN u64 curator_value(u64 h, u64 a, u64 b) {
     return x < prime ? x : x - prime;
 }
 
-// slots_of_lane lowers K values of a lane, for slots 32 apart, over hashes [from, to) of a tile.
-template <int K, typename T> DV_FN void slots_of_lane(const T *hashes, u32 from, u32 to, const T *a, const T *b, T *least) {
-    for (u32 i = from; i < to; i++) {
+// slots_of_lane lowers K values of a lane, for slots 32 apart, over hashes from, from + step ... below to of a tile.
+template <int K, typename T>
+DV_FN void slots_of_lane(const T *hashes, u32 from, u32 to, u32 step, const T *a, const T *b, T *least) {
+    for (u32 i = from; i < to; i += step) {
         T h = hashes[i];
         for (int k = 0; k < K; k++)
             least[k] = min_of(least[k], curator_value(h, a[k], b[k]));
@@ -52,9 +53,13 @@ DV_FN void lower_slots(const T *hashes, u32 windows, const T *a, const T *b, u32
     const u32 each = (windows + warps - 1) / warps;
     const u32 from = min_of(warp * each, windows), to = min_of(from + each, windows);
     for (u32 first = 0; first < slots; first += 32 * K) {
+        // A few slots at the end are shared by groups of lanes, each of which takes some of the hashes.
+        u32 group = 32;
+        while (group / 2 >= slots - first)
+            group /= 2;
         T as[K], bs[K], least[K];
         for (int k = 0; k < K; k++) {
-            u32 j = first + 32 * k + lane;
+            u32 j = first + 32 * k + lane % group;
             least[k] = ~(T)0;
             as[k] = bs[k] = 0;
             if (j < slots) {
@@ -63,12 +68,15 @@ DV_FN void lower_slots(const T *hashes, u32 windows, const T *a, const T *b, u32
             }
         }
         u32 some = (min_of(slots - first, (u32)(32 * K)) + 31) / 32;
-        if (some == 1)
-            slots_of_lane<1>(hashes, from, to, as, bs, least);
-        else if (some == 2)
-            slots_of_lane<2>(hashes, from, to, as, bs, least);
-        else
-            slots_of_lane<K>(hashes, from, to, as, bs, least);
+        if (some == 1) {
+            slots_of_lane<1>(hashes, from + lane / group, to, 32 / group, as, bs, least);
+            for (u32 d = group; d < 32; d *= 2)
+                least[0] = min_of(least[0], __shfl_xor_sync(DV_ALL, least[0], d));
+        } else if (some == 2) {
+            slots_of_lane<2>(hashes, from, to, 1, as, bs, least);
+        } else {
+            slots_of_lane<K>(hashes, from, to, 1, as, bs, least);
+        }
         for (int k = 0; k < K; k++)
             best[warp * 32 * K + 32 * k + lane] = least[k];
         __syncthreads();
@@ -91,19 +99,18 @@ struct AsItIs {
 
 // murmur32 is MurmurHash3_x86_32 of bytes [from, to) of a tile.
 DV_FN u32 murmur32(const u32 *words, u32 from, u32 to, u32 seed) {
-    u32 h = seed, n = to - from, by = from % 4 * 8;
+    u32 h = seed, n = to - from, by = from % 4 * 8, left = n;
     const u32 *next = words + from / 4;
     u32 low = *next;
-    for (u32 left = n; left > 0;) {
-        u32 high = *++next, k = __funnelshift_r(low, high, by);
-        low = high;
-        if (left < 4)
-            k &= (1u << (8 * left)) - 1;
-        h ^= rotate_left(k * 0xcc9e2d51, 15) * 0x1b873593;
-        if (left < 4)
-            break;
+    for (; left >= 4; left -= 4) {
+        u32 high = *++next;
+        h ^= rotate_left(__funnelshift_r(low, high, by) * 0xcc9e2d51, 15) * 0x1b873593;
         h = rotate_left(h, 13) * 5 + 0xe6546b64;
-        left -= 4;
+        low = high;
+    }
+    if (left > 0) {
+        u32 k = __funnelshift_r(low, next[1], by) & ((1u << (8 * left)) - 1);
+        h ^= rotate_left(k * 0xcc9e2d51, 15) * 0x1b873593;
     }
     h ^= n;
     h = (h ^ h >> 16) * 0x85ebca6b;

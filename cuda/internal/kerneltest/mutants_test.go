@@ -284,6 +284,7 @@ var mutants = []mutant{
 	{"a text that is shorter than a window", "sign", "result", "text.cuh", "    else if (at == p.begin && points > 0)", "    else if (at == p.begin && points > 1)", ""},
 	{"another modulus", "sign", "result", "sign.cu", "const u64 prime = (1ull << 61) - 1;", "const u64 prime = (1ull << 61) - 3;", ""},
 	{"runs in another order", "sign", "result", "sign.cu", "for (u32 k = bits; k > 0; k--)\n            h = fast_fold(h, saved[(k - 1)", "for (u32 k = 0; k < bits; k++)\n            h = fast_fold(h, saved[k", ""},
+	{"lanes of a group are not joined", "sign", "result", "sign.cu", "for (u32 d = group; d < 32; d *= 2)\n                least[0]", "for (u32 d = group; d < 16; d *= 2)\n                least[0]", ""},
 	{"bands counted from 0", "bands", "result", "bands.cu", "(u64)(band + 1) *", "(u64)(band) *", ""},
 	{"the length of an MD5 in the wrong block", "buckets", "result", "bands.cu", "const bool last = first + 16 > words + 2;", "const bool last = first + 16 > words + 1;", ""},
 	{"zeros of both signs", "hash", "result", "partition.cu", "    v = (v & ~sign) == 0 ? 0 : v;", "", ""},

@@ -28,16 +28,14 @@ type Stats struct {
 
 // run is a launch.
 type run struct {
-	module  *Module
-	kernel  *kernel
-	memory  *Memory
-	launch  uint32
-	params  []uint64
-	config  Config
-	rng     *rand.Rand
-	often   uint32 // of 2^32: how often a thread is preempted where it may be
-	regs    []uint64
-	threads []thread
+	module *Module
+	kernel *kernel
+	memory *Memory
+	launch uint32
+	params []uint64
+	config Config
+	rng    *rand.Rand
+	often  uint32 // of 2^32: how often a thread is preempted where it may be
 }
 
 // block is a block that was begun.
