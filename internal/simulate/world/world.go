@@ -48,6 +48,7 @@ type World struct {
 	over   bool // the root has ended
 
 	silence time.Duration
+	slow    bool // some tasks take as long as a silence, and longer
 	stop    bool // at a loss
 	secret  []byte
 	faulty  string // of the transports
@@ -118,6 +119,7 @@ func (w *World) play() scene.Report {
 	}
 	w.silence = []time.Duration{time.Second, 2 * time.Second, 10 * time.Second}[common.IntN(3)]
 	w.stop = common.IntN(6) == 0
+	w.slow = common.IntN(3) == 0
 	if err := w.load.Prepare(common); err != nil {
 		return scene.Report{Fault: err.Error()}
 	}
@@ -130,8 +132,8 @@ func (w *World) play() scene.Report {
 	if w.rng.IntN(2) == 0 {
 		w.faulty = []string{"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=20%", "delay=10%:20ms", "duplicate=2%,reorder=2%,delay=5%:5ms"}[w.rng.IntN(5)]
 	}
-	w.Logf("seed %d: %d ranks, silence %v, stop at a loss %v, secret %v, transports %q, calm %v",
-		w.Seed, w.size, w.silence, w.stop, len(w.secret) > 0, w.faulty, w.Calm)
+	w.Logf("seed %d: %d ranks, silence %v, slow %v, stop at a loss %v, secret %v, transports %q, calm %v",
+		w.Seed, w.size, w.silence, w.slow, w.stop, len(w.secret) > 0, w.faulty, w.Calm)
 	watch := time.AfterFunc(hang, func() {
 		b := make([]byte, 4<<20)
 		fmt.Fprintf(os.Stderr, "it hangs; goroutines:\n%s", b[:runtime.Stack(b, true)])
