@@ -54,7 +54,7 @@ func (p *Pipeline) Prepare(rng *rand.Rand) error {
 		p.tasks, p.rows, p.parts, p.shuffles = 6+rng.IntN(8), 1000+rng.IntN(3000), 1+rng.IntN(6), 1
 		p.limit, p.chunk = 64<<10+rng.Int64N(128<<10), 4096<<rng.IntN(3)
 		if rng.IntN(2) == 0 {
-			p.flaky = 0.5
+			p.flaky = 0.6
 		}
 	}
 	return os.MkdirAll(outDir, 0o777)

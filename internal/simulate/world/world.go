@@ -108,7 +108,7 @@ func (w *World) befell(kind, format string, args ...any) {
 }
 
 // hang is how long a life may take, in its own time.
-const hang = time.Hour
+const hang = 20 * time.Minute
 
 func (w *World) play() scene.Report {
 	// What all lives have in common.
@@ -130,7 +130,9 @@ func (w *World) play() scene.Report {
 		w.befell("loss", "one segment of %d is lost at first", w.net.losses)
 	}
 	if w.rng.IntN(2) == 0 {
-		w.faulty = []string{"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=60%", "delay=10%:20ms", "duplicate=2%,reorder=2%,delay=5%:5ms"}[w.rng.IntN(5)]
+		w.faulty = []string{
+			"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=20%", "reorder=60%", "delay=10%:20ms", "duplicate=2%,reorder=30%,delay=5%:5ms",
+		}[w.rng.IntN(6)]
 	}
 	w.Logf("seed %d: %d ranks, silence %v, slow %v, stop at a loss %v, secret %v, transports %q, calm %v",
 		w.Seed, w.size, w.silence, w.slow, w.stop, len(w.secret) > 0, w.faulty, w.Calm)
