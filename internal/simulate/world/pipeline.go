@@ -52,13 +52,17 @@ func (p *Pipeline) Prepare(rng *rand.Rand) error {
 		// A rank receives several times what it has credit for, which is 3/8 of the limit and 16 KiB. Chunks are few, because
 		// the list of them has to fit beside them.
 		p.tasks, p.rows, p.parts, p.shuffles = 6+rng.IntN(8), 1000+rng.IntN(3000), 1+rng.IntN(6), 1
-		p.limit, p.chunk = 64<<10+rng.Int64N(128<<10), 4096<<rng.IntN(3)
+		p.limit, p.chunk = 64<<10+rng.Int64N(128<<10), 2048<<rng.IntN(3)
 		if rng.IntN(2) == 0 {
 			p.flaky = 0.6
 		}
 	}
 	return os.MkdirAll(outDir, 0o777)
 }
+
+// Disordered reports whether transports must bring messages out of order: that an attempt has failed is to be known before its last
+// chunks are there.
+func (p *Pipeline) Disordered() bool { return p.flaky > 0 }
 
 // number is row i of task t.
 func number(t, i int) uint64 { return (uint64(t)<<20 | uint64(i)) * 0x9e3779b97f4a7c15 }
@@ -366,6 +370,9 @@ func (a *summer) Insert(ctx context.Context, task executor.Task, out *executor.P
 				a.w.befell("insert fails", "%s fails in the middle", task.ID)
 				return executor.Transient(errFlaky)
 			}
+			if err := a.pause(ctx); err != nil {
+				return err
+			}
 			one := data[:min(a.p.chunk, len(data))]
 			data = data[len(one):]
 			buf, err := out.Alloc(ctx, len(one))
@@ -389,6 +396,21 @@ func (a *summer) fails() (after int) {
 		}
 	})
 	return after
+}
+
+// pause lets chunks leave before an attempt that inserts them fails.
+func (a *summer) pause(ctx context.Context) error {
+	if a.p.flaky == 0 {
+		return nil
+	}
+	var d time.Duration
+	a.w.Chance(func(rng *rand.Rand) { d = time.Duration(rng.ExpFloat64() * float64(2*time.Millisecond)) })
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (a *summer) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {

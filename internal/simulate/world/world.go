@@ -134,6 +134,9 @@ func (w *World) play() scene.Report {
 			"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=20%", "reorder=60%", "delay=10%:20ms", "duplicate=2%,reorder=30%,delay=5%:5ms",
 		}[w.rng.IntN(6)]
 	}
+	if d, ok := w.load.(interface{ Disordered() bool }); ok && d.Disordered() && !strings.Contains(w.faulty, "reorder") {
+		w.faulty = "reorder=60%"
+	}
 	w.Logf("seed %d: %d ranks, silence %v, slow %v, stop at a loss %v, secret %v, transports %q, calm %v",
 		w.Seed, w.size, w.silence, w.slow, w.stop, len(w.secret) > 0, w.faulty, w.Calm)
 	watch := time.AfterFunc(hang, func() {
