@@ -54,7 +54,9 @@ func (p *Pipeline) Prepare(rng *rand.Rand) error {
 		p.tasks, p.rows, p.parts, p.shuffles = 6+rng.IntN(8), 1000+rng.IntN(3000), 1+rng.IntN(6), 1
 		p.limit, p.chunk = 64<<10+rng.Int64N(128<<10), 2048<<rng.IntN(3)
 		if rng.IntN(2) == 0 {
-			p.flaky = 0.6
+			// What is lost of the credit with every attempt that fails has to add up to all of it.
+			p.flaky, p.parts, p.limit = 0.85, 1+rng.IntN(3), 64<<10+rng.Int64N(32<<10)
+			p.tasks, p.rows = 16+rng.IntN(16), 800+rng.IntN(1200)
 		}
 	}
 	return os.MkdirAll(outDir, 0o777)
@@ -80,7 +82,7 @@ func (p *Pipeline) Run(ctx context.Context, w *World, j *executor.Job) (err erro
 	budget := mem.NewBudget(p.limit)
 	cfg := executor.Config{Job: j, Work: work, Workers: 2, Budget: budget, Events: w.Events(j.Rank())}
 	if p.flaky > 0 {
-		cfg.MaxAttempts = 10
+		cfg.MaxAttempts = 40
 	}
 	w.Chance(func(rng *rand.Rand) {
 		if rng.IntN(3) == 0 {
