@@ -32,6 +32,7 @@ func run() error {
 	workers := flag.Int("workers", 2, "seeds played at a time")
 	module := flag.String("module", ".", "folder of the module")
 	mutant := flag.Int("mutant", -1, "plant this bug of simulate.Mutants")
+	once := flag.Bool("once", false, "stop at the first seed that fails")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -88,6 +89,9 @@ func run() error {
 					}
 					if o.Fault != "" {
 						failed++
+						if *once {
+							stop()
+						}
 						fmt.Printf("seed %d FAILS: %s\n", seed, o.Fault)
 					}
 					for k, n := range o.Events {
