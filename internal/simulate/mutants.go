@@ -45,6 +45,7 @@ var Mutants = []Mutant{
 			Old:  "	for part := range got {\n",
 			New:  "	for part := range map[int]Totals(nil) {\n",
 		}},
+		Seed: 3,
 	},
 	{
 		Name: "the inserts of an attempt are committed without asking the root",
@@ -98,7 +99,7 @@ var Mutants = []Mutant{
 			Old:  "			p.err = p.a.m.syncAll()\n",
 			New:  "			p.err = nil\n",
 		}},
-		Slow: true,
+		Seed: 1,
 	},
 	{
 		Name: "the actors of a lost rank keep their tasks",
