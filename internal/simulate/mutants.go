@@ -81,7 +81,7 @@ var Mutants = []Mutant{
 			Old:  "	if !fresh || m.err != nil {",
 			New:  "	if _ = fresh; m.err != nil {",
 		}},
-		Slow: true,
+		Seed: 22,
 	},
 	{
 		Name: "the folder of a committed file is not synced",
