@@ -354,7 +354,7 @@ func (w *Work) clean(intents []string) error {
 		}
 	}
 	if w.fs == vfs.OS {
-		if err := os.RemoveAll(w.spillDir()); err != nil {
+		if err := RemoveAll(w.spillDir()); err != nil {
 			return ioError("removing spilled data of an earlier run", err)
 		}
 	}

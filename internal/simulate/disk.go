@@ -143,6 +143,18 @@ func (d *disk) list() []string {
 	return paths
 }
 
+// under returns the files in a folder, and what is in them.
+func (d *disk) under(dir string) map[string]string {
+	files := make(map[string]string)
+	for _, p := range d.list() {
+		if strings.HasPrefix(p, dir+"/") {
+			n, _, _, _ := d.find(p)
+			files[p] = string(n.data)
+		}
+	}
+	return files
+}
+
 // find returns the node at a path, and where it is or would be.
 func (d *disk) find(p string) (n, parent *node, name string, errno sys.Errno) {
 	p = strings.Trim(path.Clean("/"+p), "/")

@@ -8,7 +8,8 @@
 // What runs is the program itself, not a model of it: package executor with its state machines, its control connections and
 // its log, and the shuffle over package shuffle/tcp. It is compiled for wasip1, whose programs have one thread and get time,
 // random numbers and files from whoever runs them: here, so that goroutines, maps and select statements take the same turns
-// whenever the seed is the same, and time passes only when every goroutine waits. The network is in the guest (package guest):
+// whenever the seed is the same, and time passes only when every goroutine waits. Which of those that can run is next is left to chance,
+// by a change of Go's scheduler ([Build]). The network is in the guest (package guest):
 // connections between ranks, made of queues and timers. The disk is here; it forgets what was not synced when a
 // life of the job ends in a crash, and the next life goes on from what is left.
 //

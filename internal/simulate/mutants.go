@@ -12,6 +12,9 @@ type Mutant struct {
 	// Name says what the bug is.
 	Name  string
 	Edits []Edit
+	// Seed is one that finds it in the world as it is now, and is played first. When the world changes another may: the seeds from 1
+	// on are played then, which takes longer.
+	Seed uint64
 	// Slow mutants need more seeds than there is time for each day.
 	Slow bool
 }
@@ -42,6 +45,7 @@ var Mutants = []Mutant{
 			Old:  "	for part := range got {\n",
 			New:  "	for part := range map[int]Totals(nil) {\n",
 		}},
+		Seed: 3,
 	},
 	{
 		Name: "the inserts of an attempt are committed without asking the root",
@@ -50,6 +54,7 @@ var Mutants = []Mutant{
 			Old:  "	if !h.claims {\n		return true\n	}",
 			New:  "	if true {\n		return true\n	}",
 		}},
+		Seed: 1,
 	},
 	{
 		Name: "the credit for a chunk that was dropped is forgotten",
@@ -67,7 +72,7 @@ var Mutants = []Mutant{
 			Old:  "	m.peers[p].returned += cost\n	m.outstanding -= cost",
 			New:  "	m.peers[p].returned += cost / 2\n	m.outstanding -= cost / 2",
 		}},
-		Slow: true,
+		Seed: 25,
 	},
 	{
 		Name: "a message that comes twice counts twice",
@@ -76,7 +81,7 @@ var Mutants = []Mutant{
 			Old:  "	if !fresh || m.err != nil {",
 			New:  "	if _ = fresh; m.err != nil {",
 		}},
-		Slow: true,
+		Seed: 22,
 	},
 	{
 		Name: "the folder of a committed file is not synced",
@@ -85,7 +90,7 @@ var Mutants = []Mutant{
 			Old:  "		if err := c.run.e.fs.SyncDir(dir); err != nil {",
 			New:  "		if err := error(nil); dir == \"\" {",
 		}},
-		Slow: true,
+		Seed: 2,
 	},
 	{
 		Name: "files are committed before they are synced",
@@ -94,7 +99,7 @@ var Mutants = []Mutant{
 			Old:  "			p.err = p.a.m.syncAll()\n",
 			New:  "			p.err = nil\n",
 		}},
-		Slow: true,
+		Seed: 1,
 	},
 	{
 		Name: "the actors of a lost rank keep their tasks",
@@ -103,7 +108,7 @@ var Mutants = []Mutant{
 			Old:  "		f.sc.fail(why)\n	}\n	f.fire(l, why)",
 			New:  "		f.sc.fail(why)\n	}",
 		}},
-		Slow: true,
+		Seed: 34,
 	},
 	{
 		Name: "a shuffle does not hear of lost ranks",
@@ -112,7 +117,7 @@ var Mutants = []Mutant{
 			Old:  "	r.event(rounds.Event{Kind: rounds.EvLost, Rank: l.rank})\n",
 			New:  "",
 		}},
-		Slow: true,
+		Seed: 1,
 	},
 	{
 		Name: "partitions that are committed are extracted again in the next round",
@@ -121,7 +126,7 @@ var Mutants = []Mutant{
 			Old:  "			parts.done[p] = true\n			bits[p/8] |= 1 << (p % 8)",
 			New:  "			_ = bits",
 		}},
-		Slow: true,
+		Seed: 23,
 	},
 	{
 		Name: "an attempt has the number of the one before it",
@@ -130,7 +135,7 @@ var Mutants = []Mutant{
 			Old:  "	f.next = max(f.next, number+1)",
 			New:  "	f.next = max(f.next, number)",
 		}},
-		Slow: true,
+		Seed: 1,
 	},
 	{
 		Name: "heartbeats are forgotten",
@@ -139,7 +144,7 @@ var Mutants = []Mutant{
 			Old:  "	if !k.closing && k.err == nil && len(k.queue) == 0 {",
 			New:  "	if false {",
 		}},
-		Slow: true,
+		Seed: 21,
 	},
 	{
 		Name: "all inserts are said to be committed when they are claimed",
@@ -148,7 +153,7 @@ var Mutants = []Mutant{
 			Old:  "	if !s.committing.wait(s.sc.ctx) {\n		return\n	}",
 			New:  "",
 		}},
-		Slow: true,
+		Seed: 52,
 	},
 }
 

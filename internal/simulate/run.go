@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,9 +86,11 @@ func (w *World) Run(ctx context.Context, seed uint64, workload string, maxRanks 
 	for _, name := range []string{"data", "tmp"} {
 		d.root.dir[name] = d.folder()
 	}
+	d.root.dir["data"].dir[path.Base(scene.Output)] = d.folder()
 	d.sync()
 	lives := 1 + rng.IntN(maxLives)
 	var last scene.Report
+	again := false
 	for o.Lives = 1; ; o.Lives++ {
 		l := &life{
 			w: w, o: o, clock: clock, disk: d, rng: rand.New(rand.NewPCG(seed, uint64(o.Lives))),
@@ -105,7 +110,12 @@ func (w *World) Run(ctx context.Context, seed uint64, workload string, maxRanks 
 				o.Events[kind] += n
 			}
 			if last.Done {
-				break
+				if o.Fault = lasting(d, rng); o.Fault != "" || again || workload != "pipeline" || rng.IntN(4) > 0 {
+					break
+				}
+				// Whoever does not know that it is done runs it once more.
+				again, lives = true, o.Lives+1
+				continue
 			}
 		}
 		if l.args.Calm {
@@ -115,6 +125,21 @@ func (w *World) Run(ctx context.Context, seed uint64, workload string, maxRanks 
 	}
 	o.Virtual = time.Duration(clock.mono)
 	return o, nil
+}
+
+// lasting stops the machine after a job that is done and says what is lost of the result.
+func lasting(d *disk, rng *rand.Rand) string {
+	was := d.under(scene.Output)
+	d.crash(rng)
+	is := d.under(scene.Output)
+	for _, p := range slices.Sorted(maps.Keys(was)) {
+		if now, ok := is[p]; !ok {
+			return "the job was done, and is lost when the machine stops: " + p
+		} else if now != was[p] {
+			return "the job was done, and has other content when the machine stops: " + p
+		}
+	}
+	return ""
 }
 
 // life is one life of a job: from its start to its end, or to the crash of all its ranks.

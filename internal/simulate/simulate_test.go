@@ -142,7 +142,13 @@ func TestMutants(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.Close(t.Context())
-			o, n := play(t, w, 1, 400, 5)
+			o, n := play(t, w, m.Seed, 1, 5)
+			if o == nil {
+				o, n = play(t, w, 1, 400, 5)
+				if o != nil && !m.Slow {
+					t.Logf("%s: seed %d does not find it any more; put %d into mutants.go", m.Name, m.Seed, o.Seed)
+				}
+			}
 			if o == nil {
 				t.Fatalf("%s: not found in %d seeds", m.Name, n)
 			}

@@ -210,12 +210,12 @@ func (f *Folders) Discard() error {
 	err := f.each(func(dir string) error {
 		w, err := executor.OpenWork(dir, nil)
 		if errors.Is(err, executor.ErrLogDamaged) {
-			return os.RemoveAll(dir) // which staging folder was its cannot be told any more
+			return executor.RemoveAll(dir) // which staging folder was its cannot be told any more
 		}
 		if err != nil {
 			return err
 		}
-		err = errors.Join(os.RemoveAll(f.Staging(w)), os.RemoveAll(dir))
+		err = errors.Join(executor.RemoveAll(f.Staging(w)), executor.RemoveAll(dir))
 		_ = w.Close() // its folder is gone, with the lock
 		return err
 	})
@@ -253,7 +253,7 @@ func (f *Folders) each(do func(dir string) error) error {
 
 // RemoveWork removes the work folder of a run that is complete.
 func (f *Folders) RemoveWork() error {
-	return errors.Join(os.RemoveAll(f.Dir()), removeEmpty(f.Work))
+	return errors.Join(executor.RemoveAll(f.Dir()), removeEmpty(f.Work))
 }
 
 // removeEmpty removes a folder if it is there and empty, and nothing else: os.Remove would take a file as well.

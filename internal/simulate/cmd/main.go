@@ -31,6 +31,8 @@ func run() error {
 	most := flag.Int("ranks", 0, "the most ranks a job may have; 0 is no bound")
 	workers := flag.Int("workers", 2, "seeds played at a time")
 	module := flag.String("module", ".", "folder of the module")
+	mutant := flag.Int("mutant", -1, "plant this bug of simulate.Mutants")
+	once := flag.Bool("once", false, "stop at the first seed that fails")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -38,7 +40,15 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	wasm, err := simulate.Build(ctx, root, *guest, nil)
+	var overlay map[string][]byte
+	if *mutant >= 0 && *mutant < len(simulate.Mutants) {
+		if overlay, err = simulate.Mutants[*mutant].Apply(root); err != nil {
+			return err
+		}
+	} else if *mutant != -1 {
+		return fmt.Errorf("--mutant is %d, want 0 to %d", *mutant, len(simulate.Mutants)-1)
+	}
+	wasm, err := simulate.Build(ctx, root, *guest, overlay)
 	if err != nil {
 		return err
 	}
@@ -79,6 +89,9 @@ func run() error {
 					}
 					if o.Fault != "" {
 						failed++
+						if *once {
+							stop()
+						}
 						fmt.Printf("seed %d FAILS: %s\n", seed, o.Fault)
 					}
 					for k, n := range o.Events {

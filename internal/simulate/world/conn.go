@@ -76,6 +76,9 @@ func (c *conn) launch(data []byte, last bool) {
 		return
 	}
 	at := time.Now().Add(c.n.late(c.n.path(c.local.rank, c.remote.rank)))
+	if c.n.tick > 0 {
+		at = at.Truncate(c.n.tick).Add(c.n.tick)
+	}
 	if n := len(c.flight); n > 0 && c.flight[n-1].at.After(at) {
 		at = c.flight[n-1].at
 	}

@@ -19,9 +19,13 @@ func (w *World) plan() {
 	if w.size == 1 {
 		return
 	}
+	// Most jobs take a second or two, if their tasks are not slow; the first moments are the most interesting.
+	mean := 400 * time.Millisecond
+	if w.slow && w.rng.IntN(2) == 0 {
+		mean = w.silence
+	}
 	for range w.rng.IntN(5) {
-		// Most jobs take a second or two; the first moments are the most interesting.
-		at := time.Duration(w.rng.ExpFloat64() * float64(400*time.Millisecond))
+		at := time.Duration(w.rng.ExpFloat64() * float64(mean))
 		kind, seed := w.rng.IntN(10), w.rng.Uint64()
 		time.AfterFunc(at, func() {
 			w.mu.Lock()

@@ -24,6 +24,7 @@ type network struct {
 	losses  int           // one segment of so many is lost at first; 0 is none
 	segment int           // bytes
 	window  int           // bytes under way or not read, of one direction
+	tick    time.Duration // what arrives between two of them is seen at the later one, all at once; 0 is at once
 }
 
 // path is what lies between two hosts.
@@ -46,6 +47,9 @@ func newNetwork(rng *rand.Rand) *network {
 	n := &network{
 		rng: rng, hosts: make(map[int]*host), paths: make(map[[2]int]*path), port: 20000,
 		jitter: time.Duration(rng.Int64N(int64(3 * time.Millisecond))), segment: 256 << rng.IntN(9), window: 2048 << rng.IntN(8),
+	}
+	if rng.IntN(3) == 0 {
+		n.tick = time.Duration(1+rng.Int64N(50)) * 100 * time.Microsecond
 	}
 	if rng.IntN(2) == 0 {
 		n.losses = 100 + rng.IntN(1000)

@@ -23,8 +23,10 @@ import (
 // which write what came to files, and "place" puts the last of these into the folder for results.
 type Pipeline struct {
 	tasks, rows, parts, shuffles int
-	chunk                        int   // bytes, at most
-	limit                        int64 // of memory, for shuffles
+	chunk                        int           // bytes, at most
+	limit                        int64         // of memory, for shuffles
+	deadline                     time.Duration // of a task; 0 is none, and then none hangs
+	flaky                        float64       // how likely an attempt to insert fails half way
 
 	mu    sync.Mutex
 	stats executor.RunStats // of the root, when it was done
@@ -42,14 +44,27 @@ func (p *Pipeline) MaxRanks() int { return 64 }
 func (p *Pipeline) Prepare(rng *rand.Rand) error {
 	p.tasks, p.rows, p.parts, p.shuffles = 1+rng.IntN(24), rng.IntN(200), 1+rng.IntN(20), 1+rng.IntN(2)
 	p.chunk = 8 << rng.IntN(8)
+	p.deadline = []time.Duration{0, 5 * time.Second, 30 * time.Second}[rng.IntN(3)]
 	switch rng.IntN(6) {
 	case 0:
 		p.limit = 2<<20 + rng.Int64N(8<<20)
-	case 1: // as much as the ranks have credit for, and more
-		p.tasks, p.rows, p.chunk, p.limit = 4+rng.IntN(8), 2000+rng.IntN(4000), 1024<<rng.IntN(5), 2<<20+rng.Int64N(2<<20)
+	case 1, 2:
+		// A rank receives several times what it has credit for, which is 3/8 of the limit and 16 KiB. Chunks are few, because
+		// the list of them has to fit beside them.
+		p.tasks, p.rows, p.parts, p.shuffles = 6+rng.IntN(8), 1000+rng.IntN(3000), 1+rng.IntN(6), 1
+		p.limit, p.chunk = 64<<10+rng.Int64N(128<<10), 2048<<rng.IntN(3)
+		if rng.IntN(2) == 0 {
+			// What is lost of the credit with every attempt that fails has to add up to all of it.
+			p.flaky, p.parts, p.limit = 0.85, 1+rng.IntN(3), 64<<10+rng.Int64N(32<<10)
+			p.tasks, p.rows = 16+rng.IntN(16), 800+rng.IntN(1200)
+		}
 	}
 	return os.MkdirAll(outDir, 0o777)
 }
+
+// Disordered reports whether transports must bring messages out of order: that an attempt has failed is to be known before its last
+// chunks are there.
+func (p *Pipeline) Disordered() bool { return p.flaky > 0 }
 
 // number is row i of task t.
 func number(t, i int) uint64 { return (uint64(t)<<20 | uint64(i)) * 0x9e3779b97f4a7c15 }
@@ -66,6 +81,9 @@ func (p *Pipeline) Run(ctx context.Context, w *World, j *executor.Job) (err erro
 	defer work.Close()
 	budget := mem.NewBudget(p.limit)
 	cfg := executor.Config{Job: j, Work: work, Workers: 2, Budget: budget, Events: w.Events(j.Rank())}
+	if p.flaky > 0 {
+		cfg.MaxAttempts = 40
+	}
 	w.Chance(func(rng *rand.Rand) {
 		if rng.IntN(3) == 0 {
 			cfg.SpillMemoryLimit = 1 + rng.Int64N(4000)
@@ -247,25 +265,26 @@ type stage struct {
 
 func (s *stage) Name() string                  { return s.name }
 func (s *stage) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
-func (s *stage) TaskDeadline() time.Duration   { return 5 * time.Second }
+func (s *stage) TaskDeadline() time.Duration   { return s.p.deadline }
 
 func (s *stage) NewActor(_ context.Context, env *executor.Env) (executor.Actor, error) {
-	return &actor{s.w, env, s.process}, nil
+	return &actor{s.p, s.w, env, s.process}, nil
 }
 
 type actor struct {
+	p       *Pipeline
 	w       *World
 	env     *executor.Env
 	process func(context.Context, *executor.Env, executor.Task, *executor.Attempt) ([]executor.Task, error)
 }
 
 func (a *actor) Process(ctx context.Context, task executor.Task, out *executor.Attempt) ([]executor.Task, error) {
-	if err := a.w.work(ctx, task.ID); err != nil {
+	if err := a.p.work(ctx, a.w, task.ID); err != nil {
 		return nil, err
 	}
 	results, err := a.process(ctx, a.env, task, out)
 	if err == nil {
-		err = a.w.work(ctx, task.ID) // what is written counts for nothing if it fails now
+		err = a.p.work(ctx, a.w, task.ID) // what is written counts for nothing if it fails now
 	}
 	return results, err
 }
@@ -273,11 +292,18 @@ func (a *actor) Process(ctx context.Context, task executor.Task, out *executor.A
 func (a *actor) Close() error { return nil }
 
 // work takes some time, and fails now and then unless the life is calm.
-func (w *World) work(ctx context.Context, task string) error {
+func (p *Pipeline) work(ctx context.Context, w *World, task string) error {
 	var d time.Duration
 	luck := 1000
 	w.Chance(func(rng *rand.Rand) {
 		d = time.Duration(rng.ExpFloat64() * float64(10*time.Millisecond))
+		if w.slow && rng.IntN(10) == 0 {
+			// Long enough for a rank to be taken for lost that says nothing meanwhile, but in time: a task works twice.
+			d = time.Duration(rng.ExpFloat64() * float64(2*w.silence))
+			if p.deadline > 0 {
+				d = min(d, p.deadline*2/5)
+			}
+		}
 		if !w.Calm {
 			luck = rng.IntN(1000)
 		}
@@ -297,7 +323,7 @@ func (w *World) work(ctx context.Context, task string) error {
 	case luck < 15:
 		w.befell("actor exits", "%s ends its goroutine", task)
 		runtime.Goexit()
-	case luck < 17:
+	case luck < 17 && p.deadline > 0:
 		w.befell("actor hangs", "%s hangs", task)
 		<-ctx.Done()
 		return context.Cause(ctx)
@@ -315,7 +341,7 @@ type sums struct {
 func (s *sums) Name() string                  { return fmt.Sprintf("sums-%d", s.n) }
 func (s *sums) Resources() executor.Resources { return executor.Resources{CPUs: 1} }
 func (s *sums) TotalParts() int               { return s.p.parts }
-func (s *sums) TaskDeadline() time.Duration   { return 20 * time.Second }
+func (s *sums) TaskDeadline() time.Duration   { return 4 * s.p.deadline }
 
 func (s *sums) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
 	return &summer{s, env}, nil
@@ -327,7 +353,7 @@ type summer struct {
 }
 
 func (a *summer) Insert(ctx context.Context, task executor.Task, out *executor.PartWriter) error {
-	if err := a.w.work(ctx, task.ID); err != nil {
+	if err := a.p.work(ctx, a.w, task.ID); err != nil {
 		return err
 	}
 	values, err := readNumbers(a.env, string(task.Data))
@@ -339,8 +365,16 @@ func (a *summer) Insert(ctx context.Context, task executor.Task, out *executor.P
 		part := a.p.place(v, a.n)
 		rows[part] = binary.LittleEndian.AppendUint64(rows[part], v)
 	}
+	left := a.fails()
 	for part, data := range rows {
 		for len(data) > 0 {
+			if left--; left == 0 {
+				a.w.befell("insert fails", "%s fails in the middle", task.ID)
+				return executor.Transient(errFlaky)
+			}
+			if err := a.pause(ctx); err != nil {
+				return err
+			}
 			one := data[:min(a.p.chunk, len(data))]
 			data = data[len(one):]
 			buf, err := out.Alloc(ctx, len(one))
@@ -353,7 +387,32 @@ func (a *summer) Insert(ctx context.Context, task executor.Task, out *executor.P
 			}
 		}
 	}
-	return a.w.work(ctx, task.ID)
+	return a.p.work(ctx, a.w, task.ID)
+}
+
+// fails is after how many chunks an attempt to insert fails; 0 is never.
+func (a *summer) fails() (after int) {
+	a.w.Chance(func(rng *rand.Rand) {
+		if !a.w.Calm && rng.Float64() < a.p.flaky {
+			after = 1 + rng.IntN(1+8*a.p.rows/a.p.chunk)
+		}
+	})
+	return after
+}
+
+// pause lets chunks leave before an attempt that inserts them fails.
+func (a *summer) pause(ctx context.Context) error {
+	if a.p.flaky == 0 {
+		return nil
+	}
+	var d time.Duration
+	a.w.Chance(func(rng *rand.Rand) { d = time.Duration(rng.ExpFloat64() * float64(2*time.Millisecond)) })
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (a *summer) Extract(ctx context.Context, part *shuffle.Partition, out *executor.Attempt) ([]executor.Task, error) {
@@ -372,7 +431,7 @@ func (a *summer) Extract(ctx context.Context, part *shuffle.Partition, out *exec
 		}
 	}
 	out.Count("rows", int64(rows))
-	if err := a.w.work(ctx, out.Task().ID); err != nil {
+	if err := a.p.work(ctx, a.w, out.Task().ID); err != nil {
 		return nil, err
 	}
 	return []executor.Task{{Data: []byte(f.Name())}}, f.Close()

@@ -48,6 +48,7 @@ type World struct {
 	over   bool // the root has ended
 
 	silence time.Duration
+	slow    bool // some tasks take as long as a silence, and longer
 	stop    bool // at a loss
 	secret  []byte
 	faulty  string // of the transports
@@ -107,7 +108,7 @@ func (w *World) befell(kind, format string, args ...any) {
 }
 
 // hang is how long a life may take, in its own time.
-const hang = time.Hour
+const hang = 20 * time.Minute
 
 func (w *World) play() scene.Report {
 	// What all lives have in common.
@@ -118,6 +119,7 @@ func (w *World) play() scene.Report {
 	}
 	w.silence = []time.Duration{time.Second, 2 * time.Second, 10 * time.Second}[common.IntN(3)]
 	w.stop = common.IntN(6) == 0
+	w.slow = common.IntN(3) == 0
 	if err := w.load.Prepare(common); err != nil {
 		return scene.Report{Fault: err.Error()}
 	}
@@ -128,10 +130,15 @@ func (w *World) play() scene.Report {
 		w.befell("loss", "one segment of %d is lost at first", w.net.losses)
 	}
 	if w.rng.IntN(2) == 0 {
-		w.faulty = []string{"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=20%", "delay=10%:20ms", "duplicate=2%,reorder=2%,delay=5%:5ms"}[w.rng.IntN(5)]
+		w.faulty = []string{
+			"duplicate=5%,reorder=5%", "duplicate=20%", "reorder=20%", "reorder=60%", "delay=10%:20ms", "duplicate=2%,reorder=30%,delay=5%:5ms",
+		}[w.rng.IntN(6)]
 	}
-	w.Logf("seed %d: %d ranks, silence %v, stop at a loss %v, secret %v, transports %q, calm %v",
-		w.Seed, w.size, w.silence, w.stop, len(w.secret) > 0, w.faulty, w.Calm)
+	if d, ok := w.load.(interface{ Disordered() bool }); ok && d.Disordered() && !strings.Contains(w.faulty, "reorder") {
+		w.faulty = "reorder=60%"
+	}
+	w.Logf("seed %d: %d ranks, silence %v, slow %v, stop at a loss %v, secret %v, transports %q, calm %v",
+		w.Seed, w.size, w.silence, w.slow, w.stop, len(w.secret) > 0, w.faulty, w.Calm)
 	watch := time.AfterFunc(hang, func() {
 		b := make([]byte, 4<<20)
 		fmt.Fprintf(os.Stderr, "it hangs; goroutines:\n%s", b[:runtime.Stack(b, true)])
