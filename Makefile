@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Real text that is on any machine with Go: the sources and tests of the Go distribution.
 GOROOT_TEXT := $(shell $(GO) env GOROOT)
 
-.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate simulate-mutants soak clean
+.PHONY: all build run test test-race test-nocgo lint fuzz-smoke bench-smoke bench-executor bench-readers quality test-browser readme-picture simulate test-simulate soak clean
 
 all: build
 
@@ -51,9 +51,6 @@ simulate: ## play seeds of the simulator: SEEDS=1000 SEED=1 RANKS=64 GUEST=pipel
 test-simulate: ## some hundred seeds, a few of the main job, and the planted bugs
 	$(GO) test -count 1 -timeout 30m ./internal/simulate
 	$(GO) run ./internal/simulate/cmd --seeds 10 --seed $(SEED) --ranks 4 --guest dedup
-
-simulate-mutants: ## all planted bugs, those too that take many seeds
-	$(GO) test -count 1 -timeout 3h -v -run TestMutants ./internal/simulate -mutants
 
 test-nocgo: ## the same without a C compiler
 	CGO_ENABLED=0 $(GO) build ./...

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/dovetail-dedup/dovetail/internal/invariants"
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
@@ -350,8 +351,25 @@ func (s *Shuffler) close() {
 		s.unhook()
 	}
 	s.jobs.Wait()
+	s.checkCredit()
 	s.store.close()
 	s.pool.release()
+}
+
+// checkCredit panics, in builds with invariants, if an operation that is done has not given back the credit for all that
+// arrived: on a longer way, or with less memory, a peer would have waited for it for ever.
+func (s *Shuffler) checkCredit() {
+	if !invariants.Enabled {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.m.peers {
+		pe := &s.m.peers[p]
+		if due := pe.arrived - pe.returned; s.isDone && !pe.down && due != s.placed[p]+s.owed[p] {
+			panic(fmt.Sprintf("shuffle: rank %d has not given back %d bytes of credit to rank %d, but has %d to give", s.comm.rank, due, p, s.placed[p]+s.owed[p]))
+		}
+	}
 }
 
 // failed returns why nothing more can be done. The lock is held.

@@ -14,9 +14,8 @@ import (
 )
 
 var (
-	seeds   = flag.Int("seeds", 0, "number of seeds of TestSimulate; 0 is a hundred, or few with -short")
-	first   = flag.Uint64("seed", 0, "the first of them; 0 chooses one")
-	mutants = flag.Bool("mutants", false, "run the mutants that take many seeds, too")
+	seeds = flag.Int("seeds", 0, "number of seeds of TestSimulate; 0 is a hundred, or few with -short")
+	first = flag.Uint64("seed", 0, "the first of them; 0 chooses one")
 )
 
 // guest is built and compiled once for all tests.
@@ -134,8 +133,8 @@ func TestMutants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.Slow && !*mutants || testing.Short() {
-				t.Skipf("%s: make simulate-mutants plays it", m.Name)
+			if testing.Short() {
+				t.Skipf("%s: make test-simulate plays it", m.Name)
 			}
 			w, err := load(overlay)
 			if err != nil {
@@ -145,7 +144,7 @@ func TestMutants(t *testing.T) {
 			o, n := play(t, w, m.Seed, 1, 5)
 			if o == nil {
 				o, n = play(t, w, 1, 400, 5)
-				if o != nil && !m.Slow {
+				if o != nil {
 					t.Logf("%s: seed %d does not find it any more; put %d into mutants.go", m.Name, m.Seed, o.Seed)
 				}
 			}
