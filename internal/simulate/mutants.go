@@ -124,7 +124,7 @@ var Mutants = []Mutant{
 			Old:  "			parts.done[p] = true\n			bits[p/8] |= 1 << (p % 8)",
 			New:  "			_ = bits",
 		}},
-		Seed: 23,
+		Seed: 48,
 	},
 	{
 		Name: "an attempt has the number of the one before it",
