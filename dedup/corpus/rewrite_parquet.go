@@ -36,16 +36,18 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 	defer arena.close()
 	var out groupSink
 	err = guarded(func() (err error) {
-		if len(w.sink.Add) == 0 {
-			out, err = newPatchwork(w, in, arena)
-			return err
-		}
-		root, err := withAdded(in.meta.Schema.Root(), w.sink.Add)
-		if err != nil {
+		root, kv := in.meta.Schema.Root(), in.meta.KeyValueMetadata()
+		if len(w.sink.Add) > 0 {
+			if root, err = withAdded(root, w.sink.Add); err != nil {
+				return err
+			}
+			kv = addToMetadata(kv, w.sink.Add)
+		} else if footer, err := in.meta.Serialize(ctx); err == nil { // the library cannot write all that it reads
+			out, err = newPatchwork(w, in, arena, footer)
 			return err
 		}
 		f, err := file.NewParquetWriterWithError(w.sink.W, root, file.WithWriterProps(writerProps(in, w.sink.Add, arena)),
-			file.WithWriteMetadata(addToMetadata(in.meta.KeyValueMetadata(), w.sink.Add)))
+			file.WithWriteMetadata(kv))
 		out = encodedOnly{f}
 		return err
 	})

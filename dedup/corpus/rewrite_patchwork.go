@@ -1,7 +1,6 @@
 package corpus
 
 import (
-	"context"
 	"encoding/binary"
 
 	"github.com/apache/arrow-go/v18/parquet/file"
@@ -26,14 +25,11 @@ type patchwork struct {
 
 const parquetMagic = "PAR1"
 
-func newPatchwork(w *rewriter, in *parquetFile, a *arena) (*patchwork, error) {
+// newPatchwork begins a file like in, whose footer it is given.
+func newPatchwork(w *rewriter, in *parquetFile, a *arena, footer []byte) (_ *patchwork, err error) {
 	p := &patchwork{w: w, in: in, arena: a}
-	data, err := in.meta.Serialize(context.Background())
-	if err != nil {
-		return nil, err
-	}
 	for _, m := range []**metadata.FileMetaData{&p.from, &p.out} {
-		if *m, err = metadata.NewFileMetaData(data, nil); err != nil {
+		if *m, err = metadata.NewFileMetaData(footer, nil); err != nil {
 			return nil, err
 		}
 	}
