@@ -432,6 +432,9 @@ func (j *Job) awaited(key string) bool {
 	return false
 }
 
+// handlingTime is how long a rank whose root is gone waits for what it has received to be handled.
+const handlingTime = time.Second
+
 // ask sends a request to the root and waits for the reply.
 func (j *Job) ask(ctx context.Context, m *control.Message) (*control.Message, error) {
 	ch := make(chan *control.Message, 1)
@@ -457,6 +460,11 @@ func (j *Job) ask(ctx context.Context, m *control.Message) (*control.Message, er
 		return nil, context.Cause(ctx)
 	case <-j.ctx.Done():
 	case <-l.deaf:
+		// What the root said last may be about to be handled, and says why it went; but what is handled may wait for this.
+		select {
+		case <-j.ctx.Done():
+		case <-time.After(handlingTime):
+		}
 	}
 	select {
 	case r := <-ch: // and then the root went
