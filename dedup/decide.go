@@ -77,44 +77,51 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	}
 	want := &candidateReader{ColumnReader: columns, codec: a.refs}
 	defer func() { err = errors.Join(err, want.Close()) }()
-	w := a.plan.Records(out, decideRecords, a.parts)
-	var blob []byte
-	send := func(d wantedDoc, text []byte, null bool) error {
-		if textHash(text, null) != d.hash {
-			return a.changed(d.ref.Ord)
-		}
-		if a.normalizes {
-			text = a.norm.Apply(text)
-		}
-		blob = append(append(blob[:0], d.leaders...), text...)
-		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, d.ref.Ord, uint64(len(d.leaders)/16))
+	// The reader of texts is ahead by a batch, so it has a list of its own.
+	ords, err := flow.OpenOrdinals(ctx, a.work, in.File, "ord")
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, ords.Close()) }()
 	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], textCopies)
 	if err != nil {
 		return err
 	}
 	defer turn.Done()
-	if kept := a.texts.Open(in.Split); kept != nil {
-		defer kept.Close()
-		if a.shared() {
-			sendText := send
-			send = func(d wantedDoc, text []byte, null bool) error {
-				if len(text) > math.MaxInt32 {
-					return sendText(d, text, null)
-				}
-				if textHash(text, null) != d.hash {
-					return a.changed(d.ref.Ord)
-				}
-				size := textInMemory | uint64(len(text))<<32 | uint64(len(d.leaders)/16)
-				blob = binary.LittleEndian.AppendUint64(append(blob[:0], d.leaders...), d.ref.Ord)
-				return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, d.ref.Ord, size)
-			}
+	kept := a.texts.Open(in.Split)
+	defer kept.Close()
+	shared := kept != nil && a.shared()
+	w := a.plan.Records(out, decideRecords, a.parts)
+	var blob []byte
+	err = a.eachText(ctx, a.env.Alloc, in.Split, kept, ords.Pull, func(ord uint64, text []byte, null bool) error {
+		d, ok, err := want.pull()
+		if err != nil {
+			return err
 		}
-		err = a.sendKept(out, want, kept, send)
-	} else {
-		err = a.sendRead(ctx, out, in, want, send)
-	}
+		if !ok || d.ref.Ord != ord || textHash(text, null) != d.hash {
+			return a.changed(ord)
+		}
+		out.Progress(int64(len(text)))
+		size := uint64(len(d.leaders) / 16)
+		blob = append(blob[:0], d.leaders...)
+		switch {
+		case shared && len(text) <= math.MaxInt32:
+			size |= textInMemory | uint64(len(text))<<32
+			blob = binary.LittleEndian.AppendUint64(blob, ord)
+		case a.normalizes:
+			blob = append(blob, a.norm.Apply(text)...)
+		default:
+			blob = append(blob, text...)
+		}
+		return w.AddBlob(ctx, flow.PartOf(d.label, a.parts), blob, d.label, d.ref.Keep, ord, size)
+	})
 	if err != nil {
+		return err
+	}
+	if d, more, err := want.pull(); err != nil || more {
+		if err == nil {
+			err = a.changed(d.ref.Ord)
+		}
 		return err
 	}
 	return w.Flush(ctx)

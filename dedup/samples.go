@@ -3,10 +3,8 @@ package dedup
 import (
 	"context"
 	"errors"
-	"io"
 	"slices"
 
-	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/colfile"
@@ -63,72 +61,33 @@ func (a *samplesActor) Process(ctx context.Context, task executor.Task, out *exe
 		return nil, err
 	}
 	w := colfile.NewWriter(file, a.sampleColumns())
-	write := func(i int, text []byte, null bool) error {
-		if textHash(text, null) != signed[i].text {
-			return a.changed(in.Ords[i])
+	kept := a.texts.Open(in.Split)
+	defer kept.Close()
+	if kept == nil {
+		turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], 1)
+		if err != nil {
+			return nil, err
 		}
-		return w.Block(a.sampleRow(signed[i], text))
+		defer turn.Done()
 	}
-	if kept := a.texts.Open(in.Split); kept != nil {
-		defer kept.Close()
-		for i, ord := range in.Ords {
-			text, null, ok := kept.Text(ord)
-			if !ok {
-				return nil, a.changed(ord)
-			}
-			if err := write(i, text, null); err != nil {
-				return nil, err
-			}
+	at := 0
+	err = a.eachText(ctx, a.env.Alloc, in.Split, kept, eachOf(in.Ords), func(ord uint64, text []byte, null bool) error {
+		if at == len(in.Ords) || in.Ords[at] != ord || textHash(text, null) != signed[at].text {
+			return a.changed(ord)
 		}
-	} else if err := a.read(ctx, out, in, write); err != nil {
+		at++
+		return w.Block(a.sampleRow(signed[at-1], text))
+	})
+	if err == nil && at < len(in.Ords) {
+		err = a.changed(in.Ords[at])
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := errors.Join(w.Finish(), file.Close()); err != nil {
 		return nil, err
 	}
 	return flow.OneResult(task, samplesResult{file.Name(), in.Ords})
-}
-
-// read reads the wanted documents again and calls write for one after the other.
-func (a *samplesActor) read(ctx context.Context, out *executor.Attempt, in samplesInput, write func(i int, text []byte, null bool) error) (err error) {
-	turn, err := a.readTurn(ctx, out.Meter, &a.signs[in.Split], 1)
-	if err != nil {
-		return err
-	}
-	defer turn.Done()
-	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: eachOf(in.Ords),
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	at := 0
-	for at < len(in.Ords) {
-		b, err := reader.Next(ctx)
-		if err == io.EOF {
-			return a.changed(in.Ords[at])
-		}
-		if err != nil {
-			return err
-		}
-		for i, ord := range b.Ord {
-			if at == len(in.Ords) || in.Ords[at] != ord {
-				err = a.changed(ord)
-			} else {
-				err = write(at, b.Text.At(i), b.Text.IsNull(i))
-			}
-			if err != nil {
-				break
-			}
-			at++
-		}
-		b.Release()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // eachOf yields ordinals one by one, for corpus.ReadOptions.Select.

@@ -75,7 +75,6 @@ type signActor struct {
 	counter *lsh.PointCounter
 	norm    *lsh.Normalizer
 	cols    []colfile.Data
-	need    int64 // what reading took of the last split that was read to its end
 }
 
 func (a *signActor) Close() error { return a.backend.Close() }
@@ -157,7 +156,7 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 	if w.texts != nil {
 		o.Chunk = func(file, group int, sum uint64) { w.texts.Chunk(texts.Place{File: file, Group: group}, sum) }
 	}
-	err := a.eachBatch(ctx, a.splits[res.Split], o, func(b *corpus.Batch) error {
+	need, err := a.eachBatch(ctx, a.splits[res.Split], o, func(b *corpus.Batch) error {
 		if err := bad.add(res, b.Bad); err != nil || len(b.Ord) == 0 {
 			return err
 		}
@@ -176,7 +175,7 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 	if err != nil {
 		return err
 	}
-	res.Need = a.need
+	res.Need = need
 	return errors.Join(w.finish(), bad.close())
 }
 

@@ -97,7 +97,8 @@ func (a *signActor) badFiles(ctx context.Context, m executor.Meter, first, last 
 	var out []badFile
 	for file := first; file <= last; file++ {
 		err := a.reading(ctx, m, func(maxBytes int64) error {
-			return a.eachBatch(ctx, corpus.Split{First: file, Last: file}, a.readOptions(maxBytes, nil), func(*corpus.Batch) error { return nil })
+			_, err := a.eachBatch(ctx, corpus.Split{First: file, Last: file}, a.readOptions(maxBytes, nil), func(*corpus.Batch) error { return nil })
+			return err
 		})
 		if bad, ok := a.badFileOf(err); ok {
 			out = append(out, bad)
@@ -121,26 +122,26 @@ func (a *signActor) readOptions(maxBytes int64, bad []badFile) corpus.ReadOption
 	return o
 }
 
-// eachBatch calls f for every batch of a split and releases it.
-func (a *signActor) eachBatch(ctx context.Context, sp corpus.Split, o corpus.ReadOptions, f func(*corpus.Batch) error) (err error) {
-	reader, err := a.set.Open(sp, o)
+// eachBatch calls f for every batch of a split and releases it. It returns what reading to the end took, see
+// [corpus.Reader.Largest].
+func (r *run) eachBatch(ctx context.Context, sp corpus.Split, o corpus.ReadOptions, f func(*corpus.Batch) error) (need int64, err error) {
+	reader, err := r.set.Open(sp, o)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, reader.Close()) }()
 	for {
 		b, err := reader.Next(ctx)
 		if err == io.EOF {
-			a.need = reader.Largest()
-			return nil
+			return reader.Largest(), nil
 		}
 		if err != nil {
-			return readError(reader, err)
+			return 0, readError(reader, err)
 		}
 		err = f(b)
 		b.Release()
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
 }

@@ -2,15 +2,13 @@ package dedup
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
-	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
+	"github.com/dovetail-dedup/dovetail/mem"
 )
 
 // candidateReader walks over the candidates of a split that the text pass looks for, in the order of their ordinals.
@@ -49,75 +47,38 @@ func (c *candidateReader) pull() (w wantedDoc, ok bool, err error) {
 	return wantedDoc{c.refs.At(i), c.labels[i], lsh.Hash128{Hi: c.hi[i], Lo: c.lo[i]}, c.leaders[i]}, true, nil
 }
 
-// sendKept sends the texts of candidates that are in memory.
-func (a *decideActor) sendKept(out *executor.PartWriter, want *candidateReader, kept *texts.Reader, send func(wantedDoc, []byte, bool) error) error {
+// eachText calls f for the documents of a split whose ordinals pull yields, which ascend: with the texts that stay in memory,
+// or if kept is nil with those of the files, which are read again.
+func (r *run) eachText(
+	ctx context.Context, alloc mem.Allocator, split int, kept *texts.Reader, pull func() (uint64, bool, error),
+	f func(ord uint64, text []byte, null bool) error,
+) error {
+	if kept == nil {
+		_, err := r.eachBatch(ctx, r.splits[split], corpus.ReadOptions{
+			Alloc: alloc, BatchBytes: r.plan.BatchBytes, BatchRows: r.plan.BatchRows, Columns: corpus.ColumnText, Select: pull,
+		}, func(b *corpus.Batch) error {
+			for i, ord := range b.Ord {
+				if err := f(ord, b.Text.At(i), b.Text.IsNull(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return err
+	}
 	for {
-		d, more, err := want.pull()
+		ord, more, err := pull()
 		if err != nil || !more {
 			return err
 		}
-		text, null, ok := kept.Text(d.ref.Ord)
+		text, null, ok := kept.Text(ord)
 		if !ok {
-			return a.changed(d.ref.Ord)
+			return r.changed(ord)
 		}
-		if err := send(d, text, null); err != nil {
+		if err := f(ord, text, null); err != nil {
 			return err
 		}
-		out.Progress(int64(len(text)))
 	}
-}
-
-// sendRead reads the texts of candidates again.
-func (a *decideActor) sendRead(
-	ctx context.Context, out *executor.PartWriter, in routeResult, want *candidateReader, send func(wantedDoc, []byte, bool) error,
-) (err error) {
-	// The reader of texts is ahead by a batch, so it has a list of its own.
-	ords, err := flow.OpenOrdinals(ctx, a.work, in.File, "ord")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ords.Close()) }()
-	reader, err := a.set.Open(a.splits[in.Split], corpus.ReadOptions{
-		Alloc: a.env.Alloc, BatchBytes: a.plan.BatchBytes, BatchRows: a.plan.BatchRows, Columns: corpus.ColumnText, Select: ords.Pull,
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, reader.Close()) }()
-	for {
-		b, err := reader.Next(ctx)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		n := b.Text.Data.Len()
-		for i, ord := range b.Ord {
-			d, ok, pullErr := want.pull()
-			switch {
-			case pullErr != nil:
-				err = pullErr
-			case !ok || d.ref.Ord != ord:
-				err = a.changed(ord)
-			default:
-				err = send(d, b.Text.At(i), b.Text.IsNull(i))
-			}
-			if err != nil {
-				break
-			}
-		}
-		b.Release()
-		if err != nil {
-			return err
-		}
-		out.Progress(int64(n))
-	}
-	d, more, err := want.pull()
-	if err == nil && more {
-		err = a.changed(d.ref.Ord)
-	}
-	return err
 }
 
 // shared reports whether texts that stay in memory can be looked up by whoever decides: there is one process, and they are

@@ -38,6 +38,8 @@ const (
 	// keepFree bounds the memory kept for reuse. Reusing a mapping saves the system call and a page fault per
 	// 4 KiB; keeping more than a few batches' worth would hold memory that the budget counts as free.
 	keepFree = 32 << 20
+	// hugePage is the size of a huge page on most machines.
+	hugePage = 2 << 20
 )
 
 // Host returns the allocator of ordinary process memory. It is shared by the whole process; what it keeps

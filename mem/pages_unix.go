@@ -17,9 +17,6 @@ func mapPages(n int) ([]byte, error) {
 	return b, err
 }
 
-// hugePage is the size of one on most machines.
-const hugePage = 2 << 20
-
 // unmapPages gives a mapping back. It cannot fail for a mapping that mapPages made.
 func unmapPages(b []byte) { _ = unix.Munmap(b) }
 

@@ -11,8 +11,8 @@ import (
 // over. Slabs that are free are kept.
 
 const (
-	// slabBytes is the size of a slab, that of a huge page.
-	slabBytes = 2 << 20
+	// slabBytes is the size of a slab.
+	slabBytes = hugePage
 	// slabTo is the size up to which buffers, from keepFrom on, are cut from slabs.
 	slabTo = 512 << 10
 	// keepSlabs bounds the free slabs that are kept, in bytes.

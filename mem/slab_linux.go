@@ -9,7 +9,7 @@ func mapSlabs() (all [][]byte) {
 	if err != nil {
 		return nil
 	}
-	_ = unix.Madvise(m, unix.MADV_HUGEPAGE) // advice
+	adviseHuge(m)
 	m = m[-addressOf(m)&(slabBytes-1):]
 	for i := range n {
 		all = append(all, m[i*slabBytes:(i+1)*slabBytes:(i+1)*slabBytes])

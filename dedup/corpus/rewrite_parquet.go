@@ -68,8 +68,7 @@ func (w *rewriter) parquet(ctx context.Context) (err error) {
 type groupSink interface {
 	// AppendRowGroupChecked begins a row group that is encoded.
 	AppendRowGroupChecked() (file.SerialRowGroupWriter, error)
-	// copyGroup copies a row group, of which every row is kept. done is false if that is not possible, and nothing was
-	// written.
+	// copyGroup copies a row group, of which every row is kept. done is false if such a file has no row groups that are copied.
 	copyGroup(group int, row int64) (done bool, err error)
 	// Close completes the file.
 	Close() error

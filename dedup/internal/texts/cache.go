@@ -79,15 +79,13 @@ func (w *Writer) Add(ords []uint64, text *mem.Strings) {
 	n := off[len(ords)] - off[0]
 	need := n + rowBytes*int64(len(ords))
 	if !w.cache.take(need) {
-		w.Drop()
-		w.full = true
+		w.giveUp()
 		return
 	}
 	w.kept.bytes += need
 	data, err := mem.Host().Alloc(int(n))
 	if err != nil {
-		w.Drop()
-		w.full = true
+		w.giveUp()
 		return
 	}
 	copy(data.Bytes(), text.Data.Bytes()[off[0]:])
@@ -132,7 +130,13 @@ func (w *Writer) Keep() {
 		c.release(old)
 	}
 	c.splits[w.split] = w.kept
-	w.kept = &kept{}
+	w.kept = &kept{refs: 1}
+}
+
+// giveUp forgets the split for good.
+func (w *Writer) giveUp() {
+	w.Drop()
+	w.full = true
 }
 
 // Drop forgets what was added; the writer may go on from the start of the split.
@@ -142,7 +146,6 @@ func (w *Writer) Drop() {
 	}
 	w.cache.mu.Lock()
 	defer w.cache.mu.Unlock()
-	w.kept.refs = 1
 	w.cache.release(w.kept)
 	w.kept = &kept{refs: 1}
 }
