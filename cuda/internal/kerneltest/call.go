@@ -50,19 +50,19 @@ func put[T Number](b *bench, name string, v []T) uint64 {
 // alloc makes a new array of n values that nobody knows.
 func alloc[T Number](b *bench, name string, n int) uint64 {
 	b.Helper()
-	var t T
-	addr, err := b.Alloc(name, int64(n)*int64(unsafe.Sizeof(t)), false)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return addr
+	return newArray[T](b, name, n, false)
 }
 
 // zeros makes a new array of n zeros.
 func zeros[T Number](b *bench, name string, n int) uint64 {
 	b.Helper()
+	return newArray[T](b, name, n, true)
+}
+
+func newArray[T Number](b *bench, name string, n int, zeroed bool) uint64 {
+	b.Helper()
 	var t T
-	addr, err := b.Alloc(name, int64(n)*int64(unsafe.Sizeof(t)), true)
+	addr, err := b.Alloc(name, int64(n)*int64(unsafe.Sizeof(t)), zeroed)
 	if err != nil {
 		b.Fatal(err)
 	}

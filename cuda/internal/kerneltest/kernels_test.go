@@ -70,8 +70,9 @@ func runSuites(t *testing.T, open func() (Device, error)) {
 	}
 }
 
-// The PTX that nvcc made, run by the interpreter.
-func TestPTX(t *testing.T) {
+// theModule returns the PTX that nvcc made, or skips the test.
+func theModule(t *testing.T) *ptx.Module {
+	t.Helper()
 	file := os.Getenv(ptxVariable)
 	if file == "" {
 		t.Skipf("%s is not set; make test-kernels sets it", ptxVariable)
@@ -84,6 +85,12 @@ func TestPTX(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// The PTX that nvcc made, run by the interpreter.
+func TestPTX(t *testing.T) {
+	m := theModule(t)
 	d := NewInterpreter(m)
 	d.MaxInstructions = *most
 	runSuites(t, func() (Device, error) { return d, d.Reset() })

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/dovetail-dedup/dovetail/cuda/internal/ptx"
 )
 
 // header is the contract with whoever launches kernels.
@@ -53,18 +51,7 @@ func TestHeader(t *testing.T) {
 
 // The module has the kernels that the header declares, with as many parameters, and no others.
 func TestModule(t *testing.T) {
-	file := os.Getenv(ptxVariable)
-	if file == "" {
-		t.Skipf("%s is not set; make test-kernels sets it", ptxVariable)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := ptx.Parse(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := theModule(t)
 	params, _ := declared(t)
 	for _, k := range m.Kernels() {
 		if n, _ := m.Params(k); n != params[k] {
