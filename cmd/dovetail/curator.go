@@ -73,7 +73,7 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	e.Note = func(line string) { rep.Note("", line) }
 	var lines []string
 	run := func() error {
-		return runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
+		return f.job.runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
 			e.Job = j
 			lines, err = work(e)
 			return err
