@@ -123,7 +123,7 @@ func (j *Job) listen(l net.Listener, joined chan<- struct{}) {
 			}
 		}
 		var away atomic.Bool
-		leave := places.Enter(func() {
+		leave := places.Enter(c.RemoteAddr(), func() {
 			away.Store(true)
 			_ = c.Close()
 		})
@@ -262,7 +262,7 @@ func (j *Job) accepted(c net.Conn) (net.Conn, error) {
 		return nil, errors.New("it uses TLS: it was given a secret, and rank 0 was not")
 	case isTLS:
 		s := tls.Server(p, j.tls)
-		return s, s.Handshake()
+		return s, jobtls.Explain(s.Handshake())
 	case j.tls != nil:
 		err := errors.New("it does not use TLS: this job has a secret, which all ranks must be given")
 		conn := control.Greet(p, greetTime)
@@ -298,7 +298,7 @@ func (j *Job) called(ctx context.Context, c net.Conn) (net.Conn, error) {
 	ctx, stop := context.WithTimeout(ctx, greetTime)
 	defer stop()
 	s := tls.Client(c, j.tls)
-	if err := s.HandshakeContext(ctx); err != nil {
+	if err := jobtls.Explain(s.HandshakeContext(ctx)); err != nil {
 		if errors.Is(err, jobtls.ErrSecret) {
 			return nil, fmt.Errorf("executor: rank %d was %w at %s: %w", j.cfg.Rank, ErrRefused, j.cfg.Root, err)
 		}

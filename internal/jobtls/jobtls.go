@@ -14,11 +14,21 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 )
 
 // ErrSecret says that the other end did not prove that it has the job's secret.
 var ErrSecret = errors.New("it has another secret, or none")
+
+// Explain is what the end of a handshake with err means: [ErrSecret] also if it is the other end that has found that.
+func Explain(err error) error {
+	// crypto/tls has no exported type for what it is told.
+	if err != nil && !errors.Is(err, ErrSecret) && strings.Contains(err.Error(), "remote error: tls: bad certificate") {
+		return ErrSecret
+	}
+	return err
+}
 
 // Config makes the TLS configuration, of clients and servers, of all who share a secret and a purpose: each proves to the other
 // that it has the secret. The key pair follows from the two alone, so all have the same.

@@ -1,10 +1,13 @@
 // Package porch bounds how many callers of a listener are greeted at once without letting those who say nothing keep the others out:
-// when the porch is full, whoever has stood there longest is sent away. A rank of a job greets in milliseconds and is never the one;
-// a stranger who opens connections and says nothing only takes the places of his own.
+// when the porch is full, one of those goes who have come from the address that most have come from, the one who has stood there
+// longest. A rank of a job greets in a few round trips and then is known; a stranger who opens connections and says nothing takes the
+// places of his own, unless he has many addresses.
 package porch
 
 import (
 	"errors"
+	"net"
+	"slices"
 	"sync"
 )
 
@@ -15,35 +18,57 @@ var ErrSentAway = errors.New("it has not said who it is, and others want to")
 type Porch struct {
 	mu     sync.Mutex
 	room   int
-	first  uint64 // number of who came first of those who are there, or a smaller one
-	next   uint64
-	guests map[uint64]func()
+	guests []*guest // as they came
+	from   map[string]int
 	sent   int64
 }
 
+type guest struct {
+	from     string
+	sendAway func()
+}
+
 // New returns a porch with room for n callers, at least 1.
-func New(n int) *Porch { return &Porch{room: max(1, n), guests: make(map[uint64]func())} }
+func New(n int) *Porch { return &Porch{room: max(1, n), from: make(map[string]int)} }
 
 // Enter lets a caller in. sendAway is called, once at most, when others need the place: it ends the greeting, and must not block.
 // leave is called when the greeting is over.
-func (p *Porch) Enter(sendAway func()) (leave func()) {
+func (p *Porch) Enter(from net.Addr, sendAway func()) (leave func()) {
+	g := &guest{from: from.String(), sendAway: sendAway}
+	if host, _, err := net.SplitHostPort(g.from); err == nil {
+		g.from = host
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.guests) >= p.room {
-		if away, ok := p.guests[p.first]; ok {
-			delete(p.guests, p.first)
-			p.sent++
-			away()
+	if len(p.guests) >= p.room {
+		away := p.guests[0]
+		for _, o := range p.guests {
+			if p.from[o.from] > p.from[away.from] {
+				away = o
+			}
 		}
-		p.first++
+		p.remove(away)
+		p.sent++
+		away.sendAway()
 	}
-	n := p.next
-	p.next++
-	p.guests[n] = sendAway
+	p.guests = append(p.guests, g)
+	p.from[g.from]++
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		delete(p.guests, n)
+		p.remove(g)
+	}
+}
+
+// remove takes a guest out, if it is there. The lock is held.
+func (p *Porch) remove(g *guest) {
+	i := slices.Index(p.guests, g)
+	if i < 0 {
+		return
+	}
+	p.guests = slices.Delete(p.guests, i, i+1)
+	if p.from[g.from]--; p.from[g.from] == 0 {
+		delete(p.from, g.from)
 	}
 }
 

@@ -223,7 +223,7 @@ func (m *meeting) accept(ctx context.Context) {
 			continue
 		}
 		caller := &caller{rawConn: c}
-		caller.leave = places.Enter(func() {
+		caller.leave = places.Enter(c.RemoteAddr(), func() {
 			caller.away.Store(true)
 			_ = c.Close()
 		})

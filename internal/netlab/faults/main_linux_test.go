@@ -38,9 +38,11 @@ const (
 var (
 	program    string
 	transports []string
-	input      string // what is deduplicated
-	digest     string // what one process finds
+	usual      work
 )
+
+// work is what is deduplicated, and what one process finds.
+type work struct{ input, digest string }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -57,7 +59,7 @@ func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "dovetail-faults-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = reference(dir)
+		usual, err = newWork(dir, 1500, documents())
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -105,44 +107,52 @@ func cannot() (why string, err error) {
 	return "", nil
 }
 
-// reference writes what is deduplicated and has one process do it.
-func reference(dir string) error {
-	input = filepath.Join(dir, "in")
-	if err := os.Mkdir(input, 0o777); err != nil {
-		return err
-	}
+// documents returns what makes texts of the usual work: some words, and a third of them almost as one before.
+func documents() func() string {
 	rng := rand.New(rand.NewPCG(20261127, 1))
-	var recent [][]string
-	for file := range 8 {
-		f, err := os.Create(filepath.Join(input, fmt.Sprintf("%d.jsonl", file)))
-		if err != nil {
-			return err
-		}
-		w := bufio.NewWriter(f)
-		for i := range 1500 {
-			var words []string
-			if len(recent) > 0 && i%3 == 0 { // almost as one before
-				words = slices.Clone(recent[rng.IntN(len(recent))])
-				words[rng.IntN(len(words))] = "other"
-			} else {
-				for range 60 {
-					words = append(words, fmt.Sprintf("w%05x", rng.IntN(1<<20)))
-				}
-				recent = append(recent, words)
+	var before [][]string
+	return func() string {
+		var words []string
+		if len(before) > 0 && rng.IntN(3) == 0 {
+			words = slices.Clone(before[rng.IntN(len(before))])
+			words[rng.IntN(len(words))] = "other"
+		} else {
+			for range 60 {
+				words = append(words, fmt.Sprintf("w%05x", rng.IntN(1<<20)))
 			}
-			fmt.Fprintf(w, "{\"n\":%d,\"text\":%q}\n", i, strings.Join(words, " "))
+			before = append(before, words)
 		}
-		if err := errors.Join(w.Flush(), f.Close()); err != nil {
-			return err
+		return strings.Join(words, " ")
+	}
+}
+
+// newWork writes 8 files of so many documents and has one process do the work.
+func newWork(dir string, docs int, text func() string, args ...string) (w work, err error) {
+	w.input = filepath.Join(dir, "in")
+	if err := os.Mkdir(w.input, 0o777); err != nil {
+		return w, err
+	}
+	for file := range 8 {
+		f, err := os.Create(filepath.Join(w.input, fmt.Sprintf("%d.jsonl", file)))
+		if err != nil {
+			return w, err
+		}
+		b := bufio.NewWriter(f)
+		for range docs {
+			fmt.Fprintf(b, "{\"text\":%q}\n", text())
+		}
+		if err := errors.Join(b.Flush(), f.Close()); err != nil {
+			return w, err
 		}
 	}
 	out := filepath.Join(dir, "one")
-	said, err := exec.Command(program, "dedup", "--progress", "none", "--input", input, "--output", out).CombinedOutput()
+	list := append([]string{"dedup", "--progress", "none", "--input", w.input, "--output", out}, args...)
+	said, err := exec.Command(program, list...).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("one process: %w: %s", err, said)
+		return w, fmt.Errorf("one process: %w: %s", err, said)
 	}
-	digest, err = readDigest(out)
-	return err
+	w.digest, err = readDigest(out)
+	return w, err
 }
 
 func readDigest(out string) (string, error) {

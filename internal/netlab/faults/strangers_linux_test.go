@@ -127,7 +127,7 @@ func (s *strangers) call(j *job, n int, talk func(c net.Conn)) {
 				}
 				select {
 				case <-ctx.Done():
-				case <-time.After(5 * time.Millisecond):
+				case <-time.After(2 * time.Millisecond):
 				}
 			}
 		})

@@ -130,28 +130,33 @@ var table = []fault{
 	{name: "slow link", limit: 60 * time.Second, strike: func(j *job) { j.must(j.lab.Rate(1, 4e6)) }},
 	{name: "disk of the output full", stops: true, limit: 20 * time.Second, says: `no space left on device; make room`,
 		prepare: func(j *job) {
-			j.out, j.work = filepath.Join(j.disk("1m"), "out"), filepath.Join(j.dir, "work")
+			j.out, j.temp = filepath.Join(j.disk("1m"), "out"), filepath.Join(j.dir, "work")
 		}, heal: func(j *job) { j.resize("200m") }},
-	{name: "disk of one rank full", args: []string{"--memory-limit", "128MiB"}, stops: true, limit: 30 * time.Second,
-		says: `rank 2 on \S+:.*no space left on device; make room`, strike: fillSpill},
-	{name: "strangers", limit: 40 * time.Second, says: `turned away a caller from 10\.77\.0\.5`, before: startStrangers},
-	{name: "strangers who wait", limit: 40 * time.Second, says: `turned away a caller from 10\.77\.0\.5`, before: startWaiting},
+	{name: "disk of one rank full", args: []string{"--memory-limit", "128MiB", "--bands-per-iteration", "20"}, stops: true, limit: 30 * time.Second,
+		says: `rank 2.*/spill/rank-2/.*no space left on device`, prepare: func(j *job) {
+			n := 0
+			w, err := newWork(j.TempDir(), 50_000, func() string { n++; return fmt.Sprintf("the %024x", uint64(n)*0x9e3779b97f4a7c15) })
+			j.must(err)
+			j.work = w
+		}, strike: fillSpill},
+	{name: "strangers", long: true, limit: 40 * time.Second, says: `turned away a caller from 10\.77\.0\.5`, prepare: far, before: startStrangers},
+	{name: "strangers who wait", long: true, limit: 40 * time.Second, says: `turned away a caller from 10\.77\.0\.5`, prepare: far, before: startWaiting},
 	{name: "wrong secret", limit: 30 * time.Second, says: `turned away a caller from 10\.77\.0\.4:\d+: .*it has another secret, or none`, before: func(j *job) {
 		other := filepath.Join(j.dir, "secret")
 		j.secret = filepath.Join(j.TempDir(), "other")
 		j.must(os.WriteFile(j.secret, []byte("03d16fb27c94e85a0f1db3c84a27e596"), 0o600))
-		j.refused(j.start(3, "rank 3 with another secret", nil, program, j.args(3)...), `refused by rank 0 at .*: it has another secret`)
+		j.refused(j.start(3, "rank 3 with another secret", program, j.args(3)...), `refused by rank 0 at .*: it has another secret`)
 		j.secret = other
 	}},
-	{name: "another version", limit: 30 * time.Second, says: `rank 3 is version "another", rank 0 version`, before: func(j *job) {
-		j.refused(j.start(3, "rank 3 of another version", nil, anotherVersion(j), j.args(3)...), `refused by rank 0 at .*rank 3 is version "another"`)
+	{name: "another version", limit: 30 * time.Second, says: `rank 3 is version "another", rank 0 version`, prepare: anotherVersion, before: func(j *job) {
+		j.refused(j.start(3, "rank 3 of another version", j.other, j.args(3)...), `refused by rank 0 at .*rank 3 is version "another"`)
 	}},
 	{name: "another spec", limit: 30 * time.Second, says: `rank 3 was started with other options`, before: func(j *job) {
-		j.refused(j.start(3, "rank 3 with another spec", nil, program, append(j.args(3), "--num-bands", "10")...), `refused by rank 0 at .*other options`)
+		j.refused(j.start(3, "rank 3 with another spec", program, append(j.args(3), "--num-bands", "10")...), `refused by rank 0 at .*other options`)
 	}},
 	{name: "a rank twice", limit: 40 * time.Second, says: `it is there already: rank 2`, strike: func(j *job) {
 		j.flow(2, some)
-		j.others = append(j.others, j.start(stranger, "a second rank 2", nil, program, append(j.args(2), "--join-timeout", "1s")...))
+		j.others = append(j.others, j.start(stranger, "a second rank 2", program, append(j.args(2), "--join-timeout", "1s")...))
 		if err := j.others[0].wait(j, 10*time.Second); err == nil {
 			j.Error("the second rank 2 ends well")
 		}
@@ -254,9 +259,10 @@ func (j *job) resize(size string) {
 // fillSpill gives one rank, which sees mounts of its own, a tiny disk for what it spills.
 func fillSpill(j *job) {
 	const rank = 2
-	dir := filepath.Join(j.work, "spill", fmt.Sprint("rank-", rank))
+	dir := filepath.Join(j.temp, "*", "spill", fmt.Sprint("rank-", rank))
 	for {
-		if _, err := os.Stat(dir); err == nil {
+		if found, err := filepath.Glob(dir); err == nil && len(found) == 1 {
+			dir = found[0]
 			break
 		}
 		select {
@@ -272,13 +278,19 @@ func fillSpill(j *job) {
 	}
 }
 
-// anotherVersion is the program, but for what it says its version is.
-func anotherVersion(j *job) string {
-	path := filepath.Join(j.TempDir(), "dovetail")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.buildVersion=another", "-o", path, "./cmd/dovetail")
+// far has ranks greet each other for so long that strangers find the ports at which they do.
+func far(j *job) {
+	for leaf := range ranks {
+		j.lab.Delay(leaf, 2*time.Millisecond)
+	}
+}
+
+// anotherVersion makes the program, but for what it says its version is.
+func anotherVersion(j *job) {
+	j.other = filepath.Join(j.TempDir(), "dovetail")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.buildVersion=another", "-o", j.other, "./cmd/dovetail")
 	cmd.Dir = "../../.."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		j.Fatalf("%v: %s", err, out)
 	}
-	return path
 }
