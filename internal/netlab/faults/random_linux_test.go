@@ -78,6 +78,7 @@ var troubles = []trouble{
 
 // TestRandomFaults has something happen to some rank at some moment, which is a number of bytes that have crossed its link.
 func TestRandomFaults(t *testing.T) {
+	t.Parallel()
 	runs, seed := environ(t, runsEnv, 4), environ(t, seedEnv, uint64(time.Now().UnixNano()))
 	fmt.Printf("%d random faults: %s=%d\n", runs, seedEnv, seed)
 	for n := range runs {

@@ -175,6 +175,7 @@ func (j *job) refused(p *process, says string) {
 
 // TestFaults plays the table.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, transport := range transports {
 		for _, c := range table {
 			if c.only != "" && transport != "" && c.only != transport {
