@@ -100,8 +100,8 @@ const whole = 3_000_000
 func playRandom(t *testing.T, k *trouble, r int, moment float64, rng *rand.Rand, transport string) {
 	j := newJob(t, &fault{name: k.name, long: k.long, limit: 90 * time.Second}, transport)
 	j.startRanks()
-	dead := false
-	if j.flows(r, int64(moment*whole)) {
+	dead, struck := false, j.flows(r, int64(moment*whole))
+	if struck {
 		dead = k.strike(j, r, rng)
 	} else {
 		t.Logf("the job had ended before")
@@ -112,7 +112,7 @@ func playRandom(t *testing.T, k *trouble, r int, moment float64, rng *rand.Rand,
 			_ = p.wait(j, time.Until(end))
 		}
 	}
-	if k.heal != nil {
+	if k.heal != nil && struck {
 		k.heal(j, r)
 	}
 	if dead {

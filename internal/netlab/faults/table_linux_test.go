@@ -154,6 +154,15 @@ var table = []fault{
 	{name: "another spec", limit: 30 * time.Second, says: `rank 3 was started with other options`, before: func(j *job) {
 		j.refused(j.start(3, "rank 3 with another spec", program, append(j.args(3), "--num-bands", "10")...), `refused by rank 0 at .*other options`)
 	}},
+	{name: "killed and started again", rate: 20e6, dead: []int{2}, limit: 30 * time.Second, says: `rank 2 on \S+ is lost: its connection`, strike: func(j *job) {
+		j.flow(2, some)
+		j.kill(2, syscall.SIGKILL)
+		p := j.start(2, "the second rank 2", program, j.args(2)...)
+		j.others = append(j.others, p)
+		if err := p.wait(j, 30*time.Second); err != nil {
+			j.Errorf("%s: %v: %s", p.name, err, j.words())
+		}
+	}},
 	{name: "a rank twice", limit: 40 * time.Second, says: `it is there already: rank 2`, strike: func(j *job) {
 		j.flow(2, some)
 		j.others = append(j.others, j.start(stranger, "a second rank 2", program, append(j.args(2), "--join-timeout", "1s")...))
