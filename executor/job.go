@@ -35,14 +35,22 @@ type JobConfig struct {
 	// Spec is what must be the same on all ranks, such as a hash of the options that decide the result and of the list of
 	// inputs. A rank with another is refused.
 	Spec string
+	// Version is that of the program. A rank with another is refused, by that name.
+	Version string
 	// Secret is shared by the ranks of the job and nobody else: at least 16 random bytes. With it all connections use TLS 1.3;
 	// without it all addresses must be loopback ones.
 	Secret []byte
+	// Public lets this rank listen at public addresses, and at all addresses of its machine. Without it only loopback, private and
+	// link-local ones will do.
+	Public bool
 	// Workers is the number of CPU slots of this rank.
 	Workers int
 	// DataHost is the host, without a port, at which other ranks reach this one for data. Empty means the address from which it
 	// reaches the root.
 	DataHost string
+	// DataPorts are the first and the last port at which other ranks reach this one for data; zeros mean any port that is free. A
+	// rank takes one at a time. It is not for a Fabric of the caller's.
+	DataPorts [2]int
 	// Silence is how long a rank may not be heard of before it is taken to be lost. Default 10 s.
 	Silence time.Duration
 	// JoinTimeout is how long Join waits for the others. Default 1 minute.
@@ -80,7 +88,7 @@ func (c *JobConfig) EnsureDefaults() {
 		c.Network = tcp.System
 	}
 	if c.Fabric == nil {
-		c.Fabric = TCPFabric(c.Network)
+		c.Fabric = tcpFabric{c.Network, c.DataPorts}
 	}
 }
 
@@ -103,8 +111,11 @@ func (c *JobConfig) Validate() error {
 		check(jobtls.Loopback(root), "%s is not a loopback address, so the ranks need a Secret: the same %d or more random bytes for each "+
 			"(for instance: openssl rand -hex 32)", root, jobtls.MinSecret)
 	} else if c.Size > 1 {
-		check(len(c.Secret) >= jobtls.MinSecret, "Secret has %d bytes, must have at least %d random ones", len(c.Secret), jobtls.MinSecret)
+		err := jobtls.CheckSecret(c.Secret)
+		check(err == nil, "Secret: %v", err)
 	}
+	check(c.DataPorts == [2]int{} || 1 <= c.DataPorts[0] && c.DataPorts[0] <= c.DataPorts[1] && c.DataPorts[1] <= 65535,
+		"DataPorts are %d to %d, want a range from 1 to 65535", c.DataPorts[0], c.DataPorts[1])
 	check(c.Workers >= 1 && c.Workers <= maxWorkers, "Workers is %d, want 1 to %d", c.Workers, maxWorkers)
 	check(c.Silence > 0, "Silence is %v, want more than 0", c.Silence)
 	check(c.JoinTimeout > 0, "JoinTimeout is %v, want more than 0", c.JoinTimeout)
@@ -144,6 +155,7 @@ type Job struct {
 	where   map[int]string // hosts, by rank
 	leaving map[int]bool   // ranks of which the stages have not been told yet that they are lost
 	late    bool           // no rank is taken in any more
+	turned  int            // callers turned away
 	needs   bool           // the root has no actors of its own
 
 	children *children // of the root of an isolated job
@@ -299,11 +311,8 @@ func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 	j.host, _ = os.Hostname() // only for people
 	j.where[cfg.Rank] = j.host
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
-	if len(cfg.Secret) > 0 {
-		var err error
-		if j.tls, err = jobtls.Config(cfg.Secret, "control"); err != nil {
-			return nil, err
-		}
+	if err := j.protect(); err != nil {
+		return nil, err
 	}
 	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
 	defer stop()

@@ -18,14 +18,21 @@ type mesh struct {
 	comm atomic.Pointer[shuffle.Communicator]
 }
 
-// meshTime is how long the ranks of a round may take to find each other. All are there already.
-const meshTime = 30 * time.Second
+// meshTime is how long the ranks of a round may take to find each other. All are there already, so whoever is not found in some of the
+// time in which a silent rank is lost is not to be reached.
+func (j *Job) meshTime() time.Duration { return max(3*j.cfg.Silence, leastMeshTime) }
+
+// leastMeshTime leaves time to a busy machine whose ranks may be silent for moments only.
+const leastMeshTime = 5 * time.Second
 
 // openMesh opens the address at which the other ranks of a round find this one.
 func (j *Job) openMesh() (*mesh, string, error) {
 	p, err := j.cfg.Fabric.Open(j.dataHost())
 	if err != nil {
 		return nil, "", err
+	}
+	if err := j.mayListen(p.Addr()); err != nil {
+		return nil, "", errors.Join(err, p.Close())
 	}
 	return &mesh{port: p}, p.Addr(), nil
 }
@@ -45,7 +52,8 @@ func (j *Job) dataHost() string {
 
 // connect connects with the other ranks of a round.
 func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int, addrs []string) error {
-	ctx, stop := context.WithTimeoutCause(ctx, meshTime, fmt.Errorf("it took longer than %v", meshTime))
+	limit := j.meshTime()
+	ctx, stop := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
 	defer stop()
 	p := m.port
 	m.port = nil // Connect closes it

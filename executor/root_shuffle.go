@@ -50,7 +50,9 @@ func (s *shuffleRun) runRounds(tasks []Task) {
 	r.roundLoop = newRoundLoop(s.stageRun, r.act)
 	s.spilled = r.spilled
 	s.announce(s.tasks.Load())
+	unwatch := r.watch(r.beat)
 	r.drive(r)
+	unwatch()
 	r.finish()
 	s.commits.close()
 }
@@ -301,6 +303,7 @@ func (r *shuffleRoot) left(l *link, why error) {
 }
 
 func (r *shuffleRoot) handle(l *link, m *control.Message) {
+	r.noticed(m)
 	if r.s.aside(l, m) {
 		return
 	}

@@ -195,9 +195,7 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 		f.opts.Job, err = executor.Isolate(cmd.Context(), c)
 	} else {
 		jc.Name, jc.Spec, jc.Errors = name, spec, dedup.RankErrors{}
-		if jc.Rank == 0 {
-			jc.Note = f.opts.Note
-		}
+		f.job.speak(jc, f.opts.Note)
 		f.opts.Job, err = executor.Join(cmd.Context(), *jc)
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ const tags = "cuda"
 var mustNotImport = map[string]string{"dedup": "dedup/curator", "dedup/curator": "dedup"}
 
 // leaves of internal/ import nothing of the project and may be imported by all.
-var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls", "internal/rowloops"}
+var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls", "internal/rowloops", "internal/porch"}
 
 type listed struct {
 	ImportPath   string
