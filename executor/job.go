@@ -53,6 +53,13 @@ type JobConfig struct {
 	Errors ErrorCodec
 	// Note, if not nil, is given lines for people: who joined, who was lost, who was turned away.
 	Note func(line string)
+	// Host is the name of this rank's machine, for people and for the record; empty means what the machine calls itself.
+	Host string
+	// Launcher says what started the ranks, for the record.
+	Launcher string
+	// Find, if not nil, is called by Join before anything else and fills in Root, Listener, Secret or DataHost: for launchers through which
+	// the ranks tell each other where they are. ctx ends when JoinTimeout is over.
+	Find func(ctx context.Context, c *JobConfig) error
 }
 
 // ErrorCodec carries what rank 0 must find in an error of another rank with errors.As or errors.Is: without one it has the text only. All
@@ -283,6 +290,13 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) { return join(ctx, c
 // join joins a job, after begin.
 func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 	cfg.EnsureDefaults()
+	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
+	defer stop()
+	if cfg.Find != nil {
+		if err := cfg.Find(ctx, &cfg); err != nil {
+			return nil, err
+		}
+	}
 	if err := cfg.Validate(); err != nil {
 		if cfg.Listener != nil {
 			err = errors.Join(err, cfg.Listener.Close())
@@ -296,7 +310,9 @@ func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 		leaving: make(map[int]bool),
 	}
 	j.leaves.L = &j.mu
-	j.host, _ = os.Hostname() // only for people
+	if j.host = cfg.Host; j.host == "" {
+		j.host, _ = os.Hostname() // only for people
+	}
 	j.where[cfg.Rank] = j.host
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	if len(cfg.Secret) > 0 {
@@ -305,8 +321,6 @@ func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 			return nil, err
 		}
 	}
-	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
-	defer stop()
 	begin(j)
 	var err error
 	if cfg.Rank == 0 {
