@@ -17,14 +17,14 @@ for name in DOVETAIL_ROOT DOVETAIL_ROOT_PORT DOVETAIL_SECRET_FILE DOVETAIL_DATA_
     if [ -n "${!name:-}" ]; then flags+=(-x "$name"); fi
 done
 
-# If rank 0 dies the same command goes on where it was. The output folder appears when the result is complete, which tells more than mpirun: with
-# recovery that of Open MPI 4 returns 0 whatever became of the ranks.
+# If rank 0 dies the same command goes on where it was. Rank 0 says on standard output what was done when it is, which tells more than mpirun's exit
+# code: with recovery, Open MPI 4 returns 0 whatever became of the ranks.
 for try in 1 2 3; do
-    code=0
+    code=0 said=
     # shellcheck disable=SC2086
-    "$mpirun" "${flags[@]}" ${MPIRUN_FLAGS:-} "${DOVETAIL:-dovetail}" dedup --input "$input" --output "$output" --progress plain "$@" || code=$?
-    case $code in 2 | 3) exit $code ;; esac # the command line is wrong; done, but bad files were left out
-    if [ -e "$output/run.json" ]; then exit 0; fi
+    said=$("$mpirun" "${flags[@]}" ${MPIRUN_FLAGS:-} "${DOVETAIL:-dovetail}" dedup --input "$input" --output "$output" --progress plain "$@") || code=$?
+    if [ -n "$said" ]; then printf '%s\n' "$said"; fi
+    if [[ $said == *digest* ]]; then exit $((code == 3 ? 3 : 0)); fi # 3: done, but bad files were left out
     if [ ! -e "$output.work" ]; then exit $((code ? code : 1)); fi # nothing was saved, so it would end the same way
     echo "try $try ended with $code" >&2
 done

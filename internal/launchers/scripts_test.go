@@ -37,11 +37,15 @@ func (s *slurm) script(t *testing.T) {
 	}
 }
 
-// TestMpirunScript: deploy/mpirun.sh does what it says, and gives up on a command line that is wrong.
+// TestMpirunScript: deploy/mpirun.sh does what it says, goes on when rank 0 dies, and gives up on a command line that is wrong.
 func TestMpirunScript(t *testing.T) {
 	need(t, "mpirun.openmpi")
 	out := filepath.Join(t.TempDir(), "out")
-	env := mpiEnv("MPIRUN=mpirun.openmpi", "MPIRUN_FLAGS=--oversubscribe", "RANKS=3", "INPUT="+input().dir, "OUTPUT="+out, "DOVETAIL="+program)
+	environ := func(out string) []string {
+		return mpiEnv("MPIRUN=mpirun.openmpi", "MPIRUN_FLAGS=--oversubscribe", "RANKS=3", "INPUT="+input().dir, "OUTPUT="+out, "DOVETAIL="+program)
+	}
+	env := environ(out)
+	killOne(t, "OMPI_COMM_WORLD_RANK", 0, func(out string) (env, args []string) { return environ(out), []string{deployed(t, "mpirun.sh")} })
 	runs(t, env, deployed(t, "mpirun.sh"), "--rank-timeout", "5s")
 	if r := check(t, "mpirun.sh", out); r.Ranks != 3 {
 		t.Errorf("%+v", r)
