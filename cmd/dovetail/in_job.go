@@ -52,7 +52,7 @@ func runIn(cmd *cobra.Command, jc *executor.JobConfig, note func(line string), w
 
 // notShared are flags that ranks of one job may have different values of: they say how to run, or name what is compared by its contents.
 var notShared = []string{
-	"launcher", "rank", "size", "root", "root-port", "secret-file", "data-host", "rank-timeout", "join-timeout", "on-rank-loss", "workers", "memory-limit", "progress",
+	"launcher", "rank", "size", "root", "root-port", "secret-file", "data-host", "data-ports", "rank-timeout", "join-timeout", "on-rank-loss", "workers", "memory-limit", "progress",
 	"metrics-addr", "event-log", "task-timeout", "input", "against", "ids-to-remove", "keep-work", "restart", "help",
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/bootstrap"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
 
 // jobFlags make a process one rank of several. Those that differ from rank to rank, or from cluster to cluster, have a variable of the
@@ -26,6 +27,7 @@ type jobFlags struct {
 	root        string
 	secretFile  string
 	dataHost    string
+	dataPorts   string
 	onRankLoss  string
 	isolation   string
 	rankTimeout time.Duration
@@ -48,6 +50,7 @@ func (f *jobFlags) add(fl *pflag.FlagSet) {
 	fl.IntVar(&f.rootPort, "root-port", 0, "port at which rank 0 listens, where a launcher says the host (default: by the launcher; $DOVETAIL_ROOT_PORT)")
 	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks, which encrypts: needed off this machine unless the launcher gives them one ($DOVETAIL_SECRET_FILE, or the secret itself in $DOVETAIL_SECRET)")
 	fl.StringVar(&f.dataHost, "data-host", "", "where other ranks reach this one for data: a network interface such as ib0, a network such as 10.1.0.0/16, a host or an address; of several with commas one by the number on the node (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
+	fl.StringVar(&f.dataPorts, "data-ports", "", "ports at which ranks listen that are not told another, such as 40000-40999 (default: any; $DOVETAIL_DATA_PORTS)")
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
 	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
 	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
@@ -80,6 +83,7 @@ func (f *jobFlags) environ(fl *pflag.FlagSet) error {
 	text("root", "DOVETAIL_ROOT", &f.root)
 	text("secret-file", "DOVETAIL_SECRET_FILE", &f.secretFile)
 	text("data-host", "DOVETAIL_DATA_HOST", &f.dataHost)
+	text("data-ports", "DOVETAIL_DATA_PORTS", &f.dataPorts)
 	return errors.Join(number("rank", "DOVETAIL_RANK", &f.rank), number("size", "DOVETAIL_SIZE", &f.size),
 		number("root-port", "DOVETAIL_ROOT_PORT", &f.rootPort))
 }
@@ -169,6 +173,24 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 	if c.DataHost, err = bootstrap.DataHost(f.dataHost, local); err != nil {
 		return nil, fmt.Errorf("--data-host: %w", err)
 	}
+	if c.Network, err = f.network(); err != nil {
+		return nil, err
+	}
 	c.Secret, err = f.secret()
 	return c, err
+}
+
+// network is what ranks connect through; nil means the system's TCP.
+func (f *jobFlags) network() (tcp.Network, error) {
+	if f.dataPorts == "" {
+		return nil, nil
+	}
+	from, to, _ := strings.Cut(f.dataPorts, "-")
+	first, err1 := strconv.Atoi(from)
+	last, err2 := strconv.Atoi(to)
+	n, err := tcp.Ports(tcp.System, first, last)
+	if err1 != nil || err2 != nil || err != nil {
+		return nil, fmt.Errorf("--data-ports %q: give two ports with a hyphen between, such as 40000-40999", f.dataPorts)
+	}
+	return n, nil
 }

@@ -101,7 +101,7 @@ func (f *jobFlags) find(ctx context.Context, c *executor.JobConfig) error {
 	if c.Size == 1 {
 		return nil
 	}
-	found, err := f.place.Find(ctx, bootstrap.Request{Root: c.Root, RootPort: f.rootPort, Secret: c.Secret, DataHost: c.DataHost})
+	found, err := f.place.Find(ctx, bootstrap.Request{Root: c.Root, RootPort: f.rootPort, Secret: c.Secret, DataHost: c.DataHost, Listen: c.Network.Listen})
 	if err != nil {
 		return err
 	}

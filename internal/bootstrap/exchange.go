@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strconv"
 )
@@ -107,7 +106,7 @@ func open(kv kvs, r Request, own card) (f Found, err error) {
 	if err != nil {
 		return f, err
 	}
-	f.Listener, err = net.Listen("tcp", net.JoinHostPort(addr.String(), strconv.Itoa(r.RootPort)))
+	f.Listener, err = r.listen(addr.String(), strconv.Itoa(r.RootPort))
 	if err != nil {
 		return f, fmt.Errorf("it cannot listen: %w", err)
 	}

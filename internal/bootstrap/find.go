@@ -18,6 +18,16 @@ type Request struct {
 	Secret []byte
 	// DataHost is the address of this process that others are to use, or empty.
 	DataHost string
+	// Listen opens the port of rank 0; nil means the system's TCP.
+	Listen func(addr string) (net.Listener, error)
+}
+
+func (r *Request) listen(host, port string) (net.Listener, error) {
+	addr := net.JoinHostPort(host, port)
+	if r.Listen != nil {
+		return r.Listen(addr)
+	}
+	return net.Listen("tcp", addr)
 }
 
 // Found is how the ranks find each other.
@@ -69,7 +79,7 @@ func (p *Place) Find(ctx context.Context, r Request) (f Found, err error) {
 			"or give --secret-file%s", p.who(), p.Size, p.better())
 	}
 	if p.Rank == 0 && p.Size > 1 && (r.Root == "" || p.Launcher == Kubernetes) {
-		f.Listener, err = p.listen(f.Root)
+		f.Listener, err = p.listen(&r, f.Root)
 	}
 	return f, err
 }
@@ -149,7 +159,7 @@ func (p *Place) root(port int) (string, error) {
 
 // listen opens the port of rank 0. What others call this node may here be a name for loopback, or one that is not known yet; so an
 // address is chosen through which this node reaches others.
-func (p *Place) listen(root string) (net.Listener, error) {
+func (p *Place) listen(r *Request, root string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(root)
 	if err != nil {
 		return nil, err
@@ -167,7 +177,7 @@ func (p *Place) listen(root string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
+	l, err := r.listen(host, port)
 	if err != nil {
 		return nil, fmt.Errorf("rank 0 cannot listen: %w%s", err, p.otherPort(err))
 	}

@@ -247,27 +247,34 @@ func process(t *testing.T, variable string, rank int, out string) int {
 	return 0
 }
 
-// killOne kills a rank at a random moment. If it was not rank 0, the others finish with the digest of one process; if it was, all stop, and
-// the same command goes on.
-func killOne(t *testing.T, variable string, victim int, command func(out string) ([]string, []string)) {
+// killOne kills a rank at a random moment after the ranks have met: before that, launchers end the whole job. If it was not rank 0, the others
+// finish with the digest of one process; if it was, all stop, and the same command goes on.
+func killOne(t *testing.T, variable string, victim int, command func(out string) (env, args []string)) {
 	t.Helper()
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out")
 	env, args := command(out)
 	r := start(t, env, args...)
 	pid := process(t, variable, victim, out)
-	after := time.Duration(rand.Int64N(int64(input().took + time.Second)))
-	time.Sleep(after)
-	err := syscall.Kill(pid, syscall.SIGKILL)
-	end := r.wait(t, testLimit)
-	what := fmt.Sprintf("rank %d killed after %v (%v), ends with %v", victim, after.Round(time.Millisecond), err, end)
-	_, missing := os.Stat(out)
-	if said := r.said.String(); missing != nil && victim != 0 && !strings.Contains(said, "misses rank") && !strings.Contains(said, "do not find each other") {
-		t.Errorf("%s: the others do not finish: %s", what, said)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		_, begun := os.Stat(out + ".work")
+		_, done := os.Stat(out)
+		if begun == nil || done == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			_ = r.cmd.Process.Signal(syscall.SIGTERM)
+			t.Fatalf("the ranks do not begin: %q", args)
+		}
 	}
-	if missing != nil {
-		if !strings.Contains(r.said.String(), "dovetail: ") {
-			t.Errorf("%s: nobody says why: %s", what, r.said.String())
+	after := time.Duration(rand.Int64N(int64(input().took)))
+	time.Sleep(after)
+	killed := syscall.Kill(pid, syscall.SIGKILL)
+	ended := r.wait(t, testLimit)
+	what := fmt.Sprintf("rank %d killed after %v (%v), ends with %v", victim, after.Round(time.Millisecond), killed, ended)
+	if _, err := os.Stat(out); err != nil {
+		if said := r.said.String(); victim != 0 || !strings.Contains(said, "dovetail: ") {
+			t.Errorf("%s: the others do not finish, or do not say why: %s", what, said)
 		}
 		runs(t, env, args...)
 		what += ", and the same command went on"

@@ -94,7 +94,7 @@ func TestSlurmNetworks(t *testing.T) {
 		{"pmi2", plain, nil, nil},
 		{"none", plain, []string{secret}, nil},
 		{"pmix", program, []string{"DOVETAIL_DATA_HOST=eth0"}, nil},
-		{"pmi2", plain, nil, []string{"--data-host", "10.77.0.0/16", "--root-port", "7601"}},
+		{"pmi2", plain, nil, []string{"--data-host", "10.77.0.0/16", "--root-port", "7601", "--data-ports", "28000-28099"}},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
 		before := at.crossed(t, 1)
