@@ -309,9 +309,12 @@ func (s *slurm) gpus(t *testing.T) {
 
 // killed kills ranks of srun.
 func (s *slurm) killed(t *testing.T) {
-	for _, victim := range []int{2, 0} {
-		killOne(t, "SLURM_PROCID", victim, func(out string) (env, args []string) {
-			return s.env(), append(s.srun("pmix", 2, 4), dedup(t, program, out)...)
+	for _, c := range []struct {
+		mpi, bin string
+		victim   int
+	}{{"pmix", program, 2}, {"pmi2", plain, 1}, {"pmix", program, 0}} {
+		killOne(t, "SLURM_PROCID", c.victim, func(out string) (env, args []string) {
+			return s.env(), append(s.srun(c.mpi, 2, 4), dedup(t, c.bin, out)...)
 		})
 	}
 }
