@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -118,5 +120,65 @@ func TestCountCPUs(t *testing.T) {
 		if got := countCPUs(list); got != want {
 			t.Errorf("%q: %d, want %d", list, got, want)
 		}
+	}
+}
+
+// TestKubernetesManifest starts the processes of deploy/kubernetes.yaml as its pods would be, but for paths and the name of rank 0.
+func TestKubernetesManifest(t *testing.T) {
+	data, err := os.ReadFile("../../deploy/kubernetes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := func(re string) string {
+		found := regexp.MustCompile(re).FindAllSubmatch(data, -1)
+		if len(found) != 1 {
+			t.Fatalf("%s is there %d times", re, len(found))
+		}
+		return string(found[0][1])
+	}
+	size := one(`(?m)^  completions: (\d+)`)
+	if got := one(`(?m)^  parallelism: (\d+)`); got != size {
+		t.Errorf("%s completions, %s at a time", size, got)
+	}
+	args := strings.Split(one(`(?m)^ +args: \[(.*)\]$`), ", ")
+	env := make(map[string]string)
+	for _, m := range regexp.MustCompile(`\{name: (DOVETAIL_\w+), value: "?([^"}]*)"?\}`).FindAllSubmatch(data, -1) {
+		env[string(m[1])] = string(m[2])
+	}
+	name := one(`(?m)^kind: Job\nmetadata:\n  name: (\w+)`)
+	subdomain := one(`(?m)^ +subdomain: (\w+)`)
+	if env["DOVETAIL_SIZE"] != size || env["DOVETAIL_ROOT"] != name+"-0."+subdomain+":7600" || len(env) != 3 {
+		t.Errorf("%s completions of %s in %s, and %q", size, name, subdomain, env)
+	}
+	in, digest, _ := jobInput(t)
+	dir := t.TempDir()
+	secret, out := filepath.Join(dir, "secret"), filepath.Join(dir, "clean")
+	writeFile(t, secret, "0123456789abcdef0123456789abcdef")
+	if !strings.HasPrefix(env["DOVETAIL_SECRET_FILE"], one(`name: secret, mountPath: ([^,]+),`)+"/") {
+		t.Errorf("the secret is read from %s", env["DOVETAIL_SECRET_FILE"])
+	}
+	env["DOVETAIL_SECRET_FILE"], env["DOVETAIL_ROOT"] = secret, freeAddr(t)
+	for i, a := range args {
+		args[i] = strings.NewReplacer("/data/in", in, "/data/clean", out, "plain", "none").Replace(a)
+	}
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ranks []*rank
+	for r := range n {
+		list := []string{fmt.Sprintf("JOB_COMPLETION_INDEX=%d", r)}
+		for k, v := range env {
+			list = append(list, k+"="+v)
+		}
+		ranks = append(ranks, startWith(t, list, args...))
+	}
+	for r, k := range ranks {
+		if err := k.wait(t, time.Minute); err != nil {
+			t.Errorf("rank %d: %v: %s", r, err, k.err.String())
+		}
+	}
+	if got := readDigest(t, out); got != digest {
+		t.Errorf("digest %s, want %s", got, digest)
 	}
 }
