@@ -2,11 +2,7 @@ package executor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -45,28 +41,17 @@ type Meeting struct {
 }
 
 // TCPFabric returns the fabric that [JobConfig] has if none is given: [tcp.Connect] over a network, nil for the system's.
-func TCPFabric(n tcp.Network) Fabric { return tcpFabric{network: n} }
+func TCPFabric(n tcp.Network) Fabric { return tcpFabric{n} }
 
 // tcpFabric is [tcp.Connect] over a network.
-type tcpFabric struct {
-	network tcp.Network
-	ports   [2]int // the first and the last; zeros for any
-}
+type tcpFabric struct{ network tcp.Network }
 
-// Open takes the first port of the range that is free.
 func (f tcpFabric) Open(host string) (Port, error) {
-	for port := f.ports[0]; ; port++ {
-		l, err := tcp.ListenOn(f.network, net.JoinHostPort(host, strconv.Itoa(port)))
-		if err == nil {
-			return tcpPort{l, f.network}, nil
-		}
-		switch {
-		case port == 0 || !errors.Is(err, syscall.EADDRINUSE):
-			return nil, err
-		case port >= f.ports[1]:
-			return nil, fmt.Errorf("tcp: none of the ports %d to %d of %s is free: %w", f.ports[0], f.ports[1], host, err)
-		}
+	l, err := tcp.ListenOn(f.network, net.JoinHostPort(host, "0"))
+	if err != nil {
+		return nil, err
 	}
+	return tcpPort{l, f.network}, nil
 }
 
 type tcpPort struct {

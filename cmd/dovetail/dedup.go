@@ -157,6 +157,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	}
 	var res *dedup.Result
 	isolated := f.opts.Exec.Isolation == dedup.IsolationProcess
+	f.devices.share = f.job.place.GPUs
 	err = f.devices.with(f.opts.Exec.ProcessLimit(), isolated, f.opts.Note, func(u deviceUse) (err error) {
 		e := &f.opts.Exec
 		e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend, e.Device = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend, u.Name
@@ -187,7 +188,7 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 		return dedup.Run(cmd.Context(), f.opts)
 	}
 	// What depends on the input and the output is compared when the work folder is opened.
-	name, spec := "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
+	name, spec := f.job.name("dedup"), f.opts.Spec.Hash()+" "+f.opts.Version
 	if isolated {
 		c := f.job.isolate(f.opts.Exec.Workers, f.opts.Note)
 		c.Devices = f.opts.Exec.Devices
@@ -197,6 +198,7 @@ func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *ded
 		jc.Name, jc.Spec, jc.Errors = name, spec, dedup.RankErrors{}
 		f.job.speak(jc, f.opts.Note)
 		f.opts.Job, err = executor.Join(cmd.Context(), *jc)
+		err = notJoined(jc, err)
 	}
 	if err != nil {
 		return nil, err

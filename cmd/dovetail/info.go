@@ -60,6 +60,9 @@ ranks can talk through, and which formats are read.`,
 				row("", "%s", line)
 			}
 			row("ranks", "in this process (--ranks), or processes that are connected by TCP (--size); over UCX: not in this build")
+			for _, line := range launchers() {
+				row("", "%s", line)
+			}
 			row("formats", "parquet (.parquet .pq), jsonl (.jsonl .json .ndjson, also .gz and .zst), files (one document per file)")
 			row("zstd", "pages of Parquet files are compressed %s", corpus.ZstdImplementation)
 			_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())

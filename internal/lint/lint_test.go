@@ -37,6 +37,8 @@ var mayImport = map[string][]string{
 	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup"},
 	"cuda":         {"mem", "lsh", "shuffle"},
 	"ucx":          {"mem", "lsh", "shuffle"},
+	// What a launcher says is for mains, and for nobody below them.
+	"internal/bootstrap": {},
 	// It brings together what must not know of each other: devices and the executor, transports and the shuffle.
 	"internal/engine": {"mem", "lsh", "shuffle", "executor", "cuda", "ucx"},
 }
