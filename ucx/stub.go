@@ -1,0 +1,9 @@
+//go:build !ucx || !cgo
+
+package ucx
+
+// Context is UCX in this process, which is not in this build.
+type Context struct{}
+
+// Open fails with [ErrNotBuilt].
+func Open(Config) (*Context, error) { return nil, ErrNotBuilt }
