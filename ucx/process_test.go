@@ -166,6 +166,7 @@ func TestKilledProcess(t *testing.T) {
 		if err := p.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		_ = p.cmd.Wait() // it was killed; while nobody has looked, UCX takes it to be alive
 		ev := waitEvent(t, tr, shuffle.EventPeerDown)
 		t.Logf("noticed after %s: %v", time.Since(start), ev.Err)
 		if d := time.Since(start); d > 4*time.Second {
@@ -174,7 +175,6 @@ func TestKilledProcess(t *testing.T) {
 		if !strings.Contains(ev.Err.Error(), "rank 0 lost rank 1: ") {
 			t.Error(ev.Err)
 		}
-		_ = p.cmd.Wait() // it was killed
 	})
 }
 

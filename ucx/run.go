@@ -230,7 +230,7 @@ func (t *Transport) tick(pause time.Duration) {
 		switch p.state {
 		case stateLinked:
 			if silent := t.now.Sub(p.heard); silent > t.o.LinkTimeout {
-				p.fail(fmt.Errorf("it has said nothing for %v", silent.Round(time.Millisecond)))
+				p.fail(fmt.Errorf("it has said nothing for %v: it is stopped, or cut off", silent.Round(time.Millisecond)))
 			} else if t.now.Sub(p.said) >= t.o.LinkTimeout/4 {
 				p.frame(frame{kind: kindBeat}, nil)
 			}
