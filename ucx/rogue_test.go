@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/internal/link"
-	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -222,7 +221,7 @@ func goneNow(t *Transport) bool {
 
 // What does not begin with the token of a rank of the job changes nothing, whatever it is.
 func TestStrangers(t *testing.T) {
-	tr, r, end := meetRogue(t, nil)
+	tr, r, end := meetRogue(t, func(o *Options) { o.CloseTimeout = 10 * time.Millisecond })
 	defer end()
 	good := r.build(frame{kind: kindMessage, number: 1})
 	for _, b := range [][]byte{
@@ -283,7 +282,7 @@ func (r *rogue) script(data []byte) (says [][]byte) {
 		op := take(1)[0]
 		arg := append(slices.Clone(take(3)), 0, 0, 0)
 		f := frame{kind: frameKind(op % 12), number: uint64(arg[0]), size: uint64(arg[2]) << (op >> 5), inline: arg[1]&0x80 != 0}
-		f.length = uint32(arg[1]&0x7f) << (op >> 4)
+		f.length = uint32(arg[1]&0x7f) << min(op>>4, 9)
 		var lengths []int64
 		switch {
 		case f.inline:
@@ -293,6 +292,9 @@ func (r *rogue) script(data []byte) (says [][]byte) {
 			lengths, f.size, f.length = []int64{int64(arg[1]) + 1, int64(arg[2]) + 1}, 0, 0
 		case f.kind != kindMessage && op < 0xc0:
 			f.size, f.length = 0, 0
+		}
+		if f.inline {
+			f.size &= 0xffff
 		}
 		says = append(says, r.build(f, lengths...))
 	}
@@ -310,7 +312,7 @@ func FuzzLink(f *testing.F) {
 		if len(data) > 400 {
 			return
 		}
-		tr, r, end := meetRogue(t, func(o *Options) { o.Alloc = mem.Host(); o.ReceiveBudget = 2 * shuffle.MaxHeader })
+		tr, r, end := meetRogue(t, func(o *Options) { o.CloseTimeout, o.ReceiveBudget = 10*time.Millisecond, 2*shuffle.MaxHeader })
 		defer end()
 		var sends []shuffle.Op
 		for i := range 3 {
