@@ -13,6 +13,8 @@ import (
 type Fabric interface {
 	// Open makes this rank reachable at host (a name or address without a port) for the ranks of one round.
 	Open(host string) (Port, error)
+	// Name says what carries the data, for the record; a fabric that chooses knows it when the first round has met.
+	Name() string
 }
 
 // Port is where the other ranks of a round reach this one.
@@ -45,6 +47,8 @@ func TCPFabric(n tcp.Network) Fabric { return tcpFabric{n} }
 
 // tcpFabric is [tcp.Connect] over a network.
 type tcpFabric struct{ network tcp.Network }
+
+func (f tcpFabric) Name() string { return "tcp" }
 
 func (f tcpFabric) Open(host string) (Port, error) {
 	l, err := tcp.ListenOn(f.network, net.JoinHostPort(host, "0"))

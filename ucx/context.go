@@ -48,6 +48,10 @@ func defaults(linkTimeout time.Duration) map[string]string {
 	}
 }
 
+// Load finds UCX and loads it, which [Open] does too. The error wraps [ErrNoLibrary] if there is none, or an older one than that for which
+// this program was built. library is as in [Config].
+func Load(library string) error { return load(library) }
+
 // Open loads UCX if it is not loaded yet, and opens a context. The error wraps [ErrNoLibrary] if there is no UCX, or an older one than
 // that for which this program was built.
 func Open(c Config) (*Context, error) {

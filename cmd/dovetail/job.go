@@ -23,6 +23,7 @@ type jobFlags struct {
 	dataHost    string
 	onRankLoss  string
 	isolation   string
+	transport   string
 	rankTimeout time.Duration
 	joinTimeout time.Duration
 }
@@ -38,6 +39,7 @@ func (f *jobFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.root, "root", "", "with --size: host:port at which rank 0 listens and the others find it ($DOVETAIL_ROOT)")
 	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks: needed off this machine, and encrypts ($DOVETAIL_SECRET_FILE)")
 	fl.StringVar(&f.dataHost, "data-host", "", "host or address at which other ranks reach this one for data (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
+	addTransport(fl, &f.transport)
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
 	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
 	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
