@@ -31,7 +31,7 @@ func (j *Job) openMesh() (*mesh, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if err := j.mayListen(p.Addr()); err != nil {
+	if err := j.mayListen(p.Listens()); err != nil {
 		return nil, "", errors.Join(err, p.Close())
 	}
 	return &mesh{port: p}, p.Addr(), nil

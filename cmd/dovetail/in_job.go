@@ -20,9 +20,14 @@ import (
 // join says which rank of which job this process is; nil means that it is alone. workers is 0 if the default is meant.
 func (f *jobFlags) join(cmd *cobra.Command, workers int, args []string) (*executor.JobConfig, error) {
 	jc, err := f.config(cmd, cmp.Or(workers, runtime.GOMAXPROCS(0)))
+	if err != nil {
+		return nil, err
+	}
+	fabric, err := f.fabric(cmd.Flags(), jc != nil, nil)
 	if err != nil || jc == nil {
 		return nil, err
 	}
+	jc.Fabric = fabric
 	jc.Name = f.name(cmd.Name())
 	jc.Spec, err = jobSpec(cmd, args)
 	return jc, err

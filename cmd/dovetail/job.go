@@ -35,6 +35,7 @@ type jobFlags struct {
 	warning     string // about the secret file
 	onRankLoss  string
 	isolation   string
+	transport   string
 	rankTimeout time.Duration
 	joinTimeout time.Duration
 
@@ -57,6 +58,7 @@ func (f *jobFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.dataHost, "data-host", "", "where other ranks reach this one for data: a network interface such as ib0, a network such as 10.1.0.0/16, a host or an address; of several with commas one by the number on the node (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
 	fl.StringVar(&f.dataPorts, "data-ports", "", "ports at which ranks listen that are not told another, such as 40000-40999, for a firewall (default: any; $DOVETAIL_DATA_PORTS)")
 	fl.BoolVar(&f.public, "listen-public", false, "let this rank listen at public addresses, or at all addresses of its machine (default: at private ones only)")
+	addTransport(fl, &f.transport)
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
 	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
 	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
