@@ -186,6 +186,8 @@ soak: build ## the long checks: a million documents under memory limits, kill -9
 
 include cuda/cuda.mk
 include cuda/runtime.mk
+include internal/launchers/launchers.mk
+include ucx/ucx.mk
 
 clean:
 	rm -rf bin $(OUT) .build cuda/built/kernels.*

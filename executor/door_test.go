@@ -186,34 +186,3 @@ func TestMayListen(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
-
-// Ports for data are the first that are free of those given.
-func TestDataPorts(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	taken := l.Addr().(*net.TCPAddr).Port
-	f := tcpFabric{ports: [2]int{taken, min(taken+20, 65535)}}
-	p, err := f.Open("127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	_, text, _ := net.SplitHostPort(p.Addr())
-	if port, err := strconv.Atoi(text); err != nil || port <= taken || port > taken+20 {
-		t.Errorf("%s, want a port after %d", p.Addr(), taken)
-	}
-	f.ports[1] = taken
-	if _, err := f.Open("127.0.0.1"); err == nil || !strings.Contains(err.Error(), "none of the ports") {
-		t.Errorf("%v", err)
-	}
-	for _, bad := range [][2]int{{2, 1}, {0, 5}, {1, 65536}, {-1, 3}} {
-		c := JobConfig{Size: 1, DataPorts: bad}
-		c.EnsureDefaults()
-		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "DataPorts") {
-			t.Errorf("%v: %v", bad, err)
-		}
-	}
-}

@@ -2,11 +2,7 @@ package executor
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -17,12 +13,16 @@ import (
 type Fabric interface {
 	// Open makes this rank reachable at host (a name or address without a port) for the ranks of one round.
 	Open(host string) (Port, error)
+	// Name says what carries the data, for the record; a fabric that chooses knows it when the first round has met.
+	Name() string
 }
 
 // Port is where the other ranks of a round reach this one.
 type Port interface {
 	// Addr is what the others are told.
 	Addr() string
+	// Listens is the host:port at which this rank's machine can be called, by whomever.
+	Listens() string
 	// Connect connects with them and closes the port, whether or not it succeeds.
 	Connect(ctx context.Context, m Meeting) (shuffle.Transport, error)
 	// Close closes a port that is not connected.
@@ -45,34 +45,27 @@ type Meeting struct {
 }
 
 // TCPFabric returns the fabric that [JobConfig] has if none is given: [tcp.Connect] over a network, nil for the system's.
-func TCPFabric(n tcp.Network) Fabric { return tcpFabric{network: n} }
+func TCPFabric(n tcp.Network) Fabric { return tcpFabric{n} }
 
 // tcpFabric is [tcp.Connect] over a network.
-type tcpFabric struct {
-	network tcp.Network
-	ports   [2]int // the first and the last; zeros for any
-}
+type tcpFabric struct{ network tcp.Network }
 
-// Open takes the first port of the range that is free.
+func (f tcpFabric) Name() string { return "tcp" }
+
 func (f tcpFabric) Open(host string) (Port, error) {
-	for port := f.ports[0]; ; port++ {
-		l, err := tcp.ListenOn(f.network, net.JoinHostPort(host, strconv.Itoa(port)))
-		if err == nil {
-			return tcpPort{l, f.network}, nil
-		}
-		switch {
-		case port == 0 || !errors.Is(err, syscall.EADDRINUSE):
-			return nil, err
-		case port >= f.ports[1]:
-			return nil, fmt.Errorf("tcp: none of the ports %d to %d of %s is free: %w", f.ports[0], f.ports[1], host, err)
-		}
+	l, err := tcp.ListenOn(f.network, net.JoinHostPort(host, "0"))
+	if err != nil {
+		return nil, err
 	}
+	return tcpPort{l, f.network}, nil
 }
 
 type tcpPort struct {
 	*tcp.Listener
 	network tcp.Network
 }
+
+func (p tcpPort) Listens() string { return p.Addr() }
 
 func (p tcpPort) Connect(ctx context.Context, m Meeting) (shuffle.Transport, error) {
 	return tcp.Connect(ctx, tcp.Options{

@@ -48,9 +48,6 @@ type JobConfig struct {
 	// DataHost is the host, without a port, at which other ranks reach this one for data. Empty means the address from which it
 	// reaches the root.
 	DataHost string
-	// DataPorts are the first and the last port at which other ranks reach this one for data; zeros mean any port that is free. A
-	// rank takes one at a time. It is not for a Fabric of the caller's.
-	DataPorts [2]int
 	// Silence is how long a rank may not be heard of before it is taken to be lost. Default 10 s.
 	Silence time.Duration
 	// JoinTimeout is how long Join waits for the others. Default 1 minute.
@@ -61,6 +58,13 @@ type JobConfig struct {
 	Errors ErrorCodec
 	// Note, if not nil, is given lines for people: who joined, who was lost, who was turned away.
 	Note func(line string)
+	// Host is the name of this rank's machine, for people and for the record; empty means what the machine calls itself.
+	Host string
+	// Launcher says what started the ranks, for the record.
+	Launcher string
+	// Find, if not nil, is called by Join before anything else and fills in Root, Listener, Secret or DataHost: for launchers through which
+	// the ranks tell each other where they are. ctx ends when JoinTimeout is over.
+	Find func(ctx context.Context, c *JobConfig) error
 }
 
 // ErrorCodec carries what rank 0 must find in an error of another rank with errors.As or errors.Is: without one it has the text only. All
@@ -88,7 +92,7 @@ func (c *JobConfig) EnsureDefaults() {
 		c.Network = tcp.System
 	}
 	if c.Fabric == nil {
-		c.Fabric = tcpFabric{c.Network, c.DataPorts}
+		c.Fabric = TCPFabric(c.Network)
 	}
 }
 
@@ -114,8 +118,6 @@ func (c *JobConfig) Validate() error {
 		err := jobtls.CheckSecret(c.Secret)
 		check(err == nil, "Secret: %v", err)
 	}
-	check(c.DataPorts == [2]int{} || 1 <= c.DataPorts[0] && c.DataPorts[0] <= c.DataPorts[1] && c.DataPorts[1] <= 65535,
-		"DataPorts are %d to %d, want a range from 1 to 65535", c.DataPorts[0], c.DataPorts[1])
 	check(c.Workers >= 1 && c.Workers <= maxWorkers, "Workers is %d, want 1 to %d", c.Workers, maxWorkers)
 	check(c.Silence > 0, "Silence is %v, want more than 0", c.Silence)
 	check(c.JoinTimeout > 0, "JoinTimeout is %v, want more than 0", c.JoinTimeout)
@@ -295,6 +297,13 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) { return join(ctx, c
 // join joins a job, after begin.
 func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 	cfg.EnsureDefaults()
+	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
+	defer stop()
+	if cfg.Find != nil {
+		if err := cfg.Find(ctx, &cfg); err != nil {
+			return nil, err
+		}
+	}
 	if err := cfg.Validate(); err != nil {
 		if cfg.Listener != nil {
 			err = errors.Join(err, cfg.Listener.Close())
@@ -308,14 +317,14 @@ func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 		leaving: make(map[int]bool),
 	}
 	j.leaves.L = &j.mu
-	j.host, _ = os.Hostname() // only for people
+	if j.host = cfg.Host; j.host == "" {
+		j.host, _ = os.Hostname() // only for people
+	}
 	j.where[cfg.Rank] = j.host
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	if err := j.protect(); err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
-	defer stop()
 	begin(j)
 	var err error
 	if cfg.Rank == 0 {

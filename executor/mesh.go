@@ -31,7 +31,7 @@ func (j *Job) openMesh() (*mesh, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if err := j.mayListen(p.Addr()); err != nil {
+	if err := j.mayListen(p.Listens()); err != nil {
 		return nil, "", errors.Join(err, p.Close())
 	}
 	return &mesh{port: p}, p.Addr(), nil
@@ -47,6 +47,9 @@ func (j *Job) dataHost() string {
 		addr = j.cfg.Listener.Addr().String()
 	}
 	host, _, _ := net.SplitHostPort(addr)
+	if host == "" && j.cfg.Size == 1 {
+		return "127.0.0.1" // there is nobody to reach it, and may be no root
+	}
 	return host
 }
 

@@ -82,6 +82,7 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	if f.devices == nil {
 		err = run()
 	} else {
+		f.devices.share = f.job.place.GPUs
 		err = f.devices.with(e.MemoryLimit, false, e.Note, func(u deviceUse) error {
 			e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend
 			return run()

@@ -29,16 +29,20 @@ var mayImport = map[string][]string{
 	"mem":          {},
 	"lsh":          {"mem"},
 	"shuffle":      {"mem"},
-	"shuffle/tcp":  {"mem", "=shuffle"},
-	"executor":     {"mem", "shuffle"},
+	"shuffle/tcp":  {"mem", "=shuffle", "internal/link"},
+	"executor":     {"mem", "shuffle", "internal/link"},
 	"dedup/corpus": {"mem"},
 	"dedup/report": {"lsh", "mem"},
-	"dedup":        {"lsh", "shuffle", "executor", "mem"},
-	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup"},
+	"dedup":        {"lsh", "shuffle", "executor", "mem", "internal/link"},
+	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup", "internal/link"},
 	"cuda":         {"mem", "lsh", "shuffle"},
-	"ucx":          {"mem", "lsh", "shuffle"},
+	"ucx":          {"mem", "=shuffle", "internal/link"},
+	// What transports over a network share.
+	"internal/link": {"mem", "=shuffle"},
+	// What a launcher says is for mains, and for nobody below them.
+	"internal/bootstrap": {},
 	// It brings together what must not know of each other: devices and the executor, transports and the shuffle.
-	"internal/engine": {"mem", "lsh", "shuffle", "executor", "cuda", "ucx"},
+	"internal/engine": {"mem", "lsh", "shuffle", "executor", "cuda", "ucx", "internal/link"},
 }
 
 // onlyImporter are modules that one package and what is below it may import, with any build tags and in tests too.
