@@ -18,7 +18,8 @@ import (
 type ahead struct {
 	d       *decider
 	backend lsh.PairBackend
-	most    int64 // bytes of texts that are gathered; less once memory was short
+	most    int64 // bytes of texts that may be gathered
+	limit   int64 // that are gathered: less once memory was short
 
 	docs     []aheadDoc
 	leaders  []uint64       // keep key and ordinal of each, of all documents
@@ -71,7 +72,7 @@ const (
 
 // newAhead returns an ahead for a decider. textBytes is how much text may be gathered.
 func newAhead(d *decider, backend lsh.PairBackend, textBytes int64) *ahead {
-	return &ahead{d: d, backend: backend, most: textBytes, rowOf: make(map[uint32]int), counts: make(map[pairOf]lsh.Overlap)}
+	return &ahead{d: d, backend: backend, most: textBytes, limit: textBytes, rowOf: make(map[uint32]int), counts: make(map[pairOf]lsh.Overlap)}
 }
 
 // find is what the decider asks. A count serves once.
@@ -86,7 +87,7 @@ func (a *ahead) find(kept, doc uint64) (lsh.Overlap, bool) {
 // add gathers a document, the next in the order of components and in pi order. It reports false if there is no room for it: then
 // those before are to be run, or, if there are none, it is to be decided without.
 func (a *ahead) add(label uint64, ref flow.Ref, place textPlace) (ok bool, err error) {
-	if len(a.docs) >= aheadDocs || int64(8*len(a.leaders)) > a.most && len(a.docs) > 0 || a.texts+int64(place.n) > a.most {
+	if len(a.docs) >= aheadDocs || int64(8*len(a.leaders)) > a.most && len(a.docs) > 0 || a.texts+int64(place.n) > a.limit {
 		return false, nil
 	}
 	d := aheadDoc{label: label, ref: ref, place: place, segment: a.segment, from: len(a.leaders), rep: undecided}
@@ -119,7 +120,7 @@ func (a *ahead) add(label uint64, ref flow.Ref, place textPlace) (ok bool, err e
 			texts += int64(a.d.kept[k].place.n)
 		}
 	}
-	if texts > a.most && len(a.docs) > 0 {
+	if texts > a.limit && len(a.docs) > 0 {
 		for _, k := range a.earlier[known:] {
 			delete(a.rowOf, k)
 		}
@@ -151,16 +152,45 @@ func (a *ahead) gathered(of *aheadDoc, l flow.Ref) (int, bool) {
 	return of.segment + i, ok
 }
 
-// run compares what it can of the documents that were gathered, and then calls decide for each.
-func (a *ahead) run(ctx context.Context, decide func(label uint64, ref flow.Ref, place textPlace) error) error {
-	defer a.reset()
-	err := a.compare(ctx)
-	if errors.Is(err, mem.ErrNoMemory) {
-		a.stats.short++
-		a.most = max(a.texts/2, 1)
-		err = nil
+// next takes the next document: it is gathered, and decided by a later call, or by this one. decide is called for all in their order.
+func (a *ahead) next(ctx context.Context, label uint64, ref flow.Ref, place textPlace, decide decideFunc) error {
+	for {
+		gathered, err := a.add(label, ref, place)
+		if err != nil || gathered {
+			return err
+		}
+		if len(a.docs) == 0 {
+			return decide(label, ref, place)
+		}
+		if err := a.run(ctx, decide); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+}
+
+// decideFunc decides the next document in the order of components and in pi order.
+type decideFunc func(label uint64, ref flow.Ref, place textPlace) error
+
+// run compares what it can of the documents that were gathered, and then decides them. Where memory is short it does so for half of
+// them at a time.
+func (a *ahead) run(ctx context.Context, decide decideFunc) error {
+	defer a.reset()
+	switch err := a.compare(ctx); {
+	case errors.Is(err, mem.ErrNoMemory):
+		a.stats.short++
+		a.limit = max(1, a.texts/2)
+		docs := slices.Clone(a.docs)
+		a.reset()
+		if len(docs) == 1 {
+			return decide(docs[0].label, docs[0].ref, docs[0].place)
+		}
+		for _, d := range docs {
+			if err := a.next(ctx, d.label, d.ref, d.place, decide); err != nil {
+				return err
+			}
+		}
+		return a.run(ctx, decide)
+	case err != nil:
 		return err
 	}
 	for i := range a.docs {
@@ -169,6 +199,7 @@ func (a *ahead) run(ctx context.Context, decide func(label uint64, ref flow.Ref,
 			return err
 		}
 	}
+	a.limit = min(a.most, a.limit+a.limit/8+1)
 	return nil
 }
 

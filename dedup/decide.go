@@ -390,27 +390,15 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 }
 
 // decideAll calls decide for the candidates in their order, if there is a device after it has compared pairs of them.
-func (a *decideActor) decideAll(ctx context.Context, c *flow.RowCursor, decide func(label uint64, doc flow.Ref, place textPlace) error) error {
+func (a *decideActor) decideAll(ctx context.Context, c *flow.RowCursor, decide decideFunc) error {
+	next := decide
+	if a.ahead != nil {
+		next = func(label uint64, doc flow.Ref, place textPlace) error {
+			return a.ahead.next(ctx, label, doc, place, decide)
+		}
+	}
 	for c.Next() {
-		doc, place := flow.Ref{Keep: c.Row[1], Ord: c.Row[2]}, placeOf(c.Row[3:])
-		label := c.Row[0]
-		gathered := false
-		for a.ahead != nil && !gathered {
-			var err error
-			if gathered, err = a.ahead.add(label, doc, place); err != nil {
-				return err
-			}
-			if gathered || len(a.ahead.docs) == 0 {
-				break
-			}
-			if err := a.ahead.run(ctx, decide); err != nil {
-				return err
-			}
-		}
-		if gathered {
-			continue
-		}
-		if err := decide(label, doc, place); err != nil {
+		if err := next(c.Row[0], flow.Ref{Keep: c.Row[1], Ord: c.Row[2]}, placeOf(c.Row[3:])); err != nil {
 			return err
 		}
 	}

@@ -150,18 +150,26 @@ func (s *Store) Put(b *Buffer, ready Fence, next int64) (*Item, error) {
 		b.Release()
 		return nil, fmt.Errorf("mem: a store without the tier %s", b.tier)
 	}
+	s.mu.Unlock()
+	// Others make room for it, if they can; where they are in use, or it is larger than all there may be, the limit is kept as soon
+	// as something can be moved.
+	fits, err := s.reserve(b.tier, b.Len())
+	if err != nil {
+		b.Release()
+		return nil, err
+	}
+	s.mu.Lock()
 	s.order++
 	it := &Item{s: s, n: b.Len(), tier: b.tier, buf: b, ready: ready, next: next, order: s.order}
 	s.items[it] = struct{}{}
 	s.hold(it.tier, it.n, 1)
-	l.held += int64(it.n)
 	over := int64(0)
-	if l.Limit > 0 {
+	if !fits {
+		l.held += int64(it.n)
 		over = l.held - l.Limit
 	}
 	s.mu.Unlock()
 	if over > 0 {
-		// Items in use may be too many. The limit is kept as soon as they are let go.
 		if _, err := s.MakeRoom(b.tier, over); err != nil {
 			it.Drop()
 			return nil, err
