@@ -71,7 +71,9 @@ func (s *StoreStats) Spilled() int64 { return s.sum(func(from, to int) bool { re
 func (s *StoreStats) Returned() int64 { return s.sum(func(from, to int) bool { return to < from }) }
 
 // Into returns the bytes that were moved down to a tier.
-func (s *StoreStats) Into(t Tier) int64 { return s.sum(func(from, to int) bool { return to == int(t) && from < to }) }
+func (s *StoreStats) Into(t Tier) int64 {
+	return s.sum(func(from, to int) bool { return to == int(t) && from < to })
+}
 
 // Add adds what another store did; peaks become the larger of the two.
 func (s *StoreStats) Add(o *StoreStats) {
