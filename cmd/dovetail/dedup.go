@@ -165,6 +165,7 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	err = f.devices.with(f.opts.Exec.ProcessLimit(), isolated, f.opts.Note, func(u deviceUse) (err error) {
 		e := &f.opts.Exec
 		e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend, e.Device = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend, u.Name
+		e.DeviceBatch, e.Pairs, e.DeviceUse = u.DeviceBatch, u.Pairs, u.Use
 		e.EnsureDefaults() // as many workers as devices
 		res, err = f.inJob(cmd, jc, fabric)
 		return err
