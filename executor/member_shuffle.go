@@ -80,7 +80,7 @@ func (m *shuffleMember) prepare(msg *control.Message) {
 	for p := range parts.done {
 		parts.done[p] = p/8 < len(msg.Data) && msg.Data[p/8]&(1<<(p%8)) != 0
 	}
-	mesh, addr, err := m.job.openMesh()
+	mesh, addr, err := m.job.openMesh(int(msg.N))
 	if err != nil {
 		m.fail(fmt.Errorf("executor: stage %q: %w", m.name, err))
 		return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
 	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
 )
 
 // mesh is what the ranks of one round exchange data over.
@@ -25,8 +26,13 @@ func (j *Job) meshTime() time.Duration { return max(3*j.cfg.Silence, leastMeshTi
 // leastMeshTime leaves time to a busy machine whose ranks may be silent for moments only.
 const leastMeshTime = 5 * time.Second
 
-// openMesh opens the address at which the other ranks of a round find this one.
-func (j *Job) openMesh() (*mesh, string, error) {
+// openMesh opens the address at which the other ranks of a round of so many find this one. A rank that is alone needs no network, and may
+// have none any more.
+func (j *Job) openMesh(size int) (*mesh, string, error) {
+	if size == 1 {
+		p := alonePort{}
+		return &mesh{port: p}, p.Addr(), nil
+	}
 	p, err := j.cfg.Fabric.Open(j.dataHost())
 	if err != nil {
 		return nil, "", err
@@ -35,6 +41,17 @@ func (j *Job) openMesh() (*mesh, string, error) {
 		return nil, "", errors.Join(err, p.Close())
 	}
 	return &mesh{port: p}, p.Addr(), nil
+}
+
+// alonePort is that of a rank which is alone in its round.
+type alonePort struct{}
+
+func (alonePort) Addr() string    { return "alone" }
+func (alonePort) Listens() string { return "" }
+func (alonePort) Close() error    { return nil }
+
+func (alonePort) Connect(context.Context, Meeting) (shuffle.Transport, error) {
+	return inproc.New(1, inproc.Options{})[0], nil
 }
 
 // dataHost is where others reach this rank for data.

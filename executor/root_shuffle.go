@@ -148,7 +148,7 @@ func (r *shuffleRoot) prepare(a rounds.Action) {
 	if r.s.e.idle {
 		return // it holds no partitions and needs no links
 	}
-	m, addr, err := r.j.openMesh()
+	m, addr, err := r.j.openMesh(len(a.Members))
 	if err != nil {
 		r.s.fail(fmt.Errorf("executor: stage %q: %w", r.s.name, err))
 		return
