@@ -172,12 +172,18 @@ readme-picture: run chromium ## docs/report.png, the first screen of the report 
 # tests say so and pass.
 IPROUTE2     := iproute2=6.1.0-3
 FAULTS_FLAGS ?=
-.PHONY: iproute2 test-faults
+.PHONY: iproute2 test-faults test-faults-ucx
 iproute2:
 	@{ command -v ip && command -v tc; } > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(IPROUTE2); } || true
 
 test-faults: build iproute2 ## ranks in networks that break: kills, cuts, loss, full disks, strangers; DOVETAIL_FAULTS=4 DOVETAIL_SEED=1
 	cd internal/netlab/faults && DOVETAIL_BIN=$(CURDIR)/bin/dovetail $(GO) test -count 1 -timeout 10m -parallel 8 $(FAULTS_FLAGS)
+
+# UCX, held to TCP between the namespaces: it would find shared memory else.
+test-faults-ucx: iproute2 ucx-tools ## the same over UCX
+	$(UCX_BUILD) build -trimpath -tags ucx -o .build/dovetail-ucx ./cmd/dovetail
+	cd internal/netlab/faults && DOVETAIL_BIN=$(CURDIR)/.build/dovetail-ucx DOVETAIL_UCX_LIB=$(UCX_LIB) DOVETAIL_TRANSPORTS=ucx \
+	  $(GO) test -count 1 -timeout 10m -parallel 8 $(FAULTS_FLAGS)
 
 soak: build ## the long checks: a million documents under memory limits, kill -9, long random tests
 	$(GO) run ./internal/soak -bin bin/dovetail -dir $(OUT)/soak

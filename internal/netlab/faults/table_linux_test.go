@@ -18,7 +18,7 @@ type fault struct {
 	long bool     // of cables that can delay and lose
 	rate int64    // of every link, in bits per second; 0 for no limit
 	args []string // of every rank
-	only string   // the transport that it is about; empty for all
+	only string   // the transport with which it is tried, if it is the same with all
 	// prepare is called before any rank is started, before when rank 0 is and the others are not, strike when all are.
 	prepare, before, strike func(j *job)
 	// heal mends what is broken. It is called when all ranks have ended that can.
@@ -96,7 +96,7 @@ var table = []fault{
 		j.flow(0, some)
 		j.must(j.lab.Cut(0))
 	}},
-	{name: "two cut off from each other", stops: true, limit: 40 * time.Second, says: `links between ranks broke 3 times.*rank [12]`,
+	{name: "two cut off from each other", stops: true, limit: 40 * time.Second, says: `links between ranks broke 3 times.*ranks? [12]`,
 		strike: func(j *job) {
 			j.flow(1, some)
 			j.must(j.lab.Part(1, 2))
@@ -128,7 +128,7 @@ var table = []fault{
 		j.lab.Lose(3, 30_000)
 	}},
 	{name: "slow link", limit: 60 * time.Second, strike: func(j *job) { j.must(j.lab.Rate(1, 4e6)) }},
-	{name: "disk of the output full", stops: true, limit: 20 * time.Second, says: `no space left on device; make room`,
+	{name: "disk of the output full", only: "tcp", stops: true, limit: 20 * time.Second, says: `no space left on device; make room`,
 		prepare: func(j *job) {
 			j.out, j.temp = filepath.Join(j.disk("1m"), "out"), filepath.Join(j.dir, "work")
 		}, heal: func(j *job) { j.resize("200m") }},
@@ -141,17 +141,17 @@ var table = []fault{
 		}, strike: fillSpill},
 	{name: "strangers", long: true, limit: 40 * time.Second, says: `turned away a caller from 10\.77\.0\.5`, prepare: far, before: startStrangers},
 	{name: "strangers who wait", long: true, limit: 40 * time.Second, says: `turned away a caller from 10\.77\.0\.5`, prepare: far, before: startWaiting},
-	{name: "wrong secret", limit: 30 * time.Second, says: `turned away a caller from 10\.77\.0\.4:\d+: .*it has another secret, or none`, before: func(j *job) {
+	{name: "wrong secret", only: "tcp", limit: 30 * time.Second, says: `turned away a caller from 10\.77\.0\.4:\d+: .*it has another secret, or none`, before: func(j *job) {
 		other := filepath.Join(j.dir, "secret")
 		j.secret = filepath.Join(j.TempDir(), "other")
 		j.must(os.WriteFile(j.secret, []byte("03d16fb27c94e85a0f1db3c84a27e596"), 0o600))
 		j.refused(j.start(3, "rank 3 with another secret", program, j.args(3)...), `refused by rank 0 at .*: it has another secret`)
 		j.secret = other
 	}},
-	{name: "another version", limit: 30 * time.Second, says: `rank 3 is version "another", rank 0 version`, prepare: anotherVersion, before: func(j *job) {
+	{name: "another version", only: "tcp", limit: 30 * time.Second, says: `rank 3 is version "another", rank 0 version`, prepare: anotherVersion, before: func(j *job) {
 		j.refused(j.start(3, "rank 3 of another version", j.other, j.args(3)...), `refused by rank 0 at .*rank 3 is version "another"`)
 	}},
-	{name: "another spec", limit: 30 * time.Second, says: `rank 3 was started with other options`, before: func(j *job) {
+	{name: "another spec", only: "tcp", limit: 30 * time.Second, says: `rank 3 was started with other options`, before: func(j *job) {
 		j.refused(j.start(3, "rank 3 with another spec", program, append(j.args(3), "--num-bands", "10")...), `refused by rank 0 at .*other options`)
 	}},
 	{name: "killed and started again", rate: 20e6, dead: []int{2}, limit: 30 * time.Second, says: `rank 2 on \S+ is lost: its connection`, strike: func(j *job) {
