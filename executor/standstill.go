@@ -52,6 +52,10 @@ func (r *roundLoop) watch(own func() int64) (stop func()) {
 // standsStill gives up the round, or those who do not even do that.
 func (r *roundLoop) standsStill(since time.Duration) {
 	r.mu.Lock()
+	if r.busy || r.over || r.run.failed() {
+		r.mu.Unlock()
+		return // it is this rank that is at something, and what others have answered is not looked at yet
+	}
 	round, ranks, work := r.m.Awaited()
 	links := make(map[int]*link)
 	for _, rank := range ranks {
