@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 var onlyImporter = map[string]string{"github.com/NVIDIA/go-nvml": "cuda", "gorgonia.org/cu": "cuda"}
 
 // tags are those with which the rules hold as well.
-const tags = "cuda"
+const tags = "cuda,pmix"
 
 // mustNotImport are packages that would be allowed by the table and are not: the core never knows what is compatible with
 // what, and what is compatible stands on parts of the core, not on the whole.
