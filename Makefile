@@ -195,5 +195,10 @@ include cuda/runtime.mk
 include internal/launchers/launchers.mk
 include ucx/ucx.mk
 
+.PHONY: build-cluster
+build-cluster: cuda-tools ucx-tools pmix-headers ## bin/dovetail that finds GPUs, UCX and PMIx where they are; needs gcc and Python to build
+	CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations $(CUDA_INCLUDE) -I$(UCX_INCLUDE) $(PMIX_CFLAGS)" CGO_LDFLAGS="-O2 -g -L$(SHIM)" \
+	  $(GO) build -tags "cuda pmix ucx" -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
+
 clean:
 	rm -rf bin $(OUT) .build cuda/built/kernels.*

@@ -458,7 +458,7 @@ func TestStoreStatsAdd(t *testing.T) {
 		all.Add(&st)
 		s.Close()
 	}
-	if all.Spilled() != 600 || all.Into(mem.TierPinned) != 200 || all.Into(mem.TierHost) != 200 || all.Peak[mem.TierDevice] != 300 || all.Held[mem.TierPinned] != 200 {
+	if all.Spilled() != 600 || all.Into(mem.TierPinned) != 400 || all.Into(mem.TierHost) != 200 || all.Peak[mem.TierDevice] != 300 || all.Held[mem.TierPinned] != 200 {
 		t.Errorf("%+v", all)
 	}
 }

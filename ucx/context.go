@@ -38,6 +38,10 @@ func defaults(linkTimeout time.Duration) map[string]string {
 		// Without them UCX refuses to tell of dead peers over shared memory.
 		"POSIX_ERROR_HANDLING": "y",
 		"SYSV_ERROR_HANDLING":  "y",
+		// Without it UCX copies large payloads twice, through shared memory. With it the receiver copies them, from the memory of the
+		// sender; what it says of itself, that a peer can be kept from doing so, is not so: a peer that was given up for dead may
+		// read what is no payload any more. It can only harm its own result, and checksums find that.
+		"CMA_MEMORY_INVALIDATE": "y",
 		// How soon a peer on this machine that died is noticed: nothing else tells of it.
 		"KEEPALIVE_INTERVAL": "1s",
 		// How soon the system notices that a connection is cut; its default is minutes.

@@ -36,8 +36,6 @@ void dvt_quiet(void) {
 	setenv("UCX_WARN_UNUSED_ENV_VARS", "n", 0);
 	// Go has its own handlers of signals.
 	setenv("UCX_HANDLE_ERRORS", "none", 0);
-	// Go maps and unmaps memory without the functions that UCX would watch, so that what it remembers of memory could be wrong.
-	setenv("UCX_MEM_EVENTS", "n", 0);
 }
 
 int dvt_load(const char *path, char *message, size_t size) {

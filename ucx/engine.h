@@ -39,8 +39,7 @@ typedef struct {
 // Memory of operations: in owner of DVT_OP_SEND and DVT_OP_RECEIVE.
 enum { DVT_HOST = 0, DVT_CUDA = 1 };
 
-// dvt_quiet keeps UCX from printing, from catching signals and from changing functions of the C library, unless the environment says
-// otherwise. It comes before dvt_load.
+// dvt_quiet keeps UCX from printing and from catching signals, unless the environment says otherwise. It comes before dvt_load.
 void dvt_quiet(void);
 // dvt_load loads the library at path. It returns 0, or -1 with the reason in message, which has room for size bytes: also if it is
 // older than the headers that this was built with.

@@ -20,7 +20,7 @@ var testSecret = []byte("0123456789abcdef0123456789abcdef")
 
 // ways are what the tests have UCX use: shared memory, and TCP over the loopback interface.
 var ways = map[string]map[string]string{
-	"shm": {"TLS": "posix,sysv,cma"},
+	"shm": {"TLS": "posix,cma"},
 	"tcp": {"TLS": "tcp", "NET_DEVICES": "lo"},
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/link"
+	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/shuffle/transporttest"
 )
@@ -49,6 +51,10 @@ func TestRankProcess(t *testing.T) {
 	}
 	defer tr.Close()
 	fmt.Println("connected")
+	if what == "traffic" {
+		traffic(t, tr, 1<<62)
+		return
+	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent has had enough, or kills this process
 }
 
@@ -133,9 +139,9 @@ func TestProcesses(t *testing.T) {
 }
 
 // pair is rank 0 here and rank 1 in a process of its own, which waits.
-func pair(t *testing.T, way string) (*Transport, *rankProcess) {
+func pair(t *testing.T, way, what string) (*Transport, *rankProcess) {
 	t.Helper()
-	ps, addrs := startProcesses(t, way, 1, 2, "wait")
+	ps, addrs := startProcesses(t, way, 1, 2, what)
 	port, err := contexts[way].Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +166,7 @@ func pair(t *testing.T, way string) (*Transport, *rankProcess) {
 // A process that is killed is noticed soon, once, with a reason; what was on the way to it is released.
 func TestKilledProcess(t *testing.T) {
 	forWays(t, func(t *testing.T, way string) {
-		tr, p := pair(t, way)
+		tr, p := pair(t, way, "wait")
 		postBytes(t, tr, 1, 3<<20)
 		start := time.Now()
 		if err := p.cmd.Process.Kill(); err != nil {
@@ -178,13 +184,80 @@ func TestKilledProcess(t *testing.T) {
 	})
 }
 
+// traffic sends and takes messages with payloads of all sizes, n each way or until the peer is down. It returns why that is.
+func traffic(t *testing.T, tr *Transport, n int) error {
+	other := 1 - tr.Rank()
+	alloc := mem.NewChecked(t, mem.Host())
+	buffer := func(n int) []*mem.Buffer {
+		b, err := alloc.Alloc(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*mem.Buffer{b}
+	}
+	sizes := []int{1 << 20, 100, 6 << 20, 300_000, 20_000}
+	for posted, sent, got := 0, 0, 0; sent < n || got < n; {
+		var ops []shuffle.Op
+		for posted < n && posted-sent < 8 {
+			ops = append(ops, shuffle.Op{Kind: shuffle.OpSend, Peer: other, Header: []byte("h"), Payload: buffer(sizes[posted%len(sizes)])})
+			posted++
+		}
+		var events [16]shuffle.Event
+		k, err := tr.Poll(events[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range events[:k] {
+			switch ev.Kind {
+			case shuffle.EventSent:
+				sent++
+			case shuffle.EventOffer:
+				ops = append(ops, shuffle.Op{Kind: shuffle.OpAccept, Peer: other, Cookie: ev.Cookie, Payload: buffer(int(ev.Size))})
+			case shuffle.EventMessage:
+				got++
+				link.ReleaseAll(ev.Payload)
+			case shuffle.EventPeerDown:
+				for _, op := range ops {
+					link.ReleaseAll(op.Payload)
+				}
+				return ev.Err
+			}
+		}
+		post(t, tr, ops...)
+		if k == 0 {
+			<-tr.Ready()
+		}
+	}
+	return nil
+}
+
+// A process that is killed in the middle of large payloads takes nothing else down.
+func TestKilledBusy(t *testing.T) {
+	forWays(t, func(t *testing.T, way string) {
+		for i := range 3 {
+			tr, p := pair(t, way, "traffic")
+			timer := time.AfterFunc(time.Duration(100+50*i)*time.Millisecond, func() {
+				_ = p.cmd.Process.Kill()
+				_ = p.cmd.Wait()
+			})
+			err := traffic(t, tr, 1<<62)
+			timer.Stop()
+			t.Log(err)
+			if err == nil || !strings.Contains(err.Error(), "rank 0 lost rank 1: ") {
+				t.Error(err)
+			}
+			_ = tr.Close()
+		}
+	})
+}
+
 // A process that is stopped is lost after LinkTimeout, whatever its system confirms for it.
 func TestStoppedProcess(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 6 s each")
 	}
 	forWays(t, func(t *testing.T, way string) {
-		tr, p := pair(t, way)
+		tr, p := pair(t, way, "wait")
 		start := time.Now()
 		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)

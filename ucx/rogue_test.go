@@ -265,7 +265,8 @@ func TestWrongPayload(t *testing.T) {
 	for !goneNow(tr) {
 		r.turn()
 	}
-	if ev := waitEvent(t, tr, shuffle.EventPeerDown); !errors.Is(ev.Err, shuffle.ErrProtocol) || !strings.Contains(ev.Err.Error(), "100 bytes of message 1 where 9000") {
+	ev = waitEvent(t, tr, shuffle.EventPeerDown)
+	if !errors.Is(ev.Err, shuffle.ErrProtocol) || !strings.Contains(ev.Err.Error(), "100 bytes of message 1 where 9000") {
 		t.Error(ev.Err)
 	}
 }

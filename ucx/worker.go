@@ -60,7 +60,9 @@ type worker struct {
 	parked  atomic.Bool
 	file    *os.File
 	raw     syscall.RawConn
-	limited time.Time // when sleep ends at the latest
+	limited time.Time          // when sleep ends at the latest
+	waited  bool               // in this sleep
+	step    func(uintptr) bool // what raw.Read calls; kept, for to make it takes memory
 }
 
 func (c *Context) newWorker() (*worker, error) {
@@ -70,6 +72,13 @@ func (c *Context) newWorker() (*worker, error) {
 		return nil, err
 	}
 	w.kick = (*uint32)(unsafe.Pointer(C.dvt_kick(w.c)))
+	w.step = func(uintptr) bool {
+		if w.waited {
+			return true
+		}
+		w.waited = true
+		return C.dvt_arm(w.c) != 0
+	}
 	// A descriptor of our own, for Go closes it.
 	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 	if err == nil {
@@ -135,14 +144,8 @@ func (w *worker) sleep(limit time.Duration) {
 		_ = w.file.SetReadDeadline(w.limited)
 	}
 	w.parked.Store(true)
-	waited := false
-	_ = w.raw.Read(func(uintptr) bool { // it fails when the deadline comes
-		if waited {
-			return true
-		}
-		waited = true
-		return C.dvt_arm(w.c) != 0
-	})
+	w.waited = false
+	_ = w.raw.Read(w.step) // it fails when the deadline comes
 	w.parked.Store(false)
 }
 

@@ -146,7 +146,7 @@ func TestSimulatedRuns(t *testing.T) {
 // the GPUs that signed them, and moved down to disk where these have none either.
 func TestSimulatedPasses(t *testing.T) {
 	t.Setenv("DOVETAIL_CUDASIM_QUIET", "1")
-	in := simCorpusOf(t, 7, 60)
+	in := simCorpusOf(t, 7, 36)
 	out := filepath.Join(t.TempDir(), "out")
 	want, said, code := simRun(t, in, out, "", "--device", "cpu")
 	if code != 0 || want == "" {
@@ -156,7 +156,7 @@ func TestSimulatedPasses(t *testing.T) {
 	if err != nil || cpu.Devices != nil {
 		t.Fatal(cpu, err)
 	}
-	toDisk := []string{"--spill-memory-limit", "64KiB", "--text-memory", "48KiB"}
+	toDisk := []string{"--spill-memory-limit", "36KiB", "--text-memory", "20KiB"}
 	for _, tc := range []struct {
 		name, sim string
 		gpus      int
@@ -167,15 +167,14 @@ func TestSimulatedPasses(t *testing.T) {
 	}{
 		{name: "one", gpus: 1, sim: "seed=1"},
 		{name: "two", gpus: 2, sim: "seed=2,late=0"},
-		{name: "eight", gpus: 8, sim: "seed=3"},
+		{name: "eight", gpus: 8, sim: "seed=3", some: true},
 		{name: "ranks", gpus: 2, sim: "seed=4", args: []string{"--ranks", "3"}},
-		{name: "held", gpus: 1, sim: "seed=5", args: []string{"--text-memory", "48KiB", "--spill-memory-limit", "off"}},
+		{name: "held", gpus: 1, sim: "seed=5", args: []string{"--text-memory", "32KiB", "--spill-memory-limit", "off"}},
 		{name: "one, to disk", gpus: 1, sim: "seed=6", args: toDisk, spills: true, says: "of it to disk"},
-		{name: "two, to disk, late", gpus: 2, sim: "seed=7,late=0", args: toDisk, spills: true},
-		{name: "to disk from a small pool", gpus: 1, sim: "seed=8", args: append([]string{"--rmm-pool-size", "600KiB"}, toDisk...), spills: true, some: true},
+		{name: "two, to disk, slow", gpus: 2, sim: "seed=7,late=0,slow=500", args: toDisk, spills: true},
+		{name: "to disk from a small pool", gpus: 1, sim: "seed=8", args: append([]string{"--rmm-pool-size", "400KiB"}, toDisk...), spills: true, some: true},
 		{name: "to disk and allocations fail", gpus: 2, sim: "seed=9,oom=5,oom-pinned=6", args: append([]string{"--rmm-pool-size", "none"}, toDisk...), some: true},
 		{name: "to disk and launches fail", gpus: 2, sim: "seed=10,launch=90", args: toDisk, some: true},
-		{name: "to disk and slow", gpus: 2, sim: "seed=11,slow=1000", args: toDisk, spills: true},
 		{name: "to disk, ranks", gpus: 1, sim: "seed=12", args: append([]string{"--ranks", "2", "--workers", "4"}, toDisk...), spills: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -208,13 +207,52 @@ func TestSimulatedPasses(t *testing.T) {
 				t.Errorf("%+v", res.Devices)
 			}
 			if tc.spills {
+				// The limit holds for each tier in memory, but for a batch that is larger by itself on its way to the disk.
 				for _, name := range []string{"device", "pinned", "host", "disk"} {
-					if u := tier(name); u.Peak == 0 || u.Reads == 0 || name != "disk" && u.Peak > 64<<10 || name != "device" && u.SpilledBytes == 0 {
+					if u := tier(name); u.Peak == 0 || name == "disk" && u.Reads == 0 || (name == "pinned" || name == "host") && u.Peak > 36<<10 || name != "device" && u.SpilledBytes == 0 {
 						t.Errorf("%s: %+v", name, u)
 					}
 				}
 			}
 		})
+	}
+}
+
+// A GPU that is lost while it compares, or while it holds texts that others need, costs its share of the work: what it held is read
+// from the files.
+func TestSimulatedLossLater(t *testing.T) {
+	t.Setenv("DOVETAIL_CUDASIM_QUIET", "1")
+	in := simCorpusOf(t, 8, 20)
+	want, said, code := simRun(t, in, filepath.Join(t.TempDir(), "out"), "", "--device", "cpu")
+	if code != 0 || want == "" {
+		t.Fatal(said)
+	}
+	args := []string{"--device", "sim", "--sim-gpus", "2", "--workers", "2", "--text-memory", "8KiB", "--spill-memory-limit", "off"}
+	run := func(sim string) (said string) {
+		t.Helper()
+		digest, said, code := simRun(t, in, filepath.Join(t.TempDir(), "out"), sim, args...)
+		if code != 0 || digest != want {
+			t.Fatalf("%s: exit code %d, digest %s, want %s: %s", sim, code, digest, want, said)
+		}
+		leftovers(t)
+		return said
+	}
+	run("seed=1")
+	launches, calls := cuda.SimulatorStat("launches", 1), cuda.SimulatorStat("calls", 1)
+	lost, again := 0, 0
+	for i := int64(1); i <= 3; i++ {
+		for _, sim := range []string{fmt.Sprintf("seed=1,lost-at-launch=1@%d", launches-3*i), fmt.Sprintf("seed=1,lost=1@%d", calls-calls*i/8)} {
+			said := run(sim)
+			if strings.Contains(said, "is lost") {
+				lost++
+			}
+			if strings.Contains(said, "texts that a device held are read again") {
+				again++
+			}
+		}
+	}
+	if lost == 0 || again == 0 {
+		t.Errorf("of 6 runs %d say that a GPU was lost, %d that texts were read again", lost, again)
 	}
 }
 

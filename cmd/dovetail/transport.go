@@ -18,7 +18,7 @@ const transportFlag = "transport"
 
 func addTransport(fl *pflag.FlagSet, transport *string) {
 	fl.StringVar(transport, transportFlag, engine.TransportAuto, "what carries data between ranks: "+strings.Join(engine.Transports(), ", ")+
-		"; auto is ucx for ranks on one machine or with RDMA if all have UCX, else tcp, which alone encrypts ($DOVETAIL_TRANSPORT)")
+		"; auto is ucx for ranks on one machine if all have it, else tcp, which alone encrypts ($DOVETAIL_TRANSPORT)")
 }
 
 // fabric returns what carries data between ranks that are processes; processes says whether they are. Faults are of the command line.

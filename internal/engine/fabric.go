@@ -31,10 +31,10 @@ func Transports() []string {
 //
 //   - TransportTCP is package shuffle/tcp: encrypted with TLS if the ranks have a secret.
 //   - TransportUCX is package ucx, with everything that UCX finds. It is an error if there is no UCX here. Nothing is encrypted.
-//   - TransportAuto is UCX where it can do more than TCP and no one can listen: if all ranks of a round have it, and are on
-//     one machine, so that it uses shared memory, or all have a network adapter with RDMA, which moves bytes without the
-//     processors. UCX opens no TCP port then. Else it is TCP. The ranks agree by what each tells the others, so that one without
-//     UCX has all use TCP.
+//   - TransportAuto is UCX where it is faster than TCP and no one can listen: if all ranks of a round have it and are on
+//     one machine, so that it uses shared memory. It opens no port then. Else it is TCP: over plain TCP, UCX is no faster than our
+//     own, and does not encrypt; and over RDMA it has not been run yet, so that who has it must ask for TransportUCX. The ranks
+//     agree by what each tells the others: one without UCX has all use TCP.
 //
 // Ranks with TransportTCP and with TransportAuto can be in one job; all use TCP then.
 func Fabric(name string, network tcp.Network, note func(line string)) (executor.Fabric, error) {

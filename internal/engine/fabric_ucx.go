@@ -6,11 +6,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 
@@ -116,8 +114,8 @@ func offers() offerer {
 		return nil
 	}
 	return func() offer {
-		// Without TCP, which is no better than our own, UCX opens no port that others could reach.
-		c, err := openContext(map[string]string{"TLS": "^tcp"})
+		// Shared memory of System V, for /dev/shm is small in containers.
+		c, err := openContext(map[string]string{"TLS": "sysv,cma"})
 		if err != nil {
 			return nil
 		}
@@ -129,17 +127,8 @@ func offers() offerer {
 		if err != nil {
 			return nil
 		}
-		o := &ucxOffer{port: ucxPort{Port: p}, fields: offered{machine: id, rdma: "-"}}
-		if slices.ContainsFunc(c.Transports(), isRDMA) {
-			o.fields.rdma = "rdma"
-		}
-		return o
+		return &ucxOffer{port: ucxPort{Port: p}, machine: id}
 	}
-}
-
-// isRDMA reports whether a transport of UCX moves bytes between machines without their processors.
-func isRDMA(name string) bool {
-	return slices.ContainsFunc([]string{"rc_", "dc_", "ud_", "srd/", "ugni"}, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // machine names what processes must have in common to share memory through UCX: a boot of a system, and namespaces of it.
@@ -157,50 +146,30 @@ func machine() (string, error) {
 		}
 		_, _ = h.Write([]byte(link))
 	}
-	if s, err := os.Stat("/dev/shm"); err != nil || !s.IsDir() {
-		return "", errors.New("there is no /dev/shm")
-	}
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-// offered is what a rank tells the others of its UCX.
-type offered struct{ machine, rdma, addr string }
-
-func parseOffer(text string) (o offered, ok bool) {
-	f := strings.SplitN(text, offerMark, 3)
-	if len(f) != 3 {
-		return o, false
-	}
-	return offered{f[0], f[1], f[2]}, true
-}
-
+// ucxOffer is a port for ranks on one machine.
 type ucxOffer struct {
-	port   ucxPort
-	fields offered
+	port    ucxPort
+	machine string
 }
 
-func (o *ucxOffer) text() string {
-	return strings.Join([]string{o.fields.machine, o.fields.rdma, o.port.Addr()}, offerMark)
-}
+func (o *ucxOffer) text() string { return o.machine + offerMark + o.port.Addr() }
 
 func (o *ucxOffer) suits(texts []string) bool {
-	near, far := true, true
 	for _, text := range texts {
-		f, ok := parseOffer(text)
-		if !ok {
+		if id, _, ok := strings.Cut(text, offerMark); !ok || id != o.machine {
 			return false
 		}
-		near = near && f.machine == o.fields.machine
-		far = far && f.rdma == "rdma"
 	}
-	return near || far
+	return true
 }
 
 func (o *ucxOffer) connect(ctx context.Context, m executor.Meeting, texts []string) (shuffle.Transport, error) {
 	m.Addrs = make([]string, len(texts))
 	for r, text := range texts {
-		f, _ := parseOffer(text) // suits has read it
-		m.Addrs[r] = f.addr
+		_, m.Addrs[r], _ = strings.Cut(text, offerMark) // suits has looked
 	}
 	return o.port.Connect(ctx, m)
 }

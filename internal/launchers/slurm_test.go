@@ -25,25 +25,24 @@ type slurm struct {
 
 // where says in which network namespaces, and at which addresses, the parts of a Slurm are.
 type where struct {
-	inside      [3][]string // the controller, n1, n2: what their commands begin with
-	controller  string
-	addr        [2]string
-	differently bool // the nodes' addresses differ, and so their ports need not
+	inside     [3][]string // the controller, n1, n2: what their commands begin with
+	controller string
+	addr       [2]string
 }
 
 const slurmConf = `ClusterName=dovetail
-SlurmctldHost=HOST(CONTROLLER)
+SlurmctldHost=@HOST(@CONTROLLER)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-SlurmctldPort=PORT
-SlurmctldPidFile=DIR/slurmctld.pid
-SlurmdPidFile=DIR/slurmd.%n.pid
-SlurmdSpoolDir=DIR/spool.%n
-StateSaveLocation=DIR/state
-SlurmctldLogFile=DIR/slurmctld.log
-SlurmdLogFile=DIR/slurmd.%n.log
+SlurmctldPort=@PORT
+SlurmctldPidFile=@DIR/slurmctld.pid
+SlurmdPidFile=@DIR/slurmd.%n.pid
+SlurmdSpoolDir=@DIR/spool.%n
+StateSaveLocation=@DIR/state
+SlurmctldLogFile=@DIR/slurmctld.log
+SlurmdLogFile=@DIR/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -59,9 +58,9 @@ SlurmdTimeout=30
 InactiveLimit=0
 KillWait=5
 GresTypes=gpu
-NODES
+@NODES
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=YES
-TmpFS=DIR/tmp.%n
+TmpFS=@DIR/tmp.%n
 `
 
 // newSlurm starts a Slurm, which ends with the test.
@@ -97,9 +96,7 @@ func newSlurm(t *testing.T, at where) *slurm {
 	for i := range 2 {
 		nodes += fmt.Sprintf("NodeName=n%d NodeHostname=%s NodeAddr=%s Port=%d CPUs=8 RealMemory=2000 Gres=gpu:fake:2 State=UNKNOWN\n", 1+i, host, at.addr[i], port+1+i)
 	}
-	text := strings.NewReplacer("HOST", host, "CONTROLLER", at.controller, "PORT", strconv.Itoa(port), "DIR", dir, "NODES\n", nodes).Replace(
-		strings.ReplaceAll(slurmConf, "SlurmctldHost", "Slurmctld\x00"))
-	text = strings.ReplaceAll(text, "Slurmctld\x00", "SlurmctldHost")
+	text := strings.NewReplacer("@HOST", host, "@CONTROLLER", at.controller, "@PORT", strconv.Itoa(port), "@DIR", dir, "@NODES", nodes).Replace(slurmConf)
 	err = errors.Join(os.WriteFile(s.conf, []byte(text), 0o644), os.WriteFile(filepath.Join(dir, "gres.conf"), []byte(gres.String()), 0o644))
 	for _, name := range []string{"state", "spool.n1", "spool.n2", "tmp.n1", "tmp.n2"} {
 		err = errors.Join(err, os.Mkdir(filepath.Join(dir, name), 0o755))

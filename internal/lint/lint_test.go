@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 var onlyImporter = map[string]string{"github.com/NVIDIA/go-nvml": "cuda", "gorgonia.org/cu": "cuda"}
 
 // tags are those with which the rules hold as well.
-const tags = "cuda"
+const tags = "cuda,pmix,ucx"
 
 // mustNotImport are packages that would be allowed by the table and are not: the core never knows what is compatible with
 // what, and what is compatible stands on parts of the core, not on the whole.
@@ -225,7 +225,7 @@ func undocumented(d *doc.Package) []string {
 }
 
 // inPackages are files of packages that other programs run inside of themselves: not commands, not test suites.
-var inPackages = regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|cuda|internal)/`)
+var inPackages = regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|cuda|ucx|internal)/`)
 
 // exempt are commands and test suites below those folders.
 var exempt = regexp.MustCompile(`^internal/(soak|simulate)/|^[a-z/]*test/`)

@@ -317,6 +317,6 @@ func measure(b *bench) (done []work) {
 		a, c = append(a, uint32(i)), append(c, uint32(b.rng.IntN(docs)))
 	}
 	b.launch("dv_jaccard", 0, t.offsets, t.width, t.data, 24, put(b, "a", a), put(b, "b", c), docs, start, sets, distinct, alloc[uint64](b, "i", docs), alloc[uint64](b, "u", docs))
-	run("dv_jaccard", "pair", docs, docs*(size*2*8+size*32), 0)
+	run("dv_jaccard", "pair", docs, docs*(size*2*8+size*32+2*size), 0)
 	return done
 }
