@@ -29,4 +29,4 @@ test-launchers: launcher-packages ## whole jobs under mpirun, mpiexec and a Slur
 	$(PMIX_BUILD) build -tags pmix -o $(LAUNCHER_OUT)/pmix/dovetail ./cmd/dovetail
 	CGO_ENABLED=0 $(GO) build -o $(LAUNCHER_OUT)/plain/dovetail ./cmd/dovetail
 	DOVETAIL_LAUNCHERS=installed DOVETAIL_BIN=$(LAUNCHER_OUT)/pmix/dovetail DOVETAIL_BIN_PLAIN=$(LAUNCHER_OUT)/plain/dovetail \
-	  $(GO) test -count 1 -timeout 10m $(FLAGS) ./internal/launchers
+	  $(GO) test -count 1 -timeout 30m ./internal/launchers $(FLAGS)
