@@ -10,27 +10,39 @@ import (
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
-// slots is the number of pieces of a column that are under way at a time: while one is computed the next is copied there, and
-// the last one back.
+// slots is the number of pieces of columns that are under way at a time: while one is computed the next is copied there, and
+// the last one back. Each has a stream of its own.
 const slots = 2
 
-// backend is an [lsh.Backend] on a GPU. Several backends share a GPU, one for each actor.
+// backend is an [lsh.Holder] on a GPU. Several backends share a GPU, one for each actor.
 type backend struct {
-	g    *GPU
-	p    lsh.Params
-	cpu  *lsh.CPU // for documents that the GPU's memory is too small for
-	free []*slot
-	busy []*slot // the oldest first; at most `slots` with those that are free, fewer while there is no memory for more
+	g       *GPU
+	p       lsh.Params
+	cpu     *lsh.CPU // for documents that the GPU's memory is too small for
+	free    []*slot
+	busy    []*slot   // the oldest first; at most `slots` with those that are free, fewer while there is no memory for more
+	columns []*column // that are not done, the oldest first
+	most    int       // bytes that a piece may take on the device, 0 before memory was ever short
+}
 
+// column is a column that is under way, and its fence.
+type column struct {
+	b                *backend
 	texts            *mem.Strings
 	signatures, keys *mem.Buffer
 	next             int // row
-	most             int // bytes that a piece may take on the device, 0 before memory was ever short
+	pieces           int // that are under way
+
+	held    func(first, rows int, item *mem.Item, at int) // nil if the texts are not to be held
+	needed  int64
+	settled bool
+	err     error
 }
 
 // slot is what one piece needs: a stream with kernels, and memory while it is under way.
 type slot struct {
 	k           *Kernels
+	c           *column
 	in, out     *mem.Buffer // pinned
 	devIn       *mem.Buffer // offsets, validity, bytes
 	devOut      *mem.Buffer // signatures, keys
@@ -41,15 +53,16 @@ type slot struct {
 
 // layout says where things are in the buffers of a piece, in bytes.
 type layout struct {
-	valid, data, in int // offsets are at 0
-	keys, out       int // signatures are at 0
-	back            int // from where on the output is wanted
+	in        columnLayout
+	keys, out int // signatures are at 0
+	back      int // from where on the output is wanted
 }
 
 // aligned rounds up to what every buffer begins at.
 func aligned(n int) int { return (n + 255) &^ 255 }
 
-// NewBackend returns a backend for p. The caller closes it before the GPU. The error may be that of [lsh.Params.Validate].
+// NewBackend returns a backend for p, an [lsh.Holder] if the GPU has a store. The caller closes it before the GPU. The error may be
+// that of [lsh.Params.Validate].
 func (g *GPU) NewBackend(p lsh.Params) (lsh.Backend, error) {
 	cpu, err := lsh.NewCPU(p)
 	if err != nil {
@@ -76,8 +89,21 @@ func (b *backend) add() error {
 // Params implements [lsh.Backend].
 func (b *backend) Params() lsh.Params { return b.p }
 
+// Depth implements [lsh.Backend].
+func (b *backend) Depth() int { return slots }
+
+// TextAlloc implements [lsh.Backend].
+func (b *backend) TextAlloc() mem.Allocator { return b.g.texts }
+
 // Start implements [lsh.Backend].
 func (b *backend) Start(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer) (mem.Fence, error) {
+	return b.StartHeld(ctx, texts, signatures, keys, 0, nil)
+}
+
+// StartHeld implements [lsh.Holder].
+func (b *backend) StartHeld(
+	ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer, next int64, held func(first, rows int, item *mem.Item, at int),
+) (mem.Fence, error) {
 	if err := lsh.CheckStart(b.p, texts, signatures, keys); err != nil {
 		return nil, err
 	}
@@ -87,41 +113,29 @@ func (b *backend) Start(ctx context.Context, texts *mem.Strings, signatures, key
 	if texts.Rows == 0 || signatures == nil && keys == nil {
 		return mem.Ready, nil
 	}
-	b.texts, b.signatures, b.keys, b.next = texts, signatures, keys, 0
+	c := &column{b: b, texts: texts, signatures: signatures, keys: keys, needed: next}
+	if b.g.store != nil {
+		c.held = held
+	}
+	b.columns = append(b.columns, c)
 	if err := b.fill(ctx); err != nil {
-		b.abandon()
+		b.abandon(err)
 		return nil, err
 	}
-	return &columnFence{b: b}, nil
+	return c, nil
 }
 
-// columnFence is the fence of a column. What is left of the column is done by Wait.
-type columnFence struct {
-	b       *backend
-	settled bool
-	err     error
-}
+// Done implements [mem.Fence].
+func (c *column) Done() bool { return c.settled }
 
-func (f *columnFence) Done() bool { return f.settled }
-
-func (f *columnFence) Wait(ctx context.Context) error {
-	if !f.settled {
-		f.err = f.b.finish(ctx)
-		f.settled = true
-	}
-	return f.err
-}
-
-// finish does the rest of a column.
-func (b *backend) finish(ctx context.Context) error {
-	for len(b.busy) > 0 || b.next < b.texts.Rows {
-		if err := b.step(ctx); err != nil {
-			b.abandon()
-			return err
+// Wait implements [mem.Fence]. What is left of the column, and of those before it, is done by it.
+func (c *column) Wait(ctx context.Context) error {
+	for !c.settled {
+		if err := c.b.step(ctx); err != nil {
+			c.b.abandon(err)
 		}
 	}
-	b.texts, b.signatures, b.keys = nil, nil, nil
-	return nil
+	return c.err
 }
 
 // step takes back the oldest piece, and starts others.
@@ -132,20 +146,40 @@ func (b *backend) step(ctx context.Context) error {
 			return err
 		}
 		s.fence = nil
-		b.take(s)
+		if err := b.take(s); err != nil {
+			return err
+		}
 		b.busy = b.busy[1:]
 		b.free = append(b.free, s)
+		s.c.pieces--
 	}
-	return b.fill(ctx)
+	err := b.fill(ctx)
+	for err == nil && len(b.columns) > 0 && b.columns[0].done() {
+		b.columns[0].settled = true
+		b.columns = b.columns[1:]
+	}
+	return err
+}
+
+func (c *column) done() bool { return c.pieces == 0 && c.next == c.texts.Rows }
+
+// filling returns the oldest column of which there are rows to start, or nil.
+func (b *backend) filling() *column {
+	for _, c := range b.columns {
+		if c.next < c.texts.Rows {
+			return c
+		}
+	}
+	return nil
 }
 
 // fill starts pieces while there are rows and slots, and memory.
 func (b *backend) fill(ctx context.Context) error {
-	for b.next < b.texts.Rows && len(b.busy) < slots {
+	for c := b.filling(); c != nil && len(b.busy) < slots; c = b.filling() {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		rows, need := b.piece()
+		rows, need := b.piece(c)
 		var err error
 		if len(b.free) == 0 {
 			err = b.add()
@@ -153,10 +187,11 @@ func (b *backend) fill(ctx context.Context) error {
 		var s *slot
 		if err == nil {
 			s = b.free[0]
-			err = b.begin(s, b.next, rows)
+			err = b.begin(s, c, rows)
 		}
 		if err == nil {
-			b.next += rows
+			c.next += rows
+			c.pieces++
 			b.free, b.busy = b.free[1:], append(b.busy, s)
 			continue
 		}
@@ -170,62 +205,54 @@ func (b *backend) fill(ctx context.Context) error {
 			b.most = need / 2
 			b.g.count(func(c *GPUStats) { c.Shrunk++ })
 		default:
-			if err := b.onProcessor(ctx, b.next); err != nil {
+			if err := b.onProcessor(ctx, c); err != nil {
 				return err
 			}
-			b.next++
+			c.next++
 		}
 	}
 	return nil
 }
 
 // piece returns how many of the next rows a piece takes, and the memory that it needs on the device.
-func (b *backend) piece() (rows, need int) {
-	left := b.texts.Rows - b.next
+func (b *backend) piece(c *column) (rows, need int) {
+	left := c.texts.Rows - c.next
 	if b.most == 0 {
-		return left, b.size(b.next, left)
+		return left, b.size(c, left)
 	}
 	// The least that is too many is found by halving: what a piece needs grows with its rows.
 	few, many := 1, left+1
 	for many-few > 1 {
-		if mid := (few + many) / 2; b.size(b.next, mid) <= b.most {
+		if mid := (few + many) / 2; b.size(c, mid) <= b.most {
 			few = mid
 		} else {
 			many = mid
 		}
 	}
-	return few, b.size(b.next, few)
+	return few, b.size(c, few)
 }
 
-func (b *backend) size(first, rows int) int {
-	l := b.layout(first, rows)
-	return l.in + l.out
+func (b *backend) size(c *column, rows int) int {
+	l := b.layout(c, rows)
+	return l.in.end + l.out
 }
 
-// layout lays out a piece. Signatures are always made, and downloaded only if they are wanted.
-func (b *backend) layout(first, rows int) layout {
-	off := b.texts.OffsetValues()
-	var l layout
-	l.valid = aligned(8 * (rows + 1))
-	l.data = l.valid
-	if b.texts.Valid != nil {
-		l.data += aligned((rows + 7) / 8)
-	}
-	l.in = l.data + int(off[first+rows]-off[first])
-	l.keys = aligned(b.p.SignatureBytes(rows))
+// layout lays out a piece of the next rows. Signatures are always made, and downloaded only if they are wanted.
+func (b *backend) layout(c *column, rows int) layout {
+	l := layout{in: layOutColumn(c.texts, c.next, rows), keys: aligned(b.p.SignatureBytes(rows))}
 	l.out = l.keys
-	if b.keys != nil {
+	if c.keys != nil {
 		l.out += b.p.BandKeyBytes(rows)
 	}
-	if b.signatures == nil {
+	if c.signatures == nil {
 		l.back = l.keys
 	}
 	return l
 }
 
-// begin queues a piece: there, the kernels, and back. If it fails nothing of it is left.
-func (b *backend) begin(s *slot, first, rows int) (err error) {
-	s.first, s.rows, s.lay = first, rows, b.layout(first, rows)
+// begin queues a piece of a column: there, the kernels, and back. If it fails nothing of it is left.
+func (b *backend) begin(s *slot, c *column, rows int) (err error) {
+	s.c, s.first, s.rows, s.lay = c, c.next, rows, b.layout(c, rows)
 	l := s.lay
 	defer func() {
 		if err != nil {
@@ -235,18 +262,20 @@ func (b *backend) begin(s *slot, first, rows int) (err error) {
 	}()
 	for _, x := range []struct {
 		b    **mem.Buffer
-		from mem.Allocator
+		from func(int) (*mem.Buffer, error)
 		n    int
-	}{{&s.devIn, b.g.device, l.in}, {&s.devOut, b.g.device, l.out}, {&s.in, b.g.pinned, l.in}, {&s.out, b.g.pinned, l.out - l.back}} {
-		if *x.b, err = x.from.Alloc(x.n); err != nil {
+	}{
+		{&s.devIn, b.g.alloc, l.in.end}, {&s.devOut, b.g.alloc, l.out},
+		{&s.in, b.g.pinned.Alloc, l.in.staged(c.texts)}, {&s.out, b.g.pinned.Alloc, l.out - l.back},
+	} {
+		if *x.b, err = x.from(x.n); err != nil {
 			return err
 		}
 	}
-	b.pack(s)
 	var parts parts
-	column := &mem.Strings{Rows: rows, Offsets: parts.of(s.devIn, 0, l.valid), Data: parts.of(s.devIn, l.data, l.in)}
-	if b.texts.Valid != nil {
-		column.Valid = parts.of(s.devIn, l.valid, l.data)
+	texts := &mem.Strings{Rows: rows, Offsets: parts.of(s.devIn, 0, l.in.valid), Data: parts.of(s.devIn, l.in.data, l.in.end)}
+	if c.texts.Valid != nil {
+		texts.Valid = parts.of(s.devIn, l.in.valid, l.in.data)
 	}
 	signatures := parts.of(s.devOut, 0, b.p.SignatureBytes(rows))
 	back := parts.of(s.devOut, l.back, l.out)
@@ -254,13 +283,13 @@ func (b *backend) begin(s *slot, first, rows int) (err error) {
 	if parts.err != nil {
 		return parts.err
 	}
-	if err := s.k.s.Copy(s.devIn, s.in); err != nil {
+	if err := s.k.s.sendColumn(s.devIn, s.in, c.texts, s.first, l.in); err != nil {
 		return err
 	}
-	if err := s.k.queueSign(column, signatures); err != nil {
+	if err := s.k.queueSign(texts, signatures); err != nil {
 		return err
 	}
-	if b.keys != nil {
+	if c.keys != nil {
 		keys := parts.of(s.devOut, l.keys, l.out)
 		if parts.err != nil {
 			return parts.err
@@ -275,61 +304,62 @@ func (b *backend) begin(s *slot, first, rows int) (err error) {
 	if s.fence, err = s.k.s.Fence(); err != nil {
 		return err
 	}
-	b.g.count(func(c *GPUStats) {
-		c.Batches++
-		c.Documents += int64(rows)
-		c.Uploaded += int64(l.in)
-		c.Returned += int64(l.out - l.back)
+	b.g.count(func(n *GPUStats) {
+		n.Batches++
+		n.Documents += int64(rows)
+		n.Uploaded += int64(l.in.end)
+		n.Returned += int64(l.out - l.back)
+		if c.texts.Data.Tier() == mem.TierPinned {
+			n.Pinned += int64(l.in.end - l.in.data)
+		}
 	})
 	return nil
 }
 
-// pack writes a piece to pinned memory, with offsets from 0.
-func (b *backend) pack(s *slot) {
-	off, to := b.texts.OffsetValues(), mem.Int64s(s.in)
-	base := off[s.first]
-	for i := range s.rows + 1 {
-		to[i] = off[s.first+i] - base
+// take copies what a piece came to to where it belongs, and releases its memory, or has the texts held.
+func (b *backend) take(s *slot) error {
+	c, raw := s.c, s.out.Bytes()
+	if c.signatures != nil {
+		copy(c.signatures.Bytes()[b.p.SignatureBytes(s.first):], raw[:b.p.SignatureBytes(s.rows)])
 	}
-	raw := s.in.Bytes()
-	if v := b.texts.Valid; v != nil {
-		bits := raw[s.lay.valid : s.lay.valid+(s.rows+7)/8]
-		clear(bits)
-		for i := range s.rows {
-			if !b.texts.IsNull(s.first + i) {
-				bits[i/8] |= 1 << (i % 8)
-			}
-		}
-	}
-	copy(raw[s.lay.data:], b.texts.Data.Bytes()[base:off[s.first+s.rows]])
-}
-
-// take copies what a piece came to to where it belongs, and releases its memory.
-func (b *backend) take(s *slot) {
-	raw := s.out.Bytes()
-	if b.signatures != nil {
-		copy(b.signatures.Bytes()[b.p.SignatureBytes(s.first):], raw[:b.p.SignatureBytes(s.rows)])
-	}
-	if b.keys != nil {
+	if c.keys != nil {
 		raw = raw[s.lay.keys-s.lay.back:]
-		all := b.keys.Bytes()
+		all := c.keys.Bytes()
 		for band := range b.p.NumBands {
-			copy(all[8*(band*b.texts.Rows+s.first):], raw[8*band*s.rows:8*(band+1)*s.rows])
+			copy(all[8*(band*c.texts.Rows+s.first):], raw[8*band*s.rows:8*(band+1)*s.rows])
 		}
+	}
+	texts := s.devIn
+	if c.held != nil {
+		s.devIn = nil
 	}
 	s.release()
+	if c.held == nil {
+		return nil
+	}
+	item, err := b.g.store.Put(texts, nil, c.needed)
+	if err != nil {
+		if errors.Is(err, ErrBroken) {
+			return err
+		}
+		b.g.count(func(n *GPUStats) { n.NotHeld++ }) // the disk is full, or the like: nothing depends on it
+		return nil
+	}
+	c.held(s.first, s.rows, item, s.lay.in.data)
+	return nil
 }
 
 // onProcessor computes one document.
-func (b *backend) onProcessor(ctx context.Context, row int) error {
-	b.g.count(func(c *GPUStats) { c.Processor++; c.Documents++ })
-	off, err := b.texts.Offsets.Slice(8*row, 8*(row+2))
+func (b *backend) onProcessor(ctx context.Context, c *column) error {
+	row := c.next
+	b.g.count(func(n *GPUStats) { n.Processor++; n.Documents++ })
+	off, err := c.texts.Offsets.Slice(8*row, 8*(row+2))
 	if err != nil {
 		return err
 	}
-	one := &mem.Strings{Rows: 1, Offsets: off, Data: b.texts.Data}
+	one := &mem.Strings{Rows: 1, Offsets: off, Data: c.texts.Data}
 	defer off.Release()
-	if b.texts.IsNull(row) {
+	if c.texts.IsNull(row) {
 		one.Valid = mem.NewHostBuffer(mem.TierHost, []byte{0}, nil)
 	}
 	sig, err := mem.Host().Alloc(b.p.SignatureBytes(1))
@@ -340,10 +370,10 @@ func (b *backend) onProcessor(ctx context.Context, row int) error {
 	if _, err := b.cpu.Sign(ctx, one, sig); err != nil {
 		return err
 	}
-	if b.signatures != nil {
-		copy(b.signatures.Bytes()[b.p.SignatureBytes(row):], sig.Bytes())
+	if c.signatures != nil {
+		copy(c.signatures.Bytes()[b.p.SignatureBytes(row):], sig.Bytes())
 	}
-	if b.keys == nil {
+	if c.keys == nil {
 		return nil
 	}
 	keys, err := mem.Host().Alloc(b.p.BandKeyBytes(1))
@@ -355,13 +385,13 @@ func (b *backend) onProcessor(ctx context.Context, row int) error {
 		return err
 	}
 	for band, key := range mem.Uint64s(keys) {
-		mem.Uint64s(b.keys)[band*b.texts.Rows+row] = key
+		mem.Uint64s(c.keys)[band*c.texts.Rows+row] = key
 	}
 	return nil
 }
 
-// abandon waits for what is under way and forgets it.
-func (b *backend) abandon() {
+// abandon waits for what is under way and forgets it: no column is done any more.
+func (b *backend) abandon(err error) {
 	for _, s := range b.busy {
 		_ = s.k.s.Synchronize()
 		if s.fence != nil {
@@ -372,12 +402,15 @@ func (b *backend) abandon() {
 		b.free = append(b.free, s)
 	}
 	b.busy = nil
-	b.texts, b.signatures, b.keys = nil, nil, nil
+	for _, c := range b.columns {
+		c.settled, c.err = true, err
+	}
+	b.columns = nil
 }
 
 // Close implements [lsh.Backend].
 func (b *backend) Close() error {
-	b.abandon()
+	b.abandon(ErrClosed)
 	var errs []error
 	for _, s := range b.free {
 		errs = append(errs, s.k.Close())

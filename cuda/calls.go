@@ -21,6 +21,7 @@ static int64_t dovetail_grid_bands(int64_t rows, int64_t bands) { return DV_GRID
 static int dovetail_shared_curator32(int width) { return DV_SHARED_CURATOR32(width); }
 static int dovetail_shared_curator64(int width) { return DV_SHARED_CURATOR64(width); }
 static int dovetail_shared_fast(int width) { return DV_SHARED_FAST(width); }
+static int dovetail_shared_pairs(int width) { return DV_SHARED_SIGN_BYTES(width); }
 
 // The context that this thread has, by a number that is never used again. A handle may be.
 static __thread uint64_t bound;
@@ -93,6 +94,7 @@ func gridThreads(items int) int { return int(C.dovetail_grid_threads(C.int64_t(i
 func gridBands(rows, b int) int { return int(C.dovetail_grid_bands(C.int64_t(rows), C.int64_t(b))) }
 func sharedCurator32(w int) int { return int(C.dovetail_shared_curator32(C.int(w))) }
 func sharedCurator64(w int) int { return int(C.dovetail_shared_curator64(C.int(w))) }
+func sharedPairs(width int) int { return int(C.dovetail_shared_pairs(C.int(width))) }
 func sharedFast(width int) int  { return int(C.dovetail_shared_fast(C.int(width))) }
 
 // code is a CUresult as an error; nil for CUDA_SUCCESS.

@@ -9,7 +9,8 @@
 //   - Driver is NVIDIA's driver, or one that simulates GPUs, of internal/cudasim.
 //   - Context, Stream, Event, Module and Kernel are CUDA's, as types that belong to no thread and drop no error.
 //   - GPU is a GPU in use: its kernels, and pools of its memory and of pinned memory. Store holds what is not needed at the moment.
-//   - Kernels and the backends of GPU.NewBackend sign columns; the suites of package kernelstest hold for them.
+//   - Kernels and the backends of GPU.NewBackend sign columns, and those of GPU.NewPairs compare texts; the suites of package
+//     kernelstest hold for them. What GPU.Hold allows to stay on the GPU makes room for all others.
 //
 // Everything that is made is closed by whoever made it, and closing says what was not. An error has the call, and the name that the
 // driver has for it; errors.Is tells out of memory (mem.ErrNoMemory), what may be tried again, and the end of a GPU apart.

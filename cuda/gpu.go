@@ -36,6 +36,9 @@ type GPU struct {
 	scanReduce, scanSums    *Kernel
 	scanApply, pieces, init *Kernel
 	bandKeys                *Kernel
+	windowSlots, jaccard    *Kernel
+	texts                   *textAlloc
+	store                   *Store // nil if nothing is held
 	mu                      sync.Mutex
 	sign                    map[string]*Kernel
 	counts                  GPUStats
@@ -43,14 +46,25 @@ type GPU struct {
 
 // GPUStats says what a [GPU] was used for.
 type GPUStats struct {
-	Batches   int64         `json:"batches"`   // pieces of columns that were signed
-	Documents int64         `json:"documents"` // in them
-	Shrunk    int64         `json:"shrunk"`    // times that a piece was made smaller for lack of memory
-	Processor int64         `json:"processor"` // documents too large for the GPU's memory, which the processor signed
-	Uploaded  int64         `json:"uploaded"`  // bytes
-	Returned  int64         `json:"returned"`  // bytes
-	Pool      mem.PoolStats `json:"pool"`      // of device memory, zero without a pool
-	Pinned    mem.PoolStats `json:"pinned"`    // of pinned memory, zero without a pool
+	Batches    int64          `json:"batches"`   // pieces of columns that were signed
+	Documents  int64          `json:"documents"` // in them
+	Shrunk     int64          `json:"shrunk"`    // times that a piece was made smaller for lack of memory
+	Processor  int64          `json:"processor"` // documents too large for the GPU's memory, which the processor signed
+	Uploaded   int64          `json:"uploaded"`  // bytes
+	Pinned     int64          `json:"pinned"`    // bytes of texts that were read into pinned memory, and so not copied once more
+	Returned   int64          `json:"returned"`  // bytes
+	NotHeld    int64          `json:"not_held"`  // pieces that were to be held, and for which there was no room in any tier
+	Compared   ComparedStats  `json:"compared"`
+	Pool       mem.PoolStats  `json:"pool"`        // of device memory, zero without a pool
+	PinnedPool mem.PoolStats  `json:"pinned_pool"` // of pinned memory, zero without a pool
+	Store      mem.StoreStats `json:"-"`           // of what is held, see [GPU.Hold]
+}
+
+// ComparedStats says what pairs a GPU compared.
+type ComparedStats struct {
+	Texts    int64 `json:"texts"` // whose windows were made ready
+	Pairs    int64 `json:"pairs"`
+	Launches int64 `json:"launches"`
 }
 
 // OpenGPU begins to use the GPU with an index of [Driver.Devices]. The caller closes it.
@@ -78,7 +92,7 @@ func (g *GPU) start(image []byte, o GPUOptions) (err error) {
 	}
 	for name, k := range map[string]**Kernel{
 		"dv_scan_reduce": &g.scanReduce, "dv_scan_sums": &g.scanSums, "dv_scan_apply": &g.scanApply, "dv_pieces": &g.pieces,
-		"dv_sign_init": &g.init, "dv_band_keys": &g.bandKeys,
+		"dv_sign_init": &g.init, "dv_band_keys": &g.bandKeys, "dv_window_slots": &g.windowSlots, "dv_jaccard": &g.jaccard,
 	} {
 		if *k, err = g.module.Kernel(name, 0); err != nil {
 			return err
@@ -115,7 +129,55 @@ func (g *GPU) start(image []byte, o GPUOptions) (err error) {
 			return err
 		}
 	}
+	g.texts = &textAlloc{pinned: g.pinned, most: defaultPinnedSize / 2}
+	if g.pinnedPool != nil {
+		g.texts.pinned, g.texts.most = g.pinnedPool, g.pinnedPool.Stats().Size/2
+	}
 	return nil
+}
+
+// Hold has backends that are made from now on be an [lsh.Holder]: what they hold is in a store with these options, which makes
+// room for whoever needs the GPU's memory. Of pinned memory it takes a quarter at most, and of no tier more than of the GPU, unless
+// o says otherwise. It is called once at most.
+func (g *GPU) Hold(o StoreOptions) error {
+	limit, err := g.spillLimit(o.SpillMemoryLimit)
+	if err != nil {
+		return err
+	}
+	if o.PinnedLimit == 0 {
+		o.PinnedLimit = g.texts.most / 2
+	}
+	if limit > 0 {
+		o.PinnedLimit, o.HostLimit = min(o.PinnedLimit, limit), min(o.HostLimit, limit)
+	}
+	g.store, err = g.NewStore(o)
+	return err
+}
+
+// Holding reports whether [GPU.Hold] was called.
+func (g *GPU) Holding() bool { return g.store != nil }
+
+// BatchBytes is how much text, in bytes, suits the GPU for all the batches that are under way on it: as much as is read into pinned
+// memory, and leaves room for what is made of it.
+func (g *GPU) BatchBytes() int64 {
+	all := g.c.device.MemoryTotal
+	if g.devicePool != nil {
+		all = g.devicePool.Stats().Size
+	}
+	return min(g.texts.most, all/4)
+}
+
+// alloc allocates device memory for work. What is held makes room for it.
+func (g *GPU) alloc(n int) (*mem.Buffer, error) {
+	if g.store == nil {
+		return g.device.Alloc(n)
+	}
+	b, err := g.store.Alloc(mem.TierDevice, n)
+	if err != nil && !errors.Is(err, mem.ErrNoMemory) && !errors.Is(err, ErrBroken) {
+		// What is held could not be moved, because the disk is full or the like; that ends nothing but the holding.
+		return nil, &mem.NoMemoryError{Need: int64(n), Cause: err}
+	}
+	return b, err
 }
 
 // poolFirst takes from a pool, and elsewhere what the pool has no room for.
@@ -156,7 +218,10 @@ func (g *GPU) Stats() GPUStats {
 		s.Pool = g.devicePool.Stats()
 	}
 	if g.pinnedPool != nil {
-		s.Pinned = g.pinnedPool.Stats()
+		s.PinnedPool = g.pinnedPool.Stats()
+	}
+	if g.store != nil {
+		s.Store = g.store.Stats()
 	}
 	return s
 }
@@ -189,6 +254,11 @@ func (g *GPU) Close() error {
 	}
 	var errs []error
 	broken := g.c.Broken() != nil
+	if g.store != nil {
+		if err := g.store.Close(); err != nil && !broken {
+			errs = append(errs, err)
+		}
+	}
 	for _, p := range []*mem.Pool{g.devicePool, g.pinnedPool} {
 		if p == nil {
 			continue

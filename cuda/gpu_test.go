@@ -3,6 +3,7 @@
 package cuda_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"testing"
@@ -44,6 +45,44 @@ func TestGPUSelfTest(t *testing.T) {
 func TestGPUKernels(t *testing.T) { kernelstest.Run(t, suite(t, realGPU(t))) }
 
 func TestGPUBackend(t *testing.T) { kernelstest.RunBackend(t, realGPU(t).NewBackend) }
+
+func TestGPUPairs(t *testing.T) { kernelstest.RunPairs(t, realGPU(t).NewPairs) }
+
+// Texts that are held go down to disk and come back.
+func TestGPUHeld(t *testing.T) {
+	g := realGPU(t)
+	if err := g.Hold(cuda.StoreOptions{SpillMemoryLimit: 100 << 10, PinnedLimit: 100 << 10, HostLimit: 100 << 10, Dir: t.TempDir()}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := g.NewBackend(lsh.DefaultParams())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []*mem.Item
+	c, _ := column(t, 40, 2000)
+	for range 8 {
+		keys, err := mem.Host().Alloc(b.Params().BandKeyBytes(c.Rows))
+		must(t, err)
+		f, err := b.(lsh.Holder).StartHeld(t.Context(), c, nil, keys, 0, func(_, _ int, item *mem.Item, at int) {
+			items = append(items, item)
+			got, err := mem.Host().Alloc(c.Data.Len())
+			must(t, err, items[0].Read(t.Context(), got, at))
+			if !bytes.Equal(got.Bytes(), c.Data.Bytes()) {
+				t.Error("texts that were held are not what they were")
+			}
+			got.Release()
+		})
+		must(t, err, f.Wait(t.Context()))
+		keys.Release()
+	}
+	if s := g.Stats().Store; s.Into(mem.TierDisk) == 0 {
+		t.Errorf("%+v", s)
+	}
+	for _, it := range items {
+		it.Drop()
+	}
+	must(t, b.Close())
+}
 
 // Links between all GPUs of the machine.
 func TestGPULinks(t *testing.T) {
@@ -157,4 +196,52 @@ func benchColumn(b *testing.B, docs int) *mem.Strings {
 	c := &mem.Strings{Rows: docs, Offsets: off, Data: data}
 	b.Cleanup(c.Release)
 	return c
+}
+
+// Pairs of documents of 2.5 KB that are in the memory of the GPU, and what it takes to bring them there.
+func BenchmarkGPUPairs(b *testing.B) {
+	g := realGPU(b)
+	p, err := g.NewPairs(24)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Close()
+	const docs, pairs = 4000, 16000
+	c := benchColumn(b, docs)
+	in, err1 := mem.Host().Alloc(8 * pairs)
+	out, err2 := mem.Host().Alloc(16 * pairs)
+	if err1 != nil || err2 != nil {
+		b.Fatal(err1, err2)
+	}
+	defer in.Release()
+	defer out.Release()
+	for i := range pairs {
+		mem.Uint32s(in)[i], mem.Uint32s(in)[pairs+i] = uint32(i%docs), uint32(i*7%docs)
+	}
+	b.Run("load", func(b *testing.B) {
+		b.SetBytes(int64(c.Data.Len()))
+		for b.Loop() {
+			if err := p.Load(b.Context(), c); err != nil {
+				b.Fatal(err)
+			}
+			if err := g.Context().Synchronize(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("compare", func(b *testing.B) {
+		if err := p.Load(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			f, err := p.Compare(b.Context(), in, pairs, out)
+			if err == nil {
+				err = f.Wait(b.Context())
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/pairs, "ns/pair")
+	})
 }

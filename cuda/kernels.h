@@ -216,17 +216,20 @@ DV_KERNEL dv_components_join(const dv_u32 *u, const dv_u32 *v, dv_i64 edges, con
 /* label[i] = the pi-smallest vertex that vertex[i] is connected with; vertex null: of i itself. */
 DV_KERNEL dv_components_label(const dv_u32 *vertex, dv_i64 n, dv_u32 *parent, dv_u32 *label);
 
-/* ---- jaccard.cu: exact similarity, lsh.Windows ------------------------------------------------------------------------
+/* ---- jaccard.cu: exact similarity, lsh.Comparer ------------------------------------------------------------------------
  * dv_window_slots, scan to set_start (rows + 1 values); dv_pieces and its scan; dv_window_sets with `sets`, of
- * set_start[rows] values, zeroed, and distinct, rows values, zeroed; dv_jaccard for pairs of rows. */
+ * set_start[rows] values, zeroed, and distinct, rows values, zeroed; dv_jaccard for pairs of rows. Windows are the same if their
+ * code points are: a slot of a set says where a window is, and hashes only where to look. Texts have less than 2^32 - 1 bytes each. */
 /* counts[i] = slots of the set of row i: twice its bytes, 0 for nulls. A thread for each row. */
 DV_KERNEL dv_window_slots(const void *offsets, dv_i64 offset_bytes, const dv_u8 *validity, dv_i64 rows, dv_u64 *counts);
-/* A block for each piece; shared memory DV_SHARED_SIGN_BYTES(width). */
+/* A block for each piece; shared memory DV_SHARED_SIGN_BYTES(width). key is any number; no result depends on it, and how long it
+ * takes for texts that were written by someone who knows it. */
 DV_KERNEL dv_window_sets(const void *offsets, dv_i64 offset_bytes, const dv_u8 *data, dv_i64 rows, const dv_u64 *piece_first,
-                         dv_i64 piece, dv_i64 width, const dv_u64 *set_start, dv_u64 *sets, dv_u64 *distinct);
+                         dv_i64 piece, dv_i64 width, dv_i64 key, const dv_u64 *set_start, dv_u64 *sets, dv_u64 *distinct);
 /* intersections[i] and unions[i] of rows a[i] and b[i]. A block for each pair. */
-DV_KERNEL dv_jaccard(const dv_u32 *a, const dv_u32 *b, dv_i64 pairs, const dv_u64 *set_start, const dv_u64 *sets,
-                     const dv_u64 *distinct, dv_u64 *intersections, dv_u64 *unions);
+DV_KERNEL dv_jaccard(const void *offsets, dv_i64 offset_bytes, const dv_u8 *data, dv_i64 width, const dv_u32 *a, const dv_u32 *b,
+                     dv_i64 pairs, const dv_u64 *set_start, const dv_u64 *sets, const dv_u64 *distinct, dv_u64 *intersections,
+                     dv_u64 *unions);
 
 /* All of them, for tables. */
 #define DV_KERNELS(X)                                                                                                        \

@@ -63,14 +63,15 @@ test-cuda-one: cuda-tools cudasim $(KERNELS_HOST)
 	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -tags cuda $(FLAGS) -run '$(RUN)' $(PKG)
 
 .PHONY: cuda-mutants
-BUG ?=
-cuda-mutants: cuda-tools cudasim $(KERNELS_HOST) ## planted bugs of the device runtime, each of which a check must find; BUG=part of a name
-	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -v -timeout 60m ./internal/cudasim/planted -play -bug '$(BUG)'
+BUG  ?=
+HALF ?= -1
+cuda-mutants: cuda-tools cudasim $(KERNELS_HOST) ## planted bugs of the device runtime, each of which a check must find; BUG=part of a name, HALF=0 or 1 for every other
+	DOVETAIL_CUDASIM=$(CUDASIM) $(CUDA_BUILD) test -count 1 -v -timeout 60m ./internal/cudasim/planted -play -bug '$(BUG)' -half $(HALF)
 
 # What Dockerfile.cuda builds, in a folder that becomes the root of the image.
 IMAGE_ROOT ?= $(CURDIR)/.build/image
 .PHONY: image-steps
-image-steps: kernels build-cuda sim ## what is put into the image; CI runs it without Docker
+image-steps: kernels build-cluster sim ## what is put into the image; CI runs it without Docker
 	rm -rf $(IMAGE_ROOT) && mkdir -p $(IMAGE_ROOT)/usr/local/bin $(IMAGE_ROOT)/usr/share/doc/dovetail
 	cp bin/dovetail bin/libdovetail_cudasim.so bin/libdovetail_kernels.so $(IMAGE_ROOT)/usr/local/bin/
 	cp LICENSE NOTICE README.md $(IMAGE_ROOT)/usr/share/doc/dovetail/
@@ -87,7 +88,7 @@ test-gpu: cuda-tools kernels build-cuda sim ## for a machine with an NVIDIA GPU:
 	$(CUDA_BUILD) test -c -tags cuda -o $(GPU_OUT)/cuda.test ./cuda
 	@if command -v compute-sanitizer > /dev/null; then set -e; for tool in memcheck racecheck initcheck synccheck; do \
 	  echo "== compute-sanitizer $$tool"; \
-	  DOVETAIL_TEST_GPU=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_OUT)/cuda.test -test.short -test.run '^TestGPUBackend' 2>&1 | tee $(GPU_OUT)/$$tool.txt | tail -3; \
+	  DOVETAIL_TEST_GPU=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_OUT)/cuda.test -test.short -test.run '^TestGPU(Backend|Pairs|Held)' 2>&1 | tee $(GPU_OUT)/$$tool.txt | tail -3; \
 	done; else echo "compute-sanitizer is not here: left out"; fi
 	DOVETAIL_TEST_GPU=1 $(CUDA_BUILD) test -count 1 -tags cuda -run '^$$' -bench '^BenchmarkGPU' ./cuda | tee $(GPU_OUT)/throughput.txt
 	rm -rf $(GPU_OUT)/run && mkdir -p $(GPU_OUT)/run && echo module results > $(GPU_OUT)/run/go.mod

@@ -83,7 +83,7 @@ func (k *Kernels) prepare() error {
 	}
 	defer pinned.Release()
 	copy(pinned.Bytes(), raw)
-	if k.constants, err = k.g.device.Alloc(len(raw)); err != nil {
+	if k.constants, err = k.g.alloc(len(raw)); err != nil {
 		return err
 	}
 	return errors.Join(k.s.Copy(k.constants, pinned), k.s.Synchronize())
@@ -201,7 +201,7 @@ func (k *Kernels) grow(n int) error {
 		k.scratch = nil
 	}
 	var err error
-	k.scratch, err = k.g.device.Alloc(n)
+	k.scratch, err = k.g.alloc(n)
 	return err
 }
 

@@ -28,43 +28,59 @@ const spillShare = 0.8
 // memory, and to disk. Its copies are in a stream of their own, beside whatever the GPU computes.
 type Store struct {
 	*mem.Store
-	g  *GPU
-	mu sync.Mutex // of the stream
-	s  *Stream
+	g      *GPU
+	mu     sync.Mutex // of the stream and bounce
+	s      *Stream
+	bounce *mem.Buffer // pinned memory between the GPU and ordinary memory, so that spilling does not depend on what is left of it
 }
 
 // NewStore returns an empty store. The caller closes it before the GPU.
 func (g *GPU) NewStore(o StoreOptions) (*Store, error) {
-	limit := o.SpillMemoryLimit
-	if limit == 0 {
-		all := g.Stats().Pool.Size
-		if all == 0 {
-			free, _, err := g.c.Memory()
-			if err != nil {
-				return nil, err
-			}
-			all = free
-		}
-		limit = int64(float64(all) * spillShare)
+	limit, err := g.spillLimit(o.SpillMemoryLimit)
+	if err != nil {
+		return nil, err
 	}
 	if o.Host == nil {
 		o.Host = mem.Host()
 	}
 	s := &Store{g: g}
-	var err error
 	if s.s, err = g.c.NewStream(); err != nil {
 		return nil, err
 	}
+	most := int64(movePiece)
+	if g.pinnedPool != nil {
+		most = min(most, g.pinnedPool.Stats().Size/8)
+	}
+	if s.bounce, err = g.pinned.Alloc(int(most)); err != nil {
+		return nil, errors.Join(err, s.s.Close())
+	}
 	s.Store, err = mem.NewStore(mem.StoreOptions{
 		Levels: []mem.Level{
-			{Alloc: g.device, Limit: max(0, limit)}, {Alloc: g.pinned, Limit: o.PinnedLimit}, {Alloc: o.Host, Limit: o.HostLimit},
+			{Alloc: g.device, Limit: limit}, {Alloc: g.pinned, Limit: o.PinnedLimit}, {Alloc: o.Host, Limit: o.HostLimit},
 		},
 		Dir: o.Dir, Copy: s.move,
 	})
 	if err != nil {
+		s.bounce.Release()
 		return nil, errors.Join(err, s.s.Close())
 	}
 	return s, nil
+}
+
+// spillLimit is what a store with a limit of n holds on the GPU; 0 means what there is.
+func (g *GPU) spillLimit(n int64) (int64, error) {
+	if n != 0 {
+		return max(0, n), nil
+	}
+	all := g.Stats().Pool.Size
+	if all == 0 {
+		free, _, err := g.c.Memory()
+		if err != nil {
+			return 0, err
+		}
+		all = free
+	}
+	return int64(float64(all) * spillShare), nil
 }
 
 // movePiece is the most that travels between the GPU and ordinary memory at a time, through pinned memory.
@@ -77,24 +93,19 @@ func (s *Store) move(dst, src *mem.Buffer) error {
 	if dst.Tier() != mem.TierHost && src.Tier() != mem.TierHost {
 		return errors.Join(s.s.Copy(dst, src), s.s.Synchronize())
 	}
-	n := src.Len()
-	bounce, err := s.g.pinned.Alloc(min(n, movePiece))
-	if err != nil {
-		return err
-	}
-	defer bounce.Release()
-	for at := 0; at < n; at += movePiece {
-		if err := s.piece(dst, src, bounce, at, min(n, at+movePiece)); err != nil {
+	n, step := src.Len(), s.bounce.Len()
+	for at := 0; at < n; at += step {
+		if err := s.piece(dst, src, at, min(n, at+step)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *Store) piece(dst, src, bounce *mem.Buffer, at, end int) error {
+func (s *Store) piece(dst, src *mem.Buffer, at, end int) error {
 	var p parts
 	defer p.release()
-	to, from, through := p.of(dst, at, end), p.of(src, at, end), p.of(bounce, 0, end-at)
+	to, from, through := p.of(dst, at, end), p.of(src, at, end), p.of(s.bounce, 0, end-at)
 	if p.err != nil {
 		return p.err
 	}
@@ -112,5 +123,7 @@ func (s *Store) piece(dst, src, bounce *mem.Buffer, at, end int) error {
 // Close drops what is held and gives the stream back.
 func (s *Store) Close() error {
 	s.Store.Close()
-	return s.s.Close()
+	err := s.s.Close()
+	s.bounce.Release()
+	return err
 }

@@ -39,7 +39,11 @@ var decideRecords = flow.Layout{Kind: 't', Words: 4, Blob: true}
 
 const textInMemory = 1 << 63
 
-func (s decideStage) Name() string    { return "decide" }
+func (s decideStage) Name() string { return "decide" }
+
+// Resources implements executor.ShuffleStage: devices compare, if there are any.
+func (s decideStage) Resources() executor.Resources { return s.Exec.deciding() }
+
 func (s decideStage) TotalParts() int { return s.parts }
 
 func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (executor.ShuffleActor, error) {
@@ -47,10 +51,19 @@ func (s decideStage) NewShuffleActor(_ context.Context, env *executor.Env) (exec
 	if err != nil {
 		return nil, err
 	}
-	return &decideActor{
+	a := &decideActor{
 		decideStage: s, env: env, norm: lsh.NewNormalizer(s.norm),
 		decider: decider{comparer: comparer, threshold: s.threshold, reference: s.set.IsReference, withKeep: s.refs.WithKeep},
-	}, nil
+	}
+	if env.Device != nil && s.Exec.Pairs != nil {
+		pairs, err := s.Exec.Pairs(s.spec.CharNgrams, env)
+		if err != nil {
+			return nil, err
+		}
+		a.ahead = newAhead(&a.decider, pairs, s.plan.Share/8)
+		a.decider.known = a.ahead.find
+	}
+	return a, nil
 }
 
 type decideActor struct {
@@ -60,9 +73,15 @@ type decideActor struct {
 	decider decider
 	store   textStore
 	kept    keptTexts
+	ahead   *ahead // nil if the processor compares
 }
 
-func (a *decideActor) Close() error { return nil }
+func (a *decideActor) Close() error {
+	if a.ahead == nil {
+		return nil
+	}
+	return a.ahead.backend.Close()
+}
 
 var verdictColumns = []string{"doc", "kept", "inter", "union"}
 
@@ -90,7 +109,7 @@ func (a *decideActor) Insert(ctx context.Context, task executor.Task, out *execu
 	defer turn.Done()
 	kept := a.texts.Open(in.Split)
 	defer kept.Close()
-	shared := kept != nil && a.shared()
+	shared := kept.Resident() && a.shared()
 	w := a.plan.Records(out, decideRecords, a.parts)
 	var blob []byte
 	err = a.eachText(ctx, a.env.Alloc, in.Split, kept, ords.Pull, func(ord uint64, text []byte, null bool) error {
@@ -308,6 +327,10 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		}
 	}
 	d := &a.decider
+	if a.ahead != nil {
+		a.ahead.reset() // of an attempt that failed
+		cache -= cache / 4
+	}
 	d.tests, d.cacheSize = 0, int(cache)
 	defer a.kept.close()
 	d.text = func(place textPlace) (leaders, text []byte, err error) {
@@ -331,25 +354,30 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		return nil, err
 	}
 	a.watch("candidates", all.Peak)
-	label, n := uint64(0), 0
-	for ; c.Next(); n++ {
-		if n == 0 || c.Row[0] != label {
+	label, begun := uint64(0), false
+	decide := func(l uint64, doc flow.Ref, place textPlace) error {
+		if !begun || l != label {
 			if err := context.Cause(ctx); err != nil {
-				return nil, err
+				return err
 			}
 			a.watch("component", d.held()-need)
-			label = c.Row[0]
+			label, begun = l, true
 			d.begin(room)
 		}
-		if err := d.next(flow.Ref{Keep: c.Row[1], Ord: c.Row[2]}, placeOf(c.Row[3:])); err != nil {
-			return nil, err
-		}
+		return d.next(doc, place)
 	}
-	if c.Err != nil {
-		return nil, c.Err
+	if err := a.decideAll(ctx, c, decide); err != nil {
+		return nil, err
 	}
 	a.watch("component", d.held()-need)
 	out.Count("tests", d.tests)
+	if a.ahead != nil {
+		s := &a.ahead.stats
+		out.Count("tests_on_devices", s.used)
+		out.Count("tests_in_vain", s.compared-s.used)
+		out.Count("device_memory_short", s.short)
+		*s = aheadStats{}
+	}
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
@@ -359,6 +387,25 @@ func (a *decideActor) Extract(ctx context.Context, part *shuffle.Partition, out 
 		res.Rejected = slices.Clone(d.rejected[:])
 	}
 	return []executor.Task{flow.PartTask(part.Index(), res)}, nil
+}
+
+// decideAll calls decide for the candidates in their order, if there is a device after it has compared pairs of them.
+func (a *decideActor) decideAll(ctx context.Context, c *flow.RowCursor, decide decideFunc) error {
+	next := decide
+	if a.ahead != nil {
+		next = func(label uint64, doc flow.Ref, place textPlace) error {
+			return a.ahead.next(ctx, label, doc, place, decide)
+		}
+	}
+	for c.Next() {
+		if err := next(c.Row[0], flow.Ref{Keep: c.Row[1], Ord: c.Row[2]}, placeOf(c.Row[3:])); err != nil {
+			return err
+		}
+	}
+	if c.Err != nil || a.ahead == nil {
+		return c.Err
+	}
+	return a.ahead.run(ctx, decide)
 }
 
 // decideResult is a verdict file, and how many pairs were compared and found below the threshold, by similarity.

@@ -57,8 +57,14 @@ type Exec struct {
 	CheckDevice func(executor.Device) error `json:"-"`
 	// DeviceMemory is the part of MemoryLimit, in bytes, that devices take of the host's memory.
 	DeviceMemory int64 `json:"-"`
+	// DeviceBatch is how much text, in bytes, suits a device for all the batches that are under way on it; 0 if it is not known.
+	DeviceBatch int64 `json:"-"`
 	// Backend makes what signs the documents of one actor, on the device of env if it has one; nil means the processor.
 	Backend func(p lsh.Params, env *executor.Env) (lsh.Backend, error) `json:"-"`
+	// Pairs makes what compares texts for one actor whose env has a device; nil means that the processor compares.
+	Pairs func(charNgrams int, env *executor.Env) (lsh.PairBackend, error) `json:"-"`
+	// DeviceUse says what the devices of this process did, for the record; nil without devices.
+	DeviceUse func() *DeviceUse `json:"-"`
 
 	// For tests:
 	onDisk bool                           // find components as if memory were short
@@ -150,7 +156,7 @@ func (e *Exec) Validate(bands int) error {
 // plan shares out memory. A batch takes signature, keys and columns for each row.
 func (e *Exec) plan(p lsh.Params) flow.Plan {
 	return flow.Memory{
-		Limit: max(0, e.ProcessLimit()-e.DeviceMemory), Actors: e.actors(), BatchBytes: e.BatchBytes, PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
+		Limit: max(0, e.ProcessLimit()-e.DeviceMemory), Actors: e.actors(), BatchBytes: e.BatchBytes, Device: e.deviceBatch(), PerRow: int64(p.SignatureBytes(1) + 2*p.BandKeyBytes(1) + 256),
 		Share: e.share, Budget: e.budget,
 	}.Plan()
 }
@@ -200,6 +206,31 @@ func (e *Exec) actors() int {
 		return 1
 	}
 	return max(e.Ranks, e.Workers)
+}
+
+// deviceBatch is the size of a batch for a device that several workers share, each of which has two batches under way; 0 if there is
+// no device.
+func (e *Exec) deviceBatch() int64 {
+	n := int64(len(e.Devices))
+	if n == 0 {
+		return 0
+	}
+	sharers := (int64(e.Workers) + n - 1) / n
+	return min(mostDeviceBatch, max(leastDeviceBatch, e.DeviceBatch/(2*max(1, sharers))))
+}
+
+// Bounds of a batch for a device, in bytes of text.
+const (
+	leastDeviceBatch = 1 << 20
+	mostDeviceBatch  = 64 << 20
+)
+
+// deciding is what an actor occupies that compares texts. Each rank has one at least.
+func (e *Exec) deciding() executor.Resources {
+	if e.Pairs == nil {
+		return flow.Signing(0, 0)
+	}
+	return flow.Signing(max(e.Workers, e.Ranks), len(e.Devices))
 }
 
 // signing is what an actor occupies that signs: a worker, and its share of a device if there are any.

@@ -130,6 +130,9 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 		Ledger: Ledger{Read: r.steps.Documents, Written: w.Kept, Removed: w.Removed, References: w.References, Hash: w.Rows},
 		Budget: BudgetResult{Peak: r.budget.Stats().Peak},
 	}
+	if r.Exec.DeviceUse != nil {
+		res.Devices = r.Exec.DeviceUse()
+	}
 	if l := r.budget.Limit(); l != mem.Unlimited {
 		res.Budget.Limit = l
 	}

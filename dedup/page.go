@@ -123,6 +123,7 @@ func (r *run) reportData(res *Result, rows []report.Source) *report.Data {
 		{Name: "written", Value: writtenRow(r.spec, s.OutputBytes)},
 		{Name: "tasks", Value: fmt.Sprintf("%s, of which %s were done by an earlier run", humanize.Comma(res.Stages.Tasks), humanize.Comma(res.TasksReused))},
 	}
+	d.Ledger = append(d.Ledger, res.Devices.rows()...)
 	return d
 }
 

@@ -37,6 +37,8 @@ type Result struct {
 	Steps      Steps             `json:"steps"`
 	Ledger     Ledger            `json:"ledger"`
 	Stages     executor.RunStats `json:"stages"`
+	// Devices is set where devices were used: what those of this process did.
+	Devices *DeviceUse `json:"devices,omitempty"`
 	// Findings are distributions over what was found: similarities, cluster sizes, sources.
 	Findings report.Findings `json:"findings"`
 	// InputPaths are the inputs as they were given, made absolute; Inputs are the files found there.

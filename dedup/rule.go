@@ -34,6 +34,8 @@ type decider struct {
 	// text at a place, valid until the next call.
 	text func(textPlace) (leaders, text []byte, err error)
 	emit func(verdict) error // called for every removal, in pi order
+	// known returns the counts of a kept document and another if they were computed elsewhere; it may be nil.
+	known func(kept, doc uint64) (lsh.Overlap, bool)
 
 	// The documents of the component so far, in pi order.
 	ords  []uint64
@@ -133,16 +135,11 @@ func (d *decider) next(doc flow.Ref, place textPlace) error {
 	}
 	slices.Sort(d.cands) // indexes are in pi order
 	for _, k := range slices.Compact(d.cands) {
-		index, err := d.index(k)
-		if err != nil {
-			return err
-		}
-		_, text, err := d.text(place)
+		o, err := d.overlap(k, doc, place)
 		if err != nil {
 			return err
 		}
 		d.tests++
-		o := d.comparer.Overlap(index, text)
 		if !d.threshold.Reached(o) {
 			d.rejected[similarityBin(o.Intersection, o.Union)]++
 			continue
@@ -157,6 +154,24 @@ func (d *decider) next(doc flow.Ref, place textPlace) error {
 	d.kept = append(d.kept, keptDoc{uint32(len(d.ords)), place})
 	d.add(doc, k)
 	return nil
+}
+
+// overlap compares a document with a kept one.
+func (d *decider) overlap(k uint32, doc flow.Ref, place textPlace) (o lsh.Overlap, err error) {
+	if d.known != nil {
+		if o, ok := d.known(d.ords[d.kept[k].member], doc.Ord); ok {
+			return o, nil
+		}
+	}
+	index, err := d.index(k)
+	if err != nil {
+		return o, err
+	}
+	_, text, err := d.text(place)
+	if err != nil {
+		return o, err
+	}
+	return d.comparer.Overlap(index, text), nil
 }
 
 func (d *decider) add(doc flow.Ref, rep uint32) {

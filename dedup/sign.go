@@ -74,7 +74,6 @@ type signActor struct {
 	backend lsh.Backend
 	counter *lsh.PointCounter
 	norm    *lsh.Normalizer
-	cols    []colfile.Data
 }
 
 func (a *signActor) Close() error { return a.backend.Close() }
@@ -153,6 +152,8 @@ func (a *signActor) Process(ctx context.Context, task executor.Task, out *execut
 func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes int64, w *signWriter, res *signResult) error {
 	bad := badRows{out: out}
 	o := a.readOptions(maxBytes, res.Bad)
+	o.TextAlloc = a.backend.TextAlloc()
+	defer w.forget()
 	if w.texts != nil {
 		o.Chunk = func(file, group int, sum uint64) { w.texts.Chunk(texts.Place{File: file, Group: group}, sum) }
 	}
@@ -161,16 +162,24 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 			return err
 		}
 		n, docs := b.Text.Data.Len(), len(b.Ord)
-		if err := a.batch(ctx, b, w, res); err != nil {
+		if err := w.begin(ctx, b, res); err != nil {
 			return err
 		}
-		w.texts.Add(b.Ord, &b.Text)
+		// While a device signs this batch the next one is read.
+		for len(w.batches) >= a.backend.Depth() {
+			if err := w.complete(ctx); err != nil {
+				return err
+			}
+		}
 		out.Progress(int64(n))
 		out.ProgressRows(int64(docs))
 		return nil
 	})
 	if bad.file != nil {
 		w.bad = bad.file.File
+	}
+	for err == nil && len(w.batches) > 0 {
+		err = w.complete(ctx)
 	}
 	if err != nil {
 		return err
@@ -190,6 +199,8 @@ type signWriter struct {
 	w      *colfile.Writer
 	blocks int           // of the file in hand
 	texts  *texts.Writer // of the split, for later passes
+
+	batches []*signBatch // that are signed, the oldest first
 }
 
 // block writes a block of documents.
@@ -235,106 +246,6 @@ func (w *signWriter) restart() error {
 	return nil
 }
 
-// batch signs one batch of documents and appends it to the sign file.
-func (a *signActor) batch(ctx context.Context, b *corpus.Batch, w *signWriter, res *signResult) error {
-	rows := b.Text.Rows
-	text := &b.Text
-	if a.normalizes {
-		var err error
-		if text, err = normalizeColumn(a.env.Alloc, a.norm, &b.Text); err != nil {
-			return err
-		}
-		defer text.Release()
-	}
-	keys, err := a.env.Alloc.Alloc(a.params.BandKeyBytes(rows))
-	if err != nil {
-		return err
-	}
-	defer keys.Release()
-	// A device computes them while the rest is done here.
-	computed, err := a.backend.Start(ctx, text, nil, keys)
-	if err != nil {
-		return err
-	}
-
-	a.cols = a.cols[:0]
-	column := func(v []uint64) { a.cols = append(a.cols, colfile.Data{Uint64: v}) }
-	rowHi, rowLo := make([]uint64, rows), make([]uint64, rows)
-	chars, bytes := make([]uint64, rows), make([]uint64, rows)
-	for i := range rows {
-		raw, t := b.Text.At(i), text.At(i)
-		h := textHash(raw, b.Text.IsNull(i))
-		rowHi[i], rowLo[i] = h.Hi, h.Lo
-		chars[i], bytes[i] = uint64(a.counter.Count(t)), uint64(len(t))
-		res.Rows = res.Rows.Add(flow.RecordHash([]uint64{b.Ord[i], h.Hi, h.Lo}, nil, false))
-		res.TextBytes += int64(len(raw))
-		res.MaxDoc = max(res.MaxDoc, int64(len(raw)), int64(len(t)))
-		if len(t) == 0 {
-			res.Empty++
-		}
-		if b.Text.IsNull(i) {
-			res.Null++
-		}
-	}
-	if res.Docs == 0 && rows > 0 {
-		res.First = b.Ord[0]
-	}
-	res.Docs += int64(rows)
-
-	column(b.Ord)
-	column(rowHi)
-	column(rowLo)
-	if a.normalizes {
-		hi, lo := make([]uint64, rows), make([]uint64, rows)
-		for i := range rows {
-			h := textHash(text.At(i), false)
-			hi[i], lo[i] = h.Hi, h.Lo
-		}
-		column(hi)
-		column(lo)
-	}
-	switch {
-	case a.spec.Keep == KeepLongest:
-		keep := make([]uint64, rows)
-		for i, c := range chars {
-			keep[i] = ^c // longer comes first in pi
-		}
-		a.preferReferences(b.Ord, keep)
-		column(keep)
-	case a.refs.WithKeep:
-		keep := make([]uint64, rows)
-		for i, k := range b.Keep {
-			keep[i] = ^k // larger comes first in pi
-		}
-		a.preferReferences(b.Ord, keep)
-		column(keep)
-	}
-	column(chars)
-	column(bytes)
-	switch kind := a.set.IDKind; {
-	case kind.Ints():
-		ids := make([]uint64, rows)
-		for i, id := range b.IDs.Int {
-			ids[i] = uint64(id)
-		}
-		column(ids)
-	case kind.Bytes():
-		ids := make([][]byte, rows)
-		for i := range ids {
-			ids[i] = b.IDs.String.At(i)
-		}
-		a.cols = append(a.cols, colfile.Data{Bytes: ids})
-	}
-	if err := computed.Wait(ctx); err != nil {
-		return err
-	}
-	all := mem.Uint64s(keys)
-	for band := range a.spec.NumBands {
-		column(all[band*rows : (band+1)*rows])
-	}
-	return w.block(a.cols)
-}
-
 // preferReferences puts documents of a reference set before all others in pi. Where keep keys say nothing their
 // ordinals do it, and of equal keep keys, too.
 func (r *run) preferReferences(ords, keep []uint64) {
@@ -353,8 +264,8 @@ func textHash(text []byte, null bool) lsh.Hash128 {
 	return lsh.ContentHash(text)
 }
 
-// normalizeColumn returns the normalized texts in buffers of their own. Nulls become empty texts.
-func normalizeColumn(alloc mem.Allocator, norm *lsh.Normalizer, in *mem.Strings) (*mem.Strings, error) {
+// normalizeColumn returns the normalized texts in buffers of their own, the texts themselves of textAlloc. Nulls become empty texts.
+func normalizeColumn(alloc, textAlloc mem.Allocator, norm *lsh.Normalizer, in *mem.Strings) (*mem.Strings, error) {
 	off, err := alloc.Alloc(8 * (in.Rows + 1))
 	if err != nil {
 		return nil, err
@@ -372,7 +283,7 @@ func normalizeColumn(alloc mem.Allocator, norm *lsh.Normalizer, in *mem.Strings)
 		}
 		offsets[i+1] = int64(len(all))
 	}
-	data, err := alloc.Alloc(len(all))
+	data, err := textAlloc.Alloc(len(all))
 	if err != nil {
 		off.Release()
 		return nil, err

@@ -72,12 +72,29 @@ func (r *run) eachText(
 			return err
 		}
 		text, null, ok := kept.Text(ord)
+		if err := kept.Err(); err != nil {
+			// A device that is lost takes along what it holds. The rest is read from the files.
+			r.note(fmt.Sprintf("texts that a device held are read again: %v", err))
+			return r.eachText(ctx, alloc, split, nil, startingWith(ord, pull), f)
+		}
 		if !ok {
 			return r.changed(ord)
 		}
 		if err := f(ord, text, null); err != nil {
 			return err
 		}
+	}
+}
+
+// startingWith yields ord, and then what pull does.
+func startingWith(ord uint64, pull func() (uint64, bool, error)) func() (uint64, bool, error) {
+	first := true
+	return func() (uint64, bool, error) {
+		if first {
+			first = false
+			return ord, true, nil
+		}
+		return pull()
 	}
 }
 
@@ -98,7 +115,7 @@ func (k *keptTexts) find(r *run, ord uint64) ([]byte, error) {
 	split := r.splitOf(ord)
 	reader := (*k)[split]
 	if reader == nil {
-		if reader = r.texts.Open(split); reader == nil {
+		if reader = r.texts.OpenResident(split); reader == nil {
 			return nil, fmt.Errorf("dedup: the texts of split %d are in memory no more", split)
 		}
 		(*k)[split] = reader

@@ -306,7 +306,7 @@ func (w *fileWriter) textsOf(index, group int, row int64) *corpus.GroupTexts {
 	split := w.splitOf(corpus.Ordinal(index, row))
 	if w.texts == nil || split != w.textSplit {
 		w.texts.Close()
-		w.texts, w.textSplit = w.run.texts.Open(split), split
+		w.texts, w.textSplit = w.run.texts.OpenResident(split), split
 	}
 	if w.texts == nil {
 		return nil

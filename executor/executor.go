@@ -398,6 +398,13 @@ func (e *Executor) Stats() RunStats {
 			s.Ranks, s.Hosts = e.cfg.Workers, nil // all are here
 		}
 	}
+	switch j := e.cfg.Job; {
+	case s.Ranks == 1:
+	case j != nil:
+		s.Transport = j.cfg.Fabric.Name()
+	default:
+		s.Transport = "inproc"
+	}
 	for _, st := range e.stages {
 		s.Tasks += st.Tasks
 		s.TasksReused += st.Reused

@@ -27,7 +27,7 @@ func TestJoinFind(t *testing.T) {
 					if _, bounded := ctx.Deadline(); !bounded || c.Rank != rank {
 						t.Errorf("rank %d: %+v, and a deadline: %v", rank, c, bounded)
 					}
-					c.Secret = []byte("0123456789abcdef")
+					c.Secret = doorSecret
 					if rank == 0 {
 						c.Listener = l
 					} else {
@@ -84,12 +84,20 @@ func TestJobOfOneHasNoRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.Close(nil)
-	m, addr, err := j.openMesh()
+	m, _, err := j.openMesh(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.port.Close()
-	if host, _, _ := net.SplitHostPort(addr); host != "127.0.0.1" {
-		t.Errorf("it listens at %s", addr)
+	if at := m.port.Listens(); at != "" {
+		t.Errorf("it listens at %s", at)
+	}
+	if err := m.connect(t.Context(), j, "stage", 1, 0, []string{"alone"}); err != nil {
+		t.Fatal(err)
+	}
+	if c := m.comm.Load(); c.Rank() != 0 || c.Size() != 1 {
+		t.Errorf("rank %d of %d", c.Rank(), c.Size())
+	}
+	if err := m.close(); err != nil {
+		t.Error(err)
 	}
 }

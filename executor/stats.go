@@ -11,6 +11,8 @@ type RunStats struct {
 	Hosts    []string   `json:"hosts,omitempty"`
 	Lost     []LostRank `json:"lost,omitempty"`
 	Epoch    uint32     `json:"epoch"`
+	// Transport is what carried data between the ranks; empty if there was one.
+	Transport string `json:"transport,omitempty"`
 	// Tasks counts those of all stages, partitions of shuffle stages included; TasksReused of them were
 	// committed by an earlier run.
 	Tasks       int64        `json:"tasks"`

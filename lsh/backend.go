@@ -13,13 +13,29 @@ import (
 type Backend interface {
 	// Params returns the parameters that the backend was made for.
 	Params() Params
+	// Depth is how many columns are worth having under way at a time, at least 1: while one is signed the next one is read.
+	Depth() int
+	// TextAlloc makes buffers for texts that the backend takes as they are; texts in others it copies once more. Where a device reads
+	// the host's memory by itself that is memory that it can read, and if there is none left the host's.
+	TextAlloc() mem.Allocator
 	// Start begins to compute. signatures and keys are laid out as those of [Kernels.Sign] and [Kernels.BandKeys]; either may be
 	// nil if it is not wanted. All buffers are in addressable tiers. They are used until the fence is done, which the caller waits
-	// for before it starts anything else, or closes the backend. The fence's Wait does what is left to do on the processor, so
-	// Done may never be true before it. When Wait returns because ctx ended, the backend has stopped using the buffers.
+	// for before it closes the backend. More columns than Depth may be under way; fences are waited for in any order. The
+	// fence's Wait does what is left to do on the processor, so Done may never be true before it. When Wait returns an error, because
+	// ctx ended or of any other, the backend has stopped using the buffers of all columns, and the other fences fail, too.
 	Start(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer) (mem.Fence, error)
 	// Close releases what the backend holds.
 	Close() error
+}
+
+// Holder is a [Backend] that can hold texts where it has signed them, until they are needed again: in the memory of its device, and
+// what that has no room for further down.
+type Holder interface {
+	Backend
+	// StartHeld is Start. Wait of the fence calls held for pieces of the column, in the order of their rows: rows of them from first
+	// on, whose bytes lie one after another in item from at on. The item is the caller's to drop, before the backend's device is
+	// closed. What was not held, for want of memory, is left out. next is that of [mem.Store.Put].
+	StartHeld(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer, next int64, held func(first, rows int, item *mem.Item, at int)) (mem.Fence, error)
 }
 
 // CheckStart returns an error if the buffers are not what Start of a backend with these parameters takes.
@@ -60,6 +76,12 @@ func NewCPUBackend(p Params, alloc mem.Allocator) (Backend, error) {
 	}
 	return NewHostBackend(c, alloc)
 }
+
+// Depth implements [Backend]: everything is done in Start.
+func (b *hostBackend) Depth() int { return 1 }
+
+// TextAlloc implements [Backend].
+func (b *hostBackend) TextAlloc() mem.Allocator { return b.alloc }
 
 // Start implements [Backend].
 func (b *hostBackend) Start(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer) (mem.Fence, error) {

@@ -27,7 +27,7 @@
 // The files named *_generic.go are the specification: short, slow, one document at a time, exported as
 // [Reference]. [CPU] computes the same for whole columns: with AVX-512 or AVX2 where the processor has it ([Path]), in plain
 // Go elsewhere and with the build tag purego. Anything else that implements [Kernels] proves
-// itself with the suite in the package kernelstest.
+// itself with the suite in the package kernelstest, and so does whatever compares many texts at a time, a [PairBackend].
 //
 // The package imports nothing of the project but mem, and no C.
 package lsh

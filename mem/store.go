@@ -55,6 +55,7 @@ type StoreStats struct {
 	Peak  [NumTiers]int64           // the most at one time
 	Items [NumTiers]int             // there now
 	Moves [NumTiers][NumTiers]Moved // from, to
+	Reads [NumTiers]Moved           // copies by [Item.Read] of items that stayed in the tier
 }
 
 // Moved counts moves.
@@ -68,6 +69,30 @@ func (s *StoreStats) Spilled() int64 { return s.sum(func(from, to int) bool { re
 
 // Returned returns the bytes that were moved up.
 func (s *StoreStats) Returned() int64 { return s.sum(func(from, to int) bool { return to < from }) }
+
+// Into returns the bytes that were moved down to a tier.
+func (s *StoreStats) Into(t Tier) int64 {
+	return s.sum(func(from, to int) bool { return to == int(t) && from < to })
+}
+
+// Add adds what another store did; peaks become the larger of the two.
+func (s *StoreStats) Add(o *StoreStats) {
+	for t := range s.Held {
+		s.Held[t] += o.Held[t]
+		s.Items[t] += o.Items[t]
+		s.Peak[t] = max(s.Peak[t], o.Peak[t])
+		s.Reads[t].add(o.Reads[t])
+		for to := range s.Moves[t] {
+			s.Moves[t][to].add(o.Moves[t][to])
+		}
+	}
+}
+
+func (m *Moved) add(o Moved) {
+	m.Items += o.Items
+	m.Bytes += o.Bytes
+	m.Time += o.Time
+}
 
 func (s *StoreStats) sum(counts func(from, to int) bool) (n int64) {
 	for from := range s.Moves {
@@ -127,18 +152,26 @@ func (s *Store) Put(b *Buffer, ready Fence, next int64) (*Item, error) {
 		b.Release()
 		return nil, fmt.Errorf("mem: a store without the tier %s", b.tier)
 	}
+	s.mu.Unlock()
+	// Others make room for it, if they can; where they are in use, or it is larger than all there may be, the limit is kept as soon
+	// as something can be moved.
+	fits, err := s.reserve(b.tier, b.Len())
+	if err != nil {
+		b.Release()
+		return nil, err
+	}
+	s.mu.Lock()
 	s.order++
 	it := &Item{s: s, n: b.Len(), tier: b.tier, buf: b, ready: ready, next: next, order: s.order}
 	s.items[it] = struct{}{}
 	s.hold(it.tier, it.n, 1)
-	l.held += int64(it.n)
 	over := int64(0)
-	if l.Limit > 0 {
+	if !fits {
+		l.held += int64(it.n)
 		over = l.held - l.Limit
 	}
 	s.mu.Unlock()
 	if over > 0 {
-		// Items in use may be too many. The limit is kept as soon as they are let go.
 		if _, err := s.MakeRoom(b.tier, over); err != nil {
 			it.Drop()
 			return nil, err
@@ -447,6 +480,53 @@ func (it *Item) Done() {
 	defer it.s.mu.Unlock()
 	it.users--
 	it.s.moved.Broadcast()
+}
+
+// Read copies the bytes of the item from from on to dst, an addressable buffer that they fill, and leaves the item where it is. If
+// ctx ends before the work that writes the item, its cause is returned.
+func (it *Item) Read(ctx context.Context, dst *Buffer, from int) error {
+	s, n := it.s, dst.Len()
+	if from < 0 || n > it.n-from {
+		return fmt.Errorf("mem: bytes [%d, %d) of an item of %d", from, from+n, it.n)
+	}
+	s.mu.Lock()
+	for it.moving {
+		s.moved.Wait()
+	}
+	if it.gone {
+		s.mu.Unlock()
+		return fmt.Errorf("mem: an item of a store that was dropped: %w", ErrNoItem)
+	}
+	it.moving = true
+	s.mu.Unlock()
+	defer s.settle(it)
+	if err := it.written(ctx); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := s.read(it, dst, from); err != nil {
+		return fmt.Errorf("mem: reading %d bytes from tier %s: %w", n, it.tier, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &s.stats.Reads[it.tier]
+	r.Items++
+	r.Bytes += int64(n)
+	r.Time += time.Since(start)
+	return nil
+}
+
+// read is Read of an item that is marked as moving.
+func (s *Store) read(it *Item, dst *Buffer, from int) error {
+	if it.tier == TierDisk {
+		return readFile(it.file, dst.Bytes(), int64(from))
+	}
+	part, err := it.buf.Slice(from, from+dst.Len())
+	if err != nil {
+		return err
+	}
+	defer part.Release()
+	return s.transfer(dst, part)
 }
 
 // Expect says anew when the item is needed.

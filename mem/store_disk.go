@@ -60,6 +60,20 @@ func (s *Store) fromDisk(it *Item, b *Buffer) error {
 	return nil
 }
 
+// readFile reads all of b from a place in a spilled item's file.
+func readFile(name string, b []byte, at int64) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read
+	_, err = f.ReadAt(b, at)
+	if err == io.EOF && len(b) == 0 {
+		return nil
+	}
+	return err
+}
+
 // pieces calls f with the bytes of b, one piece after another if it is on a device: out has them read from there before, and
 // otherwise they are written there after.
 func (s *Store) pieces(b *Buffer, f func([]byte) error, out bool) error {

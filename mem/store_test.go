@@ -347,3 +347,143 @@ func TestStoreUnderLoad(t *testing.T) {
 		t.Errorf("%d items are left", n)
 	}
 }
+
+// written is the fence of work that ends when it is closed.
+type written chan struct{}
+
+func (w written) Wait(ctx context.Context) error {
+	select {
+	case <-w:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (w written) Done() bool {
+	select {
+	case <-w:
+		return true
+	default:
+		return false
+	}
+}
+
+// An item is read where it is, in every tier, whole and in part, after the work that writes it, and stays there.
+func TestStoreRead(t *testing.T) {
+	s, d := newStore(t, 1<<20, 100, 100, t.TempDir())
+	var items []*mem.Item
+	for i := range 5 {
+		b, err := s.Alloc(mem.TierDevice, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := written(make(chan struct{}))
+		go func() {
+			for j, bytes := 0, d.of(b); j < len(bytes); j++ {
+				bytes[j] = byte(10*i + j)
+			}
+			close(f)
+		}()
+		it, err := s.Put(b, f, int64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		items = append(items, it)
+	}
+	if _, err := s.MakeRoom(mem.TierDevice, 400); err != nil {
+		t.Fatal(err)
+	}
+	for i, it := range items {
+		before := it.Tier()
+		for _, part := range [][2]int{{0, 100}, {7, 93}, {100, 0}, {0, 1}} {
+			out, err := mem.Host().Alloc(part[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := it.Read(t.Context(), out, part[0]); err != nil {
+				t.Fatal(err)
+			}
+			for j, got := range out.Bytes() {
+				if got != byte(10*i+part[0]+j) {
+					t.Fatalf("item %d in tier %s: byte %d is %d", i, before, part[0]+j, got)
+				}
+			}
+			out.Release()
+		}
+		if it.Tier() != before {
+			t.Errorf("item %d was in tier %s and is in %s", i, before, it.Tier())
+		}
+		if out := mem.NewHostBuffer(mem.TierHost, make([]byte, 10), nil); it.Read(t.Context(), out, 91) == nil || it.Read(t.Context(), out, -1) == nil {
+			t.Error("bytes were read that are not there")
+		}
+	}
+	have := make(map[mem.Tier]int64)
+	for _, it := range items {
+		have[it.Tier()]++
+	}
+	st := s.Stats()
+	for tier := range mem.Tier(mem.NumTiers) {
+		if want := have[tier]; want == 0 || st.Reads[tier].Items != 4*want || st.Reads[tier].Bytes != 194*want {
+			t.Errorf("tier %s has %d items: %+v", tier, want, st.Reads)
+		}
+	}
+	items[0].Drop()
+	if err := items[0].Read(t.Context(), mem.NewHostBuffer(mem.TierHost, nil, nil), 0); !errors.Is(err, mem.ErrNoItem) {
+		t.Error(err)
+	}
+	if n := s.Close(); n != 4 {
+		t.Error(n)
+	}
+}
+
+// What two stores did is added up.
+func TestStoreStatsAdd(t *testing.T) {
+	var all mem.StoreStats
+	for range 2 {
+		s, _ := newStore(t, 1<<20, 100, 0, t.TempDir())
+		for i := range 3 {
+			b, err := s.Alloc(mem.TierDevice, 100)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Put(b, nil, int64(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := s.MakeRoom(mem.TierDevice, 200); err != nil {
+			t.Fatal(err)
+		}
+		st := s.Stats()
+		all.Add(&st)
+		s.Close()
+	}
+	if all.Spilled() != 600 || all.Into(mem.TierPinned) != 400 || all.Into(mem.TierHost) != 200 || all.Peak[mem.TierDevice] != 300 || all.Held[mem.TierPinned] != 200 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// A buffer that is put has the others make room for it before it is counted: the limit holds at every moment.
+func TestStorePutKeepsLimit(t *testing.T) {
+	d := &pretend{bytes: make(map[uintptr][]byte), left: 1 << 20}
+	s, err := mem.NewStore(mem.StoreOptions{
+		Levels: []mem.Level{{Alloc: mem.NewChecked(t, d), Limit: 250}, {Alloc: mem.NewChecked(t, mem.Host())}}, Copy: d.copy,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := range []int{100, 100, 100, 200, 300, 50} {
+		b, err := s.Alloc(mem.TierDevice, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(b, nil, int64(i)); err != nil {
+			t.Fatal(err)
+		}
+		// One that is larger than all there may be is moved as soon as it is there.
+		if st := s.Stats(); st.Held[mem.TierDevice] > 250 || n <= 250 && i < 4 && st.Peak[mem.TierDevice] > 250 {
+			t.Errorf("after %d bytes more: %+v", n, st)
+		}
+	}
+	s.Close()
+}

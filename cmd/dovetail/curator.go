@@ -73,7 +73,7 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	e.Note = func(line string) { rep.Note("", line) }
 	var lines []string
 	run := func() error {
-		return runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
+		return f.job.runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
 			e.Job = j
 			lines, err = work(e)
 			return err
@@ -360,7 +360,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
-		"device", "sim-gpus", "rmm-pool-size", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
+		"device", "sim-gpus", "rmm-pool-size", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "data-ports", "listen-public", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
 	}
 )
 

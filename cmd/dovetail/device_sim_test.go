@@ -13,19 +13,26 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/cuda"
+	"github.com/dovetail-dedup/dovetail/dedup"
 )
 
 // simCorpus writes documents of many lengths in several files, of which some are near duplicates, some equal, empty or null. Every
 // file is large enough for a task of its own, most of it in a field that no one reads.
 func simCorpus(t *testing.T, seed uint64) string {
 	t.Helper()
+	return simCorpusOf(t, seed, 14)
+}
+
+// simCorpusOf does so with a number of documents in each of 8 files.
+func simCorpusOf(t *testing.T, seed uint64, docs int) string {
+	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 4))
 	dir := t.TempDir()
 	var last string
-	pad := strings.Repeat("x", 150<<10)
+	pad := strings.Repeat("x", (2<<20)/docs)
 	for file := range 8 {
 		var b strings.Builder
-		for range 14 {
+		for range docs {
 			var text string
 			switch k := r.IntN(10); {
 			case k == 0:
@@ -132,6 +139,131 @@ func TestSimulatedRuns(t *testing.T) {
 			leftovers(t)
 		})
 	}
+}
+
+// Candidates are compared on 1, 2 and 8 simulated GPUs, many at a time, with the processor's decisions and counts; and what is
+// short of memory, fails or is lost while they are compared changes nothing. Texts that there is no room for in memory are held by
+// the GPUs that signed them, and moved down to disk where these have none either.
+func TestSimulatedPasses(t *testing.T) {
+	t.Setenv("DOVETAIL_CUDASIM_QUIET", "1")
+	in := simCorpusOf(t, 7, 36)
+	out := filepath.Join(t.TempDir(), "out")
+	want, said, code := simRun(t, in, out, "", "--device", "cpu")
+	if code != 0 || want == "" {
+		t.Fatal(said)
+	}
+	cpu, err := dedup.ReadResult(out)
+	if err != nil || cpu.Devices != nil {
+		t.Fatal(cpu, err)
+	}
+	toDisk := []string{"--spill-memory-limit", "36KiB", "--text-memory", "20KiB"}
+	for _, tc := range []struct {
+		name, sim string
+		gpus      int
+		args      []string
+		spills    bool
+		some      bool // that a GPU compared, though not all
+		says      string
+	}{
+		{name: "one", gpus: 1, sim: "seed=1"},
+		{name: "two", gpus: 2, sim: "seed=2,late=0"},
+		{name: "eight", gpus: 8, sim: "seed=3", some: true},
+		{name: "ranks", gpus: 2, sim: "seed=4", args: []string{"--ranks", "3"}},
+		{name: "held", gpus: 1, sim: "seed=5", args: []string{"--text-memory", "32KiB", "--spill-memory-limit", "off"}},
+		{name: "one, to disk", gpus: 1, sim: "seed=6", args: toDisk, spills: true, says: "of it to disk"},
+		{name: "two, to disk, slow", gpus: 2, sim: "seed=7,late=0,slow=500", args: toDisk, spills: true},
+		{name: "to disk from a small pool", gpus: 1, sim: "seed=8", args: append([]string{"--rmm-pool-size", "400KiB"}, toDisk...), spills: true, some: true},
+		{name: "to disk and allocations fail", gpus: 2, sim: "seed=9,oom=5,oom-pinned=6", args: append([]string{"--rmm-pool-size", "none"}, toDisk...), some: true},
+		{name: "to disk and launches fail", gpus: 2, sim: "seed=10,launch=90", args: toDisk, some: true},
+		{name: "to disk, ranks", gpus: 1, sim: "seed=12", args: append([]string{"--ranks", "2", "--workers", "4"}, toDisk...), spills: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "out")
+			digest, said, code := simRun(t, in, out, tc.sim, append([]string{"--device", "sim", "--sim-gpus", fmt.Sprint(tc.gpus)}, tc.args...)...)
+			if code != 0 || digest != want {
+				t.Fatalf("exit code %d, digest %s, want %s: %s", code, digest, want, said)
+			}
+			if !strings.Contains(said, tc.says) {
+				t.Errorf("it does not say %q: %s", tc.says, said)
+			}
+			leftovers(t)
+			res, err := dedup.ReadResult(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			used, vain := decided(res, "tests_on_devices"), decided(res, "tests_in_vain")
+			if res.Steps.Tests != cpu.Steps.Tests || used == 0 || used+vain > res.Devices.Pairs || !tc.some && (used < res.Steps.Tests/2 || used+vain != res.Devices.Pairs) {
+				t.Errorf("%d pairs were compared, the processor alone compared %d; %d of them on devices, %d in vain; %+v", res.Steps.Tests, cpu.Steps.Tests, used, vain, res.Devices)
+			}
+			tier := func(name string) (u dedup.TierUse) {
+				for _, u := range res.Devices.Tiers {
+					if u.Tier == name {
+						return u
+					}
+				}
+				return u
+			}
+			if tc.name == "held" && (tier("device").ReadBytes == 0 || tier("disk").Peak > 0) {
+				t.Errorf("%+v", res.Devices)
+			}
+			if tc.spills {
+				// The limit holds for each tier in memory, but for a batch that is larger by itself on its way to the disk.
+				for _, name := range []string{"device", "pinned", "host", "disk"} {
+					if u := tier(name); u.Peak == 0 || name == "disk" && u.Reads == 0 || (name == "pinned" || name == "host") && u.Peak > 36<<10 || name != "device" && u.SpilledBytes == 0 {
+						t.Errorf("%s: %+v", name, u)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A GPU that is lost while it compares, or while it holds texts that others need, costs its share of the work: what it held is read
+// from the files.
+func TestSimulatedLossLater(t *testing.T) {
+	t.Setenv("DOVETAIL_CUDASIM_QUIET", "1")
+	in := simCorpusOf(t, 8, 20)
+	want, said, code := simRun(t, in, filepath.Join(t.TempDir(), "out"), "", "--device", "cpu")
+	if code != 0 || want == "" {
+		t.Fatal(said)
+	}
+	args := []string{"--device", "sim", "--sim-gpus", "2", "--workers", "2", "--text-memory", "8KiB", "--spill-memory-limit", "off"}
+	run := func(sim string) (said string) {
+		t.Helper()
+		digest, said, code := simRun(t, in, filepath.Join(t.TempDir(), "out"), sim, args...)
+		if code != 0 || digest != want {
+			t.Fatalf("%s: exit code %d, digest %s, want %s: %s", sim, code, digest, want, said)
+		}
+		leftovers(t)
+		return said
+	}
+	run("seed=1")
+	launches, calls := cuda.SimulatorStat("launches", 1), cuda.SimulatorStat("calls", 1)
+	lost, again := 0, 0
+	for i := int64(1); i <= 3; i++ {
+		for _, sim := range []string{fmt.Sprintf("seed=1,lost-at-launch=1@%d", launches-3*i), fmt.Sprintf("seed=1,lost=1@%d", calls-calls*i/8)} {
+			said := run(sim)
+			if strings.Contains(said, "is lost") {
+				lost++
+			}
+			if strings.Contains(said, "texts that a device held are read again") {
+				again++
+			}
+		}
+	}
+	if lost == 0 || again == 0 {
+		t.Errorf("of 6 runs %d say that a GPU was lost, %d that texts were read again", lost, again)
+	}
+}
+
+// decided is a counter of the deciding stage.
+func decided(res *dedup.Result, counter string) int64 {
+	for _, s := range res.Stages.Stages {
+		if s.Name == "decide" {
+			return s.Counters[counter]
+		}
+	}
+	return -1
 }
 
 // A GPU may be lost at any call: when the GPUs are opened and tried, while they sign, and when they are given back.

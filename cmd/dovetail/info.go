@@ -59,8 +59,8 @@ ranks can talk through, and which formats are read.`,
 			for _, line := range speeds {
 				row("", "%s", line)
 			}
-			row("ranks", "in this process (--ranks), or processes that are connected by TCP (--size); over UCX: not in this build")
-			for _, line := range launchers() {
+			row("ranks", "in this process (--ranks), or processes (--size) that are connected by TCP or UCX (--transport)")
+			for _, line := range append(engine.DescribeTransports(), launchers()...) {
 				row("", "%s", line)
 			}
 			row("formats", "parquet (.parquet .pq), jsonl (.jsonl .json .ndjson, also .gz and .zst), files (one document per file)")

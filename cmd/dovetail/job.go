@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/bootstrap"
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
 
@@ -28,8 +31,11 @@ type jobFlags struct {
 	secretFile  string
 	dataHost    string
 	dataPorts   string
+	public      bool
+	warning     string // about the secret file
 	onRankLoss  string
 	isolation   string
+	transport   string
 	rankTimeout time.Duration
 	joinTimeout time.Duration
 
@@ -50,7 +56,9 @@ func (f *jobFlags) add(fl *pflag.FlagSet) {
 	fl.IntVar(&f.rootPort, "root-port", 0, "port at which rank 0 listens, where a launcher says the host (default: by the launcher; $DOVETAIL_ROOT_PORT)")
 	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks, which encrypts: needed off this machine unless the launcher gives them one ($DOVETAIL_SECRET_FILE, or the secret itself in $DOVETAIL_SECRET)")
 	fl.StringVar(&f.dataHost, "data-host", "", "where other ranks reach this one for data: a network interface such as ib0, a network such as 10.1.0.0/16, a host or an address; of several with commas one by the number on the node (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
-	fl.StringVar(&f.dataPorts, "data-ports", "", "ports at which ranks listen that are not told another, such as 40000-40999 (default: any; $DOVETAIL_DATA_PORTS)")
+	fl.StringVar(&f.dataPorts, "data-ports", "", "ports at which ranks listen that are not told another, such as 40000-40999, for a firewall (default: any; $DOVETAIL_DATA_PORTS)")
+	fl.BoolVar(&f.public, "listen-public", false, "let this rank listen at public addresses, or at all addresses of its machine (default: at private ones only)")
+	addTransport(fl, &f.transport)
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
 	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
 	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
@@ -90,14 +98,10 @@ func (f *jobFlags) environ(fl *pflag.FlagSet) error {
 
 // secret is what the ranks share, nil if nothing was given.
 func (f *jobFlags) secret() ([]byte, error) {
-	if f.secretFile == "" {
-		return []byte(os.Getenv("DOVETAIL_SECRET")), nil
+	if f.secretFile != "" {
+		return f.readSecret()
 	}
-	b, err := os.ReadFile(f.secretFile)
-	if err != nil {
-		return nil, fmt.Errorf("--secret-file: %w", err)
-	}
-	return bytes.TrimSpace(b), nil
+	return []byte(os.Getenv("DOVETAIL_SECRET")), nil
 }
 
 // alone refuses what makes a process one rank of several where its workers are to be processes.
@@ -106,7 +110,7 @@ func (f *jobFlags) alone(fl *pflag.FlagSet) error {
 		return errors.New("--isolation process and --size: the processes of a job that is started by hand share nothing but their rank; " +
 			"give one of the two, or start one process per worker with --size and --workers 1")
 	}
-	for _, name := range []string{"on-rank-loss", "data-host"} {
+	for _, name := range []string{"on-rank-loss", "data-host", "data-ports", "listen-public"} {
 		if fl.Changed(name) {
 			return fmt.Errorf("--%s has no meaning with --isolation process: all are on this machine, and who is lost is replaced", name)
 		}
@@ -162,7 +166,7 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 	}
 	c := &executor.JobConfig{
 		Rank: f.rank, Size: f.size, Root: f.root, Workers: workers, Silence: f.rankTimeout,
-		JoinTimeout: f.joinTimeout, StopOnLoss: f.onRankLoss == lossStop,
+		JoinTimeout: f.joinTimeout, StopOnLoss: f.onRankLoss == lossStop, Public: f.public, Version: version(),
 	}
 	local := 0
 	if f.place != nil {
@@ -185,12 +189,42 @@ func (f *jobFlags) network() (tcp.Network, error) {
 	if f.dataPorts == "" {
 		return nil, nil
 	}
-	from, to, _ := strings.Cut(f.dataPorts, "-")
+	from, to, isRange := strings.Cut(f.dataPorts, "-")
+	if !isRange {
+		to = from
+	}
 	first, err1 := strconv.Atoi(from)
 	last, err2 := strconv.Atoi(to)
 	n, err := tcp.Ports(tcp.System, first, last)
 	if err1 != nil || err2 != nil || err != nil {
-		return nil, fmt.Errorf("--data-ports %q: give two ports with a hyphen between, such as 40000-40999", f.dataPorts)
+		return nil, fmt.Errorf("--data-ports %q: give ports from 1 to 65535, as 40000-40999", f.dataPorts)
 	}
 	return n, nil
+}
+
+// mostSecret is how long a secret may be: whoever names another file by mistake is told so.
+const mostSecret = 4 << 10
+
+// readSecret reads the file of the secret. Spaces and ends of lines around it do not count, as editors add them.
+func (f *jobFlags) readSecret() ([]byte, error) {
+	file, err := os.Open(f.secretFile)
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, mostSecret+1))
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	if len(b) > mostSecret {
+		return nil, fmt.Errorf("--secret-file %s has more than %d bytes: is it another file?", f.secretFile, mostSecret)
+	}
+	b = bytes.TrimSpace(b)
+	if err := jobtls.CheckSecret(b); err != nil {
+		return nil, fmt.Errorf("--secret-file %s: %w", f.secretFile, err)
+	}
+	if st, err := file.Stat(); err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
+		f.warning = fmt.Sprintf("the secret in %s can be read by others than its owner (%v): chmod 600", f.secretFile, st.Mode().Perm())
+	}
+	return b, nil
 }

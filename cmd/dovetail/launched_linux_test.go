@@ -98,11 +98,11 @@ func TestLaunchedMistakes(t *testing.T) {
 		{two, []string{"--root-port", "70000"}, 2, "--root-port 70000: must be"},
 		{two, []string{"--root-port", "7000", "--root", "h:1"}, 2, "the port is in --root"},
 		{two, []string{"--data-host", "203.0.113.0/24"}, 2, "--data-host: this machine has no address in 203.0.113.0/24"},
-		{two, []string{"--data-ports", "40000"}, 2, `--data-ports "40000": give two ports`},
+		{two, []string{"--data-ports", "40000-"}, 2, `--data-ports "40000-": give ports`},
 		{two, []string{"--isolation", "process"}, 2, "--isolation process"},
 		{two, []string{"--join-timeout", "100ms"}, 1, "this is rank 1 of 2 by env: if it is meant to work alone give --launcher none"},
 		{append(two, "MASTER_ADDR=203.0.113.7"), nil, 1, "whoever set RANK and WORLD_SIZE started 2 ranks, and nothing gives them a secret: export DOVETAIL_SECRET="},
-		{append(two, "DOVETAIL_SECRET=short"), nil, 1, "Secret has 5 bytes"},
+		{append(two, "DOVETAIL_SECRET=short"), nil, 1, "the secret has 5 bytes"},
 		{append(two, "RANK=2"), nil, 2, "rank 2 of 2, which cannot be"},
 		{append(two, "RANK=x"), []string{"--launcher", "none"}, 0, ""},
 	} {

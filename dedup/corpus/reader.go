@@ -27,6 +27,8 @@ const (
 type ReadOptions struct {
 	// Alloc makes the buffers of the batches and of what is being decoded; nil means mem.Host().
 	Alloc mem.Allocator
+	// TextAlloc makes the buffers for the texts of the batches; nil means Alloc.
+	TextAlloc mem.Allocator
 	// BatchBytes and BatchRows are when a batch is full: before the document that would exceed BatchBytes
 	// bytes of text, or at BatchRows rows. 0 means 8 MiB and 65,536. A document larger than BatchBytes makes
 	// a batch of its own.
@@ -100,6 +102,9 @@ func (s *Set) Open(sp Split, o ReadOptions) (*Reader, error) {
 	if o.Alloc == nil {
 		o.Alloc = mem.Host()
 	}
+	if o.TextAlloc == nil {
+		o.TextAlloc = o.Alloc
+	}
 	o.BatchBytes = cmp.Or(o.BatchBytes, defaultBatchBytes)
 	o.BatchRows = cmp.Or(o.BatchRows, defaultBatchRows)
 	o.Columns = cmp.Or(o.Columns, AllColumns)
@@ -113,7 +118,7 @@ func (s *Set) Open(sp Split, o ReadOptions) (*Reader, error) {
 	first := int(min(o.BatchBytes, max(4<<10, sp.Size+sp.Size/8)))
 	r := &Reader{set: s, split: sp, o: o, next: sp.First, batch: batchMaker{
 		bytes: int(o.BatchBytes), rows: o.BatchRows, columns: o.Columns, idKind: s.IDKind,
-		text:     stringBuilder{alloc: o.Alloc, first: first, most: int(o.BatchBytes)},
+		text:     stringBuilder{alloc: o.TextAlloc, first: first, most: int(o.BatchBytes)},
 		strs:     stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},
 		wantHash: o.Hash != nil, wantAdded: len(o.Added) > 0,
 		added: stringBuilder{alloc: o.Alloc, first: 4 << 10, most: int(o.BatchBytes)},

@@ -103,15 +103,20 @@ CUresult queueCopy(Lock &l, Device *d, Stream *s, uintptr_t dst, bool dstDevice,
 	if (CUresult r = place(src, n, srcDevice, &from, &fromPinned))
 		return r;
 	OpPtr op;
+	// 25 GB/s, and 10 microseconds whatever the size.
+	Engine engine = to < 0 ? downloads : from < 0 ? uploads : noEngine;
+	double cost = 10000 + double(n) / 25;
 	if (from < 0 && !fromPinned && to >= 0) {
 		// Pageable memory is read before the call returns.
 		auto bytes = std::make_shared<std::vector<uint8_t>>(reinterpret_cast<uint8_t *>(src), reinterpret_cast<uint8_t *>(src) + n);
-		op = world.push(s, [=] { return world.copy(dst, uintptr_t(bytes->data()), n, to, -1); });
+		op = world.push(s, [=] { return world.copy(dst, uintptr_t(bytes->data()), n, to, -1); }, {}, engine, cost);
 	} else {
-		op = world.push(s, [=] { return world.copy(dst, src, n, to, from); });
+		op = world.push(s, [=] { return world.copy(dst, src, n, to, from); }, {}, engine, cost);
 	}
-	if (wait || (to < 0 && !toPinned))
+	if (wait || (to < 0 && !toPinned)) {
+		reached(op->end);
 		return world.until(l, d, [&] { return op->done; });
+	}
 	return CUDA_SUCCESS;
 }
 
@@ -238,7 +243,10 @@ long dovetail_cudasim_stat(const char *name, int gpu) {
 		else if (s == "allocations") n += d->allocations;
 		else if (s == "launches") n += d->launches;
 		else if (s == "retained") n += d->retained;
-		else if (s == "queued")
+		else if (s == "upload-ns" || s == "kernel-ns" || s == "overlap-ns") { // in the timeline: see sim.h
+			if (s == "overlap-ns") n += long(d->both(uploads, kernels));
+			else for (auto &b : d->busy[s == "upload-ns" ? uploads : kernels]) n += long(b.second - b.first);
+		} else if (s == "queued")
 			for (Stream *t : d->streams)
 				n += t->queue.size();
 	}
@@ -430,6 +438,8 @@ CUresult cuCtxGetDevice(CUdevice *dev) {
 
 CUresult cuCtxSynchronize(void) {
 	ENTER();
+	for (Stream *s : d->streams)
+		reached(s->last);
 	return world.until(l, d, [d] {
 		return std::all_of(d->streams.begin(), d->streams.end(), [](Stream *s) { return s->queue.empty(); });
 	});
@@ -636,6 +646,7 @@ CUresult cuStreamDestroy_v2(CUstream h) {
 
 CUresult cuStreamSynchronize(CUstream h) {
 	STREAM(h);
+	reached(s->last);
 	return world.until(l, d, [s] { return s->queue.empty(); });
 }
 
@@ -649,6 +660,8 @@ CUresult cuStreamWaitEvent(CUstream h, CUevent handle, unsigned int) {
 	Event *e;
 	if (CUresult r = eventOf(handle, &e))
 		return r;
+	if (e->recorded)
+		s->last = std::max(s->last, e->recorded->end);
 	if (e->recorded && !e->recorded->done)
 		world.push(s, [] { return CUDA_SUCCESS; }, {e->recorded});
 	return CUDA_SUCCESS;
@@ -699,6 +712,8 @@ CUresult cuEventQuery(CUevent h) {
 	}
 	if (CUresult r = health(d))
 		return r;
+	if (op->done)
+		reached(op->end);
 	return op->done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
 
@@ -708,6 +723,8 @@ CUresult cuEventSynchronize(CUevent h) {
 	if (CUresult r = eventOf(h, &e))
 		return r;
 	OpPtr op = e->recorded;
+	if (op)
+		reached(op->end);
 	return world.until(l, d, [&] { return !op || op->done; });
 }
 
@@ -780,7 +797,8 @@ CUresult cuLaunchKernel(CUfunction h, unsigned int gx, unsigned int gy, unsigned
 	for (int i = 0; i < f->params; i++)
 		memcpy(&values[i], params[i], 8);
 	uint64_t seed = d->rng();
-	world.push(s, [=] { return runKernel(d, f, gx, bx, shared, values, seed); });
+	// 5 microseconds, and 20 for each block on a hundred multiprocessors: enough to tell what waits for what.
+	world.push(s, [=] { return runKernel(d, f, gx, bx, shared, values, seed); }, {}, kernels, 5000 + 200.0 * gx);
 	return CUDA_SUCCESS;
 }
 

@@ -117,12 +117,27 @@ std::string World::reset(const std::string &options) {
 		if (!b.second->freed && b.second->gpu >= 0)
 			b.second->freed = true;
 	pinnedAllocations = copies = 0;
+	hostTime = 0;
 	started = false;
 	start();
 	return "";
 }
 
-OpPtr World::push(Stream *s, std::function<CUresult()> body, std::vector<OpPtr> after) {
+double hostTime;
+
+double Device::both(Engine a, Engine b) const {
+	double sum = 0;
+	size_t j = 0;
+	for (auto &x : busy[a]) { // both are in the order of time
+		while (j < busy[b].size() && busy[b][j].second <= x.first)
+			j++;
+		for (size_t k = j; k < busy[b].size() && busy[b][k].first < x.second; k++)
+			sum += std::min(x.second, busy[b][k].second) - std::max(x.first, busy[b][k].first);
+	}
+	return sum;
+}
+
+OpPtr World::push(Stream *s, std::function<CUresult()> body, std::vector<OpPtr> after, Engine engine, double cost) {
 	auto op = std::make_shared<Op>();
 	op->dev = s->dev;
 	op->body = std::move(body);
@@ -133,6 +148,16 @@ OpPtr World::push(Stream *s, std::function<CUresult()> body, std::vector<OpPtr> 
 			if (other != s && other->blocking && (s == &d->null || other == &d->null) && !other->queue.empty())
 				op->after.push_back(other->queue.back());
 	}
+	double begin = std::max(hostTime, s->last);
+	for (auto &a : op->after)
+		begin = std::max(begin, a->end);
+	if (engine != noEngine) {
+		Device *d = s->dev;
+		begin = std::max(begin, d->free[engine]);
+		d->free[engine] = begin + cost;
+		d->busy[engine].push_back({begin, begin + cost});
+	}
+	s->last = op->end = begin + cost;
 	s->queue.push_back(op);
 	return op;
 }
@@ -181,6 +206,7 @@ void World::run(std::unique_lock<std::mutex> &l, const OpPtr &op) {
 
 void World::tick(std::unique_lock<std::mutex> &l, Device *d) {
 	d->calls++;
+	hostTime += 1000;
 	if (o.lost && o.lostGPU == d->index && d->calls == o.lost) {
 		d->lost = true;
 		changed.notify_all();

@@ -8,10 +8,16 @@
 // It is stricter than NVIDIA's driver where that one promises less than it does: cuMemFree and cuStreamDestroy do not wait,
 // memory that was freed is never given again and may not be touched, and addresses are checked at the moment of use.
 //
+// It keeps a timeline, too: when work would begin and end on a GPU that does one copy in each direction and one kernel at a time, if
+// copies and kernels took as long as their size says, and calls as they took now. A stream's work begins when what is before it has
+// ended, and not before it was queued; who waits goes on when what was waited for has ended. So dovetail_cudasim_stat says how much
+// of copying and computing could go on at the same time, whenever the work is really done.
+//
 // Faults are asked for by options, a text of NAME=VALUE with commas between: see Options.
 #ifndef DOVETAIL_CUDASIM_H
 #define DOVETAIL_CUDASIM_H
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -61,6 +67,7 @@ struct Op {
 	std::function<CUresult()> body; // called without the lock
 	std::vector<std::shared_ptr<Op>> after;
 	bool running = false, done = false;
+	double end = 0; // in the timeline, in nanoseconds
 };
 using OpPtr = std::shared_ptr<Op>;
 
@@ -69,7 +76,11 @@ struct Stream {
 	bool blocking; // waits for the null stream, and it for this one
 	bool destroyed = false;
 	std::deque<OpPtr> queue;
+	double last = 0; // when what is queued has ended, in the timeline
 };
+
+// Engine is a part of a GPU that does one thing at a time.
+enum Engine { noEngine = -1, uploads, downloads, kernels, engines };
 
 struct Event {
 	Device *dev;
@@ -117,7 +128,16 @@ struct Device {
 	std::mt19937_64 rng;
 	long calls = 0, allocations = 0, launches = 0, kernels = 0;
 	std::set<int> peers; // whose memory its kernels may use
+	double free[engines] = {}; // when an engine has done what is queued
+	std::vector<std::pair<double, double>> busy[engines];
+
+	// both is how long two engines are busy at the same time.
+	double both(Engine a, Engine b) const;
 };
+
+// hostTime is how far the callers have got in the timeline, all together. The lock is held.
+extern double hostTime;
+inline void reached(double end) { hostTime = std::max(hostTime, end); }
 
 struct World {
 	std::mutex mu;
@@ -138,7 +158,7 @@ struct World {
 	std::string reset(const std::string &options);
 
 	// Operations. The lock is held.
-	OpPtr push(Stream *s, std::function<CUresult()> body, std::vector<OpPtr> after = {});
+	OpPtr push(Stream *s, std::function<CUresult()> body, std::vector<OpPtr> after = {}, Engine engine = noEngine, double cost = 0);
 	void tick(std::unique_lock<std::mutex> &l, Device *d); // counts a call
 	void pass(std::unique_lock<std::mutex> &l, Device *d); // lets time pass: some of what is queued is run
 	CUresult until(std::unique_lock<std::mutex> &l, Device *d, const std::function<bool()> &reached);

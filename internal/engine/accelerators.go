@@ -6,6 +6,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/lsh"
+	"github.com/dovetail-dedup/dovetail/mem"
 )
 
 // Values of [Options].Device.
@@ -26,6 +27,9 @@ type Options struct {
 	Simulation string
 	// PoolSize and PinnedSize are those of [cuda.GPUOptions].
 	PoolSize, PinnedSize int64
+	// SpillMemoryLimit bounds what is held on a device, as in [cuda.StoreOptions], and HostHeld, in bytes, what of it is in ordinary
+	// memory when it was moved down, for each device.
+	SpillMemoryLimit, HostHeld int64
 	// Lazy has devices opened and tried when an actor needs one, and their links not be tried: for processes that deal them out to
 	// others, and for those others.
 	Lazy bool
@@ -63,6 +67,9 @@ type Accelerators struct {
 // gpus are devices of one kind.
 type gpus interface {
 	backend(p lsh.Params, env *executor.Env) (lsh.Backend, error)
+	pairs(charNgrams int, env *executor.Env) (lsh.PairBackend, error)
+	use() Use
+	batchBytes() int64
 	check(executor.Device) error
 	summary() string
 	close() error
@@ -120,6 +127,39 @@ func (a *Accelerators) Backend(p lsh.Params, env *executor.Env) (lsh.Backend, er
 		return lsh.NewCPUBackend(p, env.Alloc)
 	}
 	return a.gpus.backend(p, env)
+}
+
+// Pairs makes what compares texts for an actor: on its device, or on the processor if it has none. Errors are those of Backend.
+func (a *Accelerators) Pairs(charNgrams int, env *executor.Env) (lsh.PairBackend, error) {
+	if env.Device == nil || a.gpus == nil {
+		return lsh.NewCPUPairs(charNgrams)
+	}
+	return a.gpus.pairs(charNgrams, env)
+}
+
+// BatchBytes is how much text, in bytes, suits each device for all batches that are under way on it; 0 if it is not known.
+func (a *Accelerators) BatchBytes() int64 {
+	if a.gpus == nil {
+		return 0
+	}
+	return a.gpus.batchBytes()
+}
+
+// Use says what devices did, all of them together unless it says otherwise. Sizes are in bytes.
+type Use struct {
+	Devices                                        int
+	Batches, Documents, Shrunk, Processor, NotHeld int64
+	Uploaded, Pinned, PoolPeak                     int64          // PoolPeak is the most in one
+	Texts, Pairs, Launches                         int64          // compared
+	Held                                           mem.StoreStats // Peak is the most in one
+}
+
+// Use returns what the devices of this process did.
+func (a *Accelerators) Use() Use {
+	if a.gpus == nil {
+		return Use{}
+	}
+	return a.gpus.use()
 }
 
 // Check is [executor.Config].CheckDevice.

@@ -25,6 +25,7 @@ func usual(err error) bool { return errors.Is(err, cuda.ErrNoCUDA) || errors.Is(
 type cudaGPUs struct {
 	driver *cuda.Driver
 	opts   cuda.GPUOptions
+	hold   cuda.StoreOptions      // but for its folder
 	nvml   *cuda.System           // nil if there is none
 	known  map[string]cuda.Device // to NVML, by what identifies; see identity
 	index  map[string]int
@@ -34,7 +35,9 @@ type cudaGPUs struct {
 }
 
 func (a *Accelerators) open(o Options) (err error) {
-	g := &cudaGPUs{opts: cuda.GPUOptions{PoolSize: o.PoolSize, PinnedSize: o.PinnedSize}, index: make(map[string]int), open: make(map[string]*cuda.GPU)}
+	g := &cudaGPUs{opts: cuda.GPUOptions{PoolSize: o.PoolSize, PinnedSize: o.PinnedSize}, hold: cuda.StoreOptions{
+		SpillMemoryLimit: o.SpillMemoryLimit, HostLimit: o.HostHeld,
+	}, index: make(map[string]int), open: make(map[string]*cuda.GPU)}
 	if o.Device == Sim {
 		sim := []string{fmt.Sprintf("gpus=%d", max(1, o.SimGPUs))}
 		if o.Simulation != "" {
@@ -141,11 +144,54 @@ func (g *cudaGPUs) backend(p lsh.Params, env *executor.Env) (lsh.Backend, error)
 	if err != nil {
 		return nil, transient(err)
 	}
+	if err := g.holding(gpu, env.SpillDir); err != nil {
+		return nil, transient(err)
+	}
 	b, err := gpu.NewBackend(p)
 	if err != nil {
 		return nil, transient(err)
 	}
-	return marking{b}, nil
+	return marking{b.(lsh.Holder)}, nil
+}
+
+// holding has a GPU hold what later stages want. What is moved to disk goes to dir.
+func (g *cudaGPUs) holding(gpu *cuda.GPU, dir string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if gpu.Holding() {
+		return nil
+	}
+	o := g.hold
+	o.Dir = dir
+	err := gpu.Hold(o)
+	if errors.Is(err, mem.ErrNoMemory) {
+		return nil // then it holds nothing
+	}
+	return err
+}
+
+func (g *cudaGPUs) pairs(charNgrams int, env *executor.Env) (lsh.PairBackend, error) {
+	gpu, err := g.gpu(env.Device.UUID)
+	if err != nil {
+		return nil, transient(err)
+	}
+	p, err := gpu.NewPairs(charNgrams)
+	if err != nil {
+		return nil, transient(err)
+	}
+	return markingPairs{p}, nil
+}
+
+func (g *cudaGPUs) batchBytes() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	least := int64(0)
+	for _, gpu := range g.open {
+		if n := gpu.BatchBytes(); least == 0 || n < least {
+			least = n
+		}
+	}
+	return least
 }
 
 // check asks about a GPU that an actor failed on. One whose context is broken counts as lost, as far as this process goes.
@@ -186,31 +232,46 @@ func identity(uuid string) string {
 	return id
 }
 
-func (g *cudaGPUs) summary() string {
+func (g *cudaGPUs) use() (u Use) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var n int
-	var s cuda.GPUStats
 	for _, gpu := range g.open {
-		t := gpu.Stats()
-		n++
-		s.Batches += t.Batches
-		s.Documents += t.Documents
-		s.Shrunk += t.Shrunk
-		s.Processor += t.Processor
-		s.Uploaded += t.Uploaded
-		s.Pool.Peak = max(s.Pool.Peak, t.Pool.Peak)
+		s := gpu.Stats()
+		u.Devices++
+		u.Batches += s.Batches
+		u.Documents += s.Documents
+		u.Shrunk += s.Shrunk
+		u.Processor += s.Processor
+		u.NotHeld += s.NotHeld
+		u.Uploaded += s.Uploaded
+		u.Pinned += s.Pinned
+		u.Texts += s.Compared.Texts
+		u.Pairs += s.Compared.Pairs
+		u.Launches += s.Compared.Launches
+		u.PoolPeak = max(u.PoolPeak, s.Pool.Peak)
+		u.Held.Add(&s.Store)
 	}
-	if s.Documents == 0 {
+	return u
+}
+
+func (g *cudaGPUs) summary() string {
+	u := g.use()
+	if u.Documents == 0 && u.Pairs == 0 {
 		return ""
 	}
-	line := fmt.Sprintf("%d GPUs signed %s documents in %s batches, %s copied to them, %s of device memory at most in one", n,
-		humanize.Comma(s.Documents-s.Processor), humanize.Comma(s.Batches), humanize.IBytes(uint64(s.Uploaded)), humanize.IBytes(uint64(s.Pool.Peak)))
-	if s.Shrunk > 0 {
-		line += fmt.Sprintf("; memory was short %s times and batches became smaller", humanize.Comma(s.Shrunk))
+	line := fmt.Sprintf("%d GPUs signed %s documents in %s batches, %s copied to them, %s of device memory at most in one", u.Devices,
+		humanize.Comma(u.Documents-u.Processor), humanize.Comma(u.Batches), humanize.IBytes(uint64(u.Uploaded)), humanize.IBytes(uint64(u.PoolPeak)))
+	if u.Pairs > 0 {
+		line += fmt.Sprintf("; they compared %s pairs in %s launches", humanize.Comma(u.Pairs), humanize.Comma(u.Launches))
 	}
-	if s.Processor > 0 {
-		line += fmt.Sprintf("; %s documents were too large for it and were signed by the processor", humanize.Comma(s.Processor))
+	if n := u.Held.Spilled(); n > 0 {
+		line += fmt.Sprintf("; of texts that they held %s were moved down, %s of it to disk", humanize.IBytes(uint64(n)), humanize.IBytes(uint64(u.Held.Into(mem.TierDisk))))
+	}
+	if u.Shrunk > 0 {
+		line += fmt.Sprintf("; memory was short %s times and batches became smaller", humanize.Comma(u.Shrunk))
+	}
+	if u.Processor > 0 {
+		line += fmt.Sprintf("; %s documents were too large for it and were signed by the processor", humanize.Comma(u.Processor))
 	}
 	return line
 }
@@ -239,14 +300,34 @@ func transient(err error) error {
 }
 
 // marking marks the errors of a backend, and of its fences.
-type marking struct{ lsh.Backend }
+type marking struct{ lsh.Holder }
 
 func (m marking) Start(ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer) (mem.Fence, error) {
-	f, err := m.Backend.Start(ctx, texts, signatures, keys)
+	return marked(m.Holder.Start(ctx, texts, signatures, keys))
+}
+
+func (m marking) StartHeld(
+	ctx context.Context, texts *mem.Strings, signatures, keys *mem.Buffer, next int64, held func(first, rows int, item *mem.Item, at int),
+) (mem.Fence, error) {
+	return marked(m.Holder.StartHeld(ctx, texts, signatures, keys, next, held))
+}
+
+func marked(f mem.Fence, err error) (mem.Fence, error) {
 	if err != nil {
 		return nil, transient(err)
 	}
 	return markingFence{f}, nil
+}
+
+// markingPairs does the same for comparisons.
+type markingPairs struct{ lsh.PairBackend }
+
+func (m markingPairs) Load(ctx context.Context, texts *mem.Strings) error {
+	return transient(m.PairBackend.Load(ctx, texts))
+}
+
+func (m markingPairs) Compare(ctx context.Context, pairs *mem.Buffer, n int, out *mem.Buffer) (mem.Fence, error) {
+	return marked(m.PairBackend.Compare(ctx, pairs, n, out))
 }
 
 type markingFence struct{ mem.Fence }

@@ -6,17 +6,13 @@ LAUNCHER_PACKAGES := .ci/launchers-packages.txt
 PMIX_CFLAGS = $(shell pkg-config --cflags-only-I pmix 2>/dev/null)
 PMIX_BUILD  = CGO_ENABLED=1 CGO_CFLAGS="-O2 -g $(PMIX_CFLAGS)" $(GO)
 
-.PHONY: pmix-headers build-pmix build-cluster test-launchers launcher-packages
+.PHONY: pmix-headers build-pmix test-launchers launcher-packages
 pmix-headers: ## PMIx's headers, which a build with the tag pmix needs
 	@pkg-config --exists pmix 2>/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends pkg-config gcc libc6-dev \
 	  $$(grep '^libpmix-dev=' $(LAUNCHER_PACKAGES)) > /dev/null; }
 
 build-pmix: pmix-headers ## bin/dovetail that finds its ranks through PMIx
 	$(PMIX_BUILD) build -tags pmix -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
-
-build-cluster: cuda-tools pmix-headers ## bin/dovetail that does so and finds GPUs, for make kernels before it
-	CGO_ENABLED=1 CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations $(CUDA_INCLUDE) $(PMIX_CFLAGS)" CGO_LDFLAGS="-O2 -g -L$(SHIM)" \
-	  $(GO) build -tags "cuda pmix" -trimpath -ldflags "-X main.buildVersion=$(VERSION)" -o bin/dovetail ./cmd/dovetail
 
 launcher-packages: pmix-headers
 	@for p in mpirun.openmpi mpiexec.hydra srun slurmctld slurmd munged ip; do command -v $$p > /dev/null || missing=1; done; \

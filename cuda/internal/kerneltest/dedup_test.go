@@ -3,6 +3,7 @@ package kerneltest
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
@@ -282,6 +283,14 @@ func testJaccard(b *bench) {
 	// Texts that share parts, and repeats.
 	base := text(b.rng, 600)
 	rows = append(rows, base, base[100:]+"x", strings.Repeat("abc", 100), strings.Repeat("abc", 99)+"d"+base, "", text(b.rng, 2500))
+	key := b.rng.Uint64()
+	if b.rng.IntN(2) == 0 {
+		// Windows that only their bytes tell apart, in two texts and in one; and a short text that others begin with.
+		width, key = 8, 0
+		one, two := sameHalf(b)
+		rows = append(rows, one, two, one+base+two, two+"!", one[:5], one[:7])
+	}
+	rows = append(rows, "\xe4\xb8", "\xe4\xb8\xad", "\xe4\xb8\xad\xe4\xb8")
 	for valid != nil && len(valid) < len(rows) {
 		valid = append(valid, true)
 	}
@@ -299,8 +308,11 @@ func testJaccard(b *bench) {
 	}
 	var a, c []uint32
 	var wantInter, wantUnion []uint64
-	for range 40 {
+	for n := range 40 + len(rows) {
 		i, j := b.rng.IntN(len(rows)), b.rng.IntN(len(rows))
+		if n < len(rows)-1 {
+			i, j = n, n+1
+		}
 		a, c = append(a, uint32(i)), append(c, uint32(j))
 		in := map[uint64]bool{}
 		for _, h := range sets[i] {
@@ -321,16 +333,29 @@ func testJaccard(b *bench) {
 	piece := 4*width + b.rng.IntN(2000)
 	first := b.pieces(t, piece)
 	set, distinct := zeros[uint64](b, "sets", int(total)), zeros[uint64](b, "distinct", t.rows)
-	b.launch("dv_window_sets", sharedTexts(width), t.offsets, t.width, t.data, uint64(t.rows), first, uint64(piece), uint64(width), start, set, distinct)
+	b.launch("dv_window_sets", sharedTexts(width), t.offsets, t.width, t.data, uint64(t.rows), first, uint64(piece), uint64(width), key, start, set, distinct)
 	var want []uint64
 	for _, s := range sets {
 		want = append(want, uint64(len(s)))
 	}
 	equal(b, "distinct windows", get[uint64](b, distinct, t.rows), want)
 	inter, union := alloc[uint64](b, "intersections", len(a)), alloc[uint64](b, "unions", len(a))
-	b.launch("dv_jaccard", 0, put(b, "a", a), put(b, "b", c), uint64(len(a)), start, set, distinct, inter, union)
+	b.launch("dv_jaccard", 0, t.offsets, t.width, t.data, uint64(width), put(b, "a", a), put(b, "b", c), uint64(len(a)), start, set, distinct, inter, union)
 	equal(b, "intersections", get[uint64](b, inter, len(a)), wantInter)
 	equal(b, "unions", get[uint64](b, union, len(a)), wantUnion)
+}
+
+// sameHalf finds two windows of 8 bytes whose hashes have one upper half: all that a slot of a set has of a hash.
+func sameHalf(b *bench) (one, two string) {
+	seen := make(map[uint32]string)
+	for {
+		w := fmt.Sprintf("%08x", b.rng.Uint32())
+		half := uint32(xxh3.HashString(w) >> 32)
+		if other, ok := seen[half]; ok && other != w {
+			return other, w
+		}
+		seen[half] = w
+	}
 }
 
 // testSparse uses arrays of more than 2^31 bytes, rows or slots, of which little is touched: an index that is cut to 32 bits

@@ -310,13 +310,13 @@ func measure(b *bench) (done []work) {
 	all := get[uint64](b, start+8*docs, 1)[0]
 	first := b.pieces(t, 16384)
 	sets, distinct := zeros[uint64](b, "sets", int(all)), zeros[uint64](b, "distinct", docs)
-	b.launch("dv_window_sets", sharedTexts(24), t.offsets, t.width, t.data, docs, first, 16384, 24, start, sets, distinct)
+	b.launch("dv_window_sets", sharedTexts(24), t.offsets, t.width, t.data, docs, first, 16384, 24, 1, start, sets, distinct)
 	run("dv_window_sets", "byte", total, total*33, sharedTexts(24))
 	var a, c []uint32
 	for i := range docs {
 		a, c = append(a, uint32(i)), append(c, uint32(b.rng.IntN(docs)))
 	}
-	b.launch("dv_jaccard", 0, put(b, "a", a), put(b, "b", c), docs, start, sets, distinct, alloc[uint64](b, "i", docs), alloc[uint64](b, "u", docs))
-	run("dv_jaccard", "pair", docs, docs*(size*2*8+size*32), 0)
+	b.launch("dv_jaccard", 0, t.offsets, t.width, t.data, 24, put(b, "a", a), put(b, "b", c), docs, start, sets, distinct, alloc[uint64](b, "i", docs), alloc[uint64](b, "u", docs))
+	run("dv_jaccard", "pair", docs, docs*(size*2*8+size*32+2*size), 0)
 	return done
 }

@@ -33,6 +33,8 @@ type Memory struct {
 	Actors     int
 	BatchBytes int64 // of text in a batch; 0 means what suits the share
 	PerRow     int64 // bytes that a batch takes for a row beside its text
+	// Device is what suits a device that signs, as BatchBytes; 0 if the processor does. Two batches are under way at a time.
+	Device int64
 
 	// For tests: what Plan.Share and Plan.Budget are, if not 0.
 	Share, Budget int64
@@ -56,11 +58,21 @@ func (m Memory) Plan() Plan {
 	}
 	pl.MaxParts = int(min(maxParts, max(16, pl.Share/4/MinChunk)))
 	pl.BatchBytes = min(4<<20, max(64<<10, pl.Share/8))
+	rows := pl.Share / 4
+	if m.Device > 0 {
+		// Devices take as long for a small batch as for one of some MiB.
+		if rows /= 2; m.Limit > 0 {
+			pl.BatchBytes = min(m.Device, max(64<<10, pl.Share/16))
+		} else {
+			pl.BatchBytes = max(64<<10, m.Device)
+			rows = max(rows, pl.BatchBytes)
+		}
+	}
 	if m.BatchBytes > 0 {
 		pl.BatchBytes = m.BatchBytes
 	}
 	// A batch of tiny documents is bounded by its rows.
-	pl.BatchRows = int(min(64<<10, max(64, pl.Share/4/m.PerRow)))
+	pl.BatchRows = int(min(64<<10, max(64, rows/m.PerRow)))
 	return pl
 }
 

@@ -1,6 +1,7 @@
 package texts
 
 import (
+	"context"
 	"slices"
 	"sort"
 	"sync"
@@ -45,9 +46,18 @@ const chunkBytes = 64
 // block is consecutive documents of a split.
 type block struct {
 	ords []uint64
-	ends []int64 // of the texts in data
-	null []bool  // nil if there is none
-	data *mem.Buffer
+	ends []int64     // of the texts in data
+	null []bool      // nil if there is none
+	data *mem.Buffer // nil if a device holds them
+	item *mem.Item
+	at   int // where the texts begin in item
+}
+
+// Held is rows of a batch, from First on, whose texts a device holds: one after another in Item, from At on.
+type Held struct {
+	First, Rows int
+	Item        *mem.Item
+	At          int
 }
 
 // rowBytes is what a document takes beside its text.
@@ -69,42 +79,94 @@ func (c *Cache) Writer(split int) *Writer {
 	return &Writer{cache: c, split: split, kept: &kept{refs: 1}}
 }
 
-// Add keeps copies of documents, whose ordinals ascend and follow those that were added. If there is no room for them the
-// split is not kept.
+// Wanted reports whether the split may still be kept.
+func (w *Writer) Wanted() bool { return w != nil && !w.full }
+
+// Room reports whether there is room for documents, and takes it, for Add. If there is none the split is not kept, unless elsewhere
+// says that there is another place for texts, for AddHeld; then a sixteenth of the room is left, for what finds them there.
+func (w *Writer) Room(ords []uint64, text *mem.Strings, elsewhere bool) bool {
+	if w == nil || w.full {
+		return false
+	}
+	off := text.OffsetValues()
+	need := off[len(ords)] - off[0] + rowBytes*int64(len(ords))
+	if w.cache.take(need, elsewhere) {
+		w.kept.bytes += need
+		return true
+	}
+	if !elsewhere {
+		w.giveUp()
+	}
+	return false
+}
+
+// Add keeps copies of documents for which Room was taken, and whose ordinals ascend and follow those that were added.
 func (w *Writer) Add(ords []uint64, text *mem.Strings) {
 	if w == nil || w.full || len(ords) == 0 {
 		return
 	}
 	off := text.OffsetValues()
 	n := off[len(ords)] - off[0]
-	need := n + rowBytes*int64(len(ords))
-	if !w.cache.take(need) {
-		w.giveUp()
-		return
-	}
-	w.kept.bytes += need
 	data, err := mem.Host().Alloc(int(n))
 	if err != nil {
 		w.giveUp()
 		return
 	}
 	copy(data.Bytes(), text.Data.Bytes()[off[0]:])
-	b := block{ords: append([]uint64(nil), ords...), ends: make([]int64, len(ords)), data: data}
-	for i := range ords {
+	b := describe(ords, text, 0, len(ords))
+	b.data = data
+	w.kept.blocks = append(w.kept.blocks, b)
+}
+
+// AddHeld keeps documents, as Add does, whose texts a device holds. It takes the items. If they are not all texts of the batch, or
+// there is no room for what finds them, the split is not kept.
+func (w *Writer) AddHeld(ords []uint64, text *mem.Strings, held []Held) {
+	rows, at := 0, 0
+	for _, h := range held {
+		rows += h.Rows
+	}
+	need := rowBytes * int64(rows)
+	switch {
+	case w.Wanted() && len(ords) == 0:
+		return
+	case w.Wanted() && rows == len(ords) && w.cache.take(need, false):
+		w.kept.bytes += need
+	default:
+		for _, h := range held {
+			h.Item.Drop()
+		}
+		if w.Wanted() {
+			w.giveUp()
+		}
+		return
+	}
+	for _, h := range held {
+		b := describe(ords, text, at, h.Rows)
+		b.item, b.at = h.Item, h.At
+		w.kept.blocks = append(w.kept.blocks, b)
+		at += h.Rows
+	}
+}
+
+// describe returns a block of rows from first on, without their texts.
+func describe(ords []uint64, text *mem.Strings, first, rows int) block {
+	off := text.OffsetValues()[first:]
+	b := block{ords: append([]uint64(nil), ords[first:first+rows]...), ends: make([]int64, rows)}
+	for i := range rows {
 		b.ends[i] = off[i+1] - off[0]
-		if text.IsNull(i) {
+		if text.IsNull(first + i) {
 			if b.null == nil {
-				b.null = make([]bool, len(ords))
+				b.null = make([]bool, rows)
 			}
 			b.null[i] = true
 		}
 	}
-	w.kept.blocks = append(w.kept.blocks, b)
+	return b
 }
 
 // Chunk keeps the hash of the bytes that the texts of a row group are in.
 func (w *Writer) Chunk(at Place, sum uint64) {
-	if w == nil || w.full || !w.cache.take(chunkBytes) {
+	if w == nil || w.full || !w.cache.take(chunkBytes, false) {
 		return
 	}
 	w.kept.bytes += chunkBytes
@@ -150,11 +212,15 @@ func (w *Writer) Drop() {
 	w.kept = &kept{refs: 1}
 }
 
-// take takes bytes, if there is room.
-func (c *Cache) take(n int64) bool {
+// take takes bytes, if there is room, or with leave if a sixteenth of it stays.
+func (c *Cache) take(n int64, leave bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || !c.room(c.held, n) {
+	all := n
+	if leave {
+		all += (c.held + n) / 15
+	}
+	if c.closed || !c.room(c.held, all) {
 		return false
 	}
 	c.held += n
@@ -168,6 +234,9 @@ func (c *Cache) release(k *kept) {
 	}
 	for _, b := range k.blocks {
 		b.data.Release()
+		if b.item != nil {
+			b.item.Drop()
+		}
 	}
 	c.held -= k.bytes
 	k.blocks, k.chunks, k.bytes = nil, nil, 0
@@ -199,10 +268,13 @@ func (c *Cache) Close() {
 
 // Reader finds the texts of a split. It belongs to one goroutine.
 type Reader struct {
-	cache *Cache
-	kept  *kept
-	block int
-	at    int // of the block
+	cache  *Cache
+	kept   *kept
+	block  int
+	at     int         // of the block
+	loaded int         // 1 + the block that held is of
+	held   *mem.Buffer // a copy of the texts of a block that a device holds
+	err    error
 }
 
 // Open returns a reader of a split, which the caller closes, or nil if it is not kept.
@@ -220,8 +292,51 @@ func (c *Cache) Open(split int) *Reader {
 	return &Reader{cache: c, kept: k}
 }
 
-// Text returns the text of a document, which is valid until the reader is closed; ok is false if the split has no such
-// document. Ordinals must ascend from call to call, but after one of Find; the same one may be asked for again.
+// OpenResident is Open for splits whose texts are all in this process's memory, where they may be found in any order.
+func (c *Cache) OpenResident(split int) *Reader {
+	r := c.Open(split)
+	if r.Resident() {
+		return r
+	}
+	r.Close()
+	return nil
+}
+
+// Resident reports whether the texts are in this process's memory; it may be called on nil, which has none.
+func (r *Reader) Resident() bool {
+	return r != nil && !slices.ContainsFunc(r.kept.blocks, func(b block) bool { return b.item != nil })
+}
+
+// Err returns why a text could not be had from the device that holds it.
+func (r *Reader) Err() error { return r.err }
+
+// texts returns the texts of a block.
+func (r *Reader) texts(i int) []byte {
+	b := &r.kept.blocks[i]
+	if b.item == nil {
+		return b.data.Bytes()
+	}
+	if r.loaded == i+1 {
+		return r.held.Bytes()
+	}
+	r.held.Release()
+	r.held, r.loaded = nil, 0
+	copied, err := mem.Host().Alloc(int(b.ends[len(b.ends)-1]))
+	if err == nil {
+		if err = b.item.Read(context.Background(), copied, b.at); err != nil {
+			copied.Release()
+		}
+	}
+	if err != nil {
+		r.err = err
+		return nil
+	}
+	r.held, r.loaded = copied, i+1
+	return copied.Bytes()
+}
+
+// Text returns the text of a document, which is valid until the reader is closed, or, if it is not Resident, until the next call;
+// ok is false if the split has no such document, or there is an Err. Ordinals must ascend from call to call, but after one of Find; the same one may be asked for again.
 func (r *Reader) Text(ord uint64) (text []byte, null, ok bool) {
 	for ; r.block < len(r.kept.blocks); r.block, r.at = r.block+1, 0 {
 		b := &r.kept.blocks[r.block]
@@ -238,7 +353,11 @@ func (r *Reader) Text(ord uint64) (text []byte, null, ok bool) {
 		if r.at > 0 {
 			from = b.ends[r.at-1]
 		}
-		return b.data.Bytes()[from:b.ends[r.at]:b.ends[r.at]], b.null != nil && b.null[r.at], true
+		data := r.texts(r.block)
+		if r.err != nil {
+			return nil, false, false
+		}
+		return data[from:b.ends[r.at]:b.ends[r.at]], b.null != nil && b.null[r.at], true
 	}
 	return nil, false, false
 }
@@ -265,6 +384,8 @@ func (r *Reader) Close() {
 	if r == nil || r.kept == nil {
 		return
 	}
+	r.held.Release()
+	r.held, r.loaded = nil, 0
 	r.cache.mu.Lock()
 	defer r.cache.mu.Unlock()
 	r.cache.release(r.kept)

@@ -68,7 +68,7 @@ func add(t *testing.T, w *Writer, rng *rand.Rand, docs []doc) {
 		for i, d := range docs[:n] {
 			ords[i] = d.ord
 		}
-		w.Add(ords, text)
+		addIfRoom(w, ords, text)
 		text.Release()
 		docs = docs[n:]
 	}
@@ -194,7 +194,7 @@ func TestReplaced(t *testing.T) {
 func TestNone(t *testing.T) {
 	var c *Cache
 	w := c.Writer(0)
-	w.Add([]uint64{1}, column(t, []doc{{1, []byte("x"), false}}))
+	addIfRoom(w, []uint64{1}, column(t, []doc{{1, []byte("x"), false}}))
 	w.Keep()
 	w.Drop()
 	if c.Open(0) != nil || c.Held() != 0 {
@@ -240,5 +240,12 @@ func TestHalfOfMemory(t *testing.T) {
 	room(0, 1) // true where other programs leave half of the memory
 	if HalfOfMemory()(0, 1<<60) {
 		t.Error("there is room for an exabyte")
+	}
+}
+
+// addIfRoom keeps documents if there is room.
+func addIfRoom(w *Writer, ords []uint64, text *mem.Strings) {
+	if w.Room(ords, text, false) {
+		w.Add(ords, text)
 	}
 }
