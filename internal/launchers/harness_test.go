@@ -21,9 +21,11 @@ import (
 )
 
 var (
-	// program is bin/dovetail, built with the tag pmix, and plain the same without any tag and without C.
+	// program is bin/dovetail, built with the tags pmix and ucx, and plain the same without any tag and without C.
 	program, plain = os.Getenv("DOVETAIL_BIN"), os.Getenv("DOVETAIL_BIN_PLAIN")
-	scratch        string
+	// withUCX has a rank find the UCX that it was built for.
+	withUCX = "DOVETAIL_UCX_LIB=" + os.Getenv("DOVETAIL_UCX_LIB")
+	scratch string
 )
 
 // testLimit is how long a command may take: all of them are far quicker.
@@ -112,10 +114,11 @@ type record struct {
 	Digest string
 	Ranks  int
 	Stages struct {
-		Launcher string
-		Hosts    []string
-		Workers  int
-		Lost     []struct{ Rank int }
+		Launcher  string
+		Transport string
+		Hosts     []string
+		Workers   int
+		Lost      []struct{ Rank int }
 	}
 }
 
