@@ -24,5 +24,7 @@ test-launchers: launcher-packages ucx-tools ## whole jobs under mpirun, mpiexec 
 	$(PMIX_BUILD) vet -tags pmix ./internal/bootstrap/...
 	CGO_ENABLED=1 CGO_CFLAGS="$(UCX_CGO) $(PMIX_CFLAGS)" $(GO) build -tags "pmix ucx" -o $(LAUNCHER_OUT)/full/dovetail ./cmd/dovetail
 	CGO_ENABLED=0 $(GO) build -o $(LAUNCHER_OUT)/plain/dovetail ./cmd/dovetail
-	DOVETAIL_LAUNCHERS=installed DOVETAIL_UCX_LIB=$(UCX_LIB) DOVETAIL_BIN=$(LAUNCHER_OUT)/full/dovetail DOVETAIL_BIN_PLAIN=$(LAUNCHER_OUT)/plain/dovetail \
-	  $(GO) test -count 1 -timeout 30m ./internal/launchers $(FLAGS)
+	@# What was left out is worth a line, which go test shows only when it shows everything.
+	@if DOVETAIL_LAUNCHERS=installed DOVETAIL_UCX_LIB=$(UCX_LIB) DOVETAIL_BIN=$(LAUNCHER_OUT)/full/dovetail DOVETAIL_BIN_PLAIN=$(LAUNCHER_OUT)/plain/dovetail \
+	  $(GO) test -v -count 1 -timeout 30m ./internal/launchers $(FLAGS) > $(LAUNCHER_OUT)/log 2>&1; \
+	then grep -E '^(ok|--- |    --- )|NOT TESTED|killed after' $(LAUNCHER_OUT)/log; else cat $(LAUNCHER_OUT)/log; exit 1; fi
