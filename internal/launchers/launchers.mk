@@ -20,9 +20,11 @@ launcher-packages: pmix-headers
 
 # The programs that are tried are not bin/dovetail, which may be of another build.
 LAUNCHER_OUT := $(CURDIR)/.build/launchers
-test-launchers: launcher-packages ## whole jobs under mpirun, mpiexec and a Slurm of two nodes that is started here, with ranks that are killed; as root, about 2 minutes
+test-launchers: launcher-packages ucx-tools ## whole jobs under mpirun, mpiexec and a Slurm of two nodes that is started here, with ranks that are killed; as root, 2 to 3 minutes
 	$(PMIX_BUILD) vet -tags pmix ./internal/bootstrap/...
-	$(PMIX_BUILD) build -tags pmix -o $(LAUNCHER_OUT)/pmix/dovetail ./cmd/dovetail
+	CGO_ENABLED=1 CGO_CFLAGS="$(UCX_CGO) $(PMIX_CFLAGS)" $(GO) build -tags "pmix ucx" -o $(LAUNCHER_OUT)/full/dovetail ./cmd/dovetail
 	CGO_ENABLED=0 $(GO) build -o $(LAUNCHER_OUT)/plain/dovetail ./cmd/dovetail
-	DOVETAIL_LAUNCHERS=installed DOVETAIL_BIN=$(LAUNCHER_OUT)/pmix/dovetail DOVETAIL_BIN_PLAIN=$(LAUNCHER_OUT)/plain/dovetail \
-	  $(GO) test -count 1 -timeout 10m $(FLAGS) ./internal/launchers
+	@# What was left out is worth a line, which go test shows only when it shows everything.
+	@if DOVETAIL_LAUNCHERS=installed DOVETAIL_UCX_LIB=$(UCX_LIB) DOVETAIL_BIN=$(LAUNCHER_OUT)/full/dovetail DOVETAIL_BIN_PLAIN=$(LAUNCHER_OUT)/plain/dovetail \
+	  $(GO) test -v -count 1 -timeout 30m ./internal/launchers $(FLAGS) > $(LAUNCHER_OUT)/log 2>&1; \
+	then grep -E '^(ok|--- |    --- )|NOT TESTED|killed after' $(LAUNCHER_OUT)/log; else cat $(LAUNCHER_OUT)/log; exit 1; fi

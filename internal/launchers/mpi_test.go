@@ -1,6 +1,7 @@
 package launchers
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -28,12 +29,15 @@ func mpiEnv(more ...string) []string {
 
 // TestMpirun: 1, 2, 4 and 8 ranks give the result of one process, and run.json says who did the work.
 func TestMpirun(t *testing.T) {
-	for _, n := range []int{1, 2, 4, 8} {
+	for _, c := range []struct {
+		n         int
+		transport string
+	}{{1, ""}, {2, "tcp"}, {4, "tcp"}, {8, "tcp"}, {2, "ucx"}, {4, "ucx"}, {8, "ucx"}} {
 		out := filepath.Join(t.TempDir(), "out")
-		runs(t, mpiEnv(), append(openMPI(t, n, false), dedup(t, program, out)...)...)
-		what := fmt.Sprintf("mpirun -n %d", n)
+		runs(t, mpiEnv(withUCX), append(openMPI(t, c.n, false), dedup(t, program, out, "--transport", cmp.Or(c.transport, "auto"))...)...)
+		what := fmt.Sprintf("mpirun -n %d over %s", c.n, c.transport)
 		r := check(t, what, out)
-		if r.Ranks != n || len(r.Stages.Hosts) != n || !strings.HasPrefix(r.Stages.Launcher, "openmpi, job ") || !strings.HasSuffix(r.Stages.Launcher, ", through PMIx") {
+		if r.Ranks != c.n || len(r.Stages.Hosts) != c.n || r.Stages.Transport != c.transport || !strings.HasPrefix(r.Stages.Launcher, "openmpi, job ") || !strings.HasSuffix(r.Stages.Launcher, ", through PMIx") {
 			t.Errorf("%s: %+v", what, r)
 		}
 	}
@@ -55,9 +59,12 @@ func TestMpirunWithoutPMIx(t *testing.T) {
 
 // TestMpirunKilled kills ranks of mpirun.
 func TestMpirunKilled(t *testing.T) {
-	for _, victim := range []int{2, 0} {
-		killOne(t, "OMPI_COMM_WORLD_RANK", victim, func(out string) (env, args []string) {
-			return mpiEnv(), append(openMPI(t, 4, true), dedup(t, program, out)...)
+	for _, c := range []struct {
+		victim    int
+		transport string
+	}{{2, "tcp"}, {0, "tcp"}, {2, "ucx"}, {0, "ucx"}} {
+		killOne(t, "OMPI_COMM_WORLD_RANK", c.victim, func(out string) (env, args []string) {
+			return mpiEnv(withUCX), append(openMPI(t, 4, true), dedup(t, program, out, "--transport", c.transport)...)
 		})
 	}
 }

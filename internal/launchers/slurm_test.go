@@ -1,6 +1,7 @@
 package launchers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -226,17 +227,19 @@ func (s *slurm) ranks(t *testing.T) {
 	for _, c := range []struct {
 		mpi, bin, through string
 		n                 int
+		transport         string
 	}{
-		{"pmix", program, "PMIx", 1}, {"pmix", program, "PMIx", 2}, {"pmix", program, "PMIx", 4}, {"pmix", program, "PMIx", 8},
-		{"pmi2", plain, "PMI", 4}, {"pmi2", program, "PMI", 2},
+		{"pmix", program, "PMIx", 1, ""}, {"pmix", program, "PMIx", 2, "tcp"}, {"pmix", program, "PMIx", 4, "tcp"}, {"pmix", program, "PMIx", 8, "tcp"},
+		{"pmix", program, "PMIx", 2, "ucx"}, {"pmix", program, "PMIx", 4, "ucx"}, {"pmix", program, "PMIx", 8, "ucx"},
+		{"pmi2", plain, "PMI", 4, "tcp"}, {"pmi2", program, "PMI", 2, "ucx"},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
-		runs(t, s.env(), append(s.srun(c.mpi, min(c.n, 2), c.n), dedup(t, c.bin, out)...)...)
-		what := fmt.Sprintf("srun --mpi=%s -n %d", c.mpi, c.n)
+		runs(t, s.env(withUCX), append(s.srun(c.mpi, min(c.n, 2), c.n), dedup(t, c.bin, out, "--transport", cmp.Or(c.transport, "auto"))...)...)
+		what := fmt.Sprintf("srun --mpi=%s -n %d over %s", c.mpi, c.n, c.transport)
 		r := check(t, what, out)
 		hosts := strings.Join(r.Stages.Hosts, " ")
 		want := strings.TrimSpace(strings.Repeat("n1 ", (c.n+1)/2) + strings.Repeat("n2 ", c.n/2))
-		if r.Ranks != c.n || hosts != want || !strings.HasPrefix(r.Stages.Launcher, "slurm, job ") || !strings.HasSuffix(r.Stages.Launcher, ", through "+c.through) {
+		if r.Ranks != c.n || hosts != want || r.Stages.Transport != c.transport || !strings.HasPrefix(r.Stages.Launcher, "slurm, job ") || !strings.HasSuffix(r.Stages.Launcher, ", through "+c.through) {
 			t.Errorf("%s: %+v", what, r)
 		}
 	}
@@ -307,11 +310,12 @@ func (s *slurm) gpus(t *testing.T) {
 // killed kills ranks of srun.
 func (s *slurm) killed(t *testing.T) {
 	for _, c := range []struct {
-		mpi, bin string
-		victim   int
-	}{{"pmix", program, 2}, {"pmi2", plain, 1}, {"pmix", program, 0}} {
+		mpi, bin  string
+		victim    int
+		transport string
+	}{{"pmix", program, 2, "tcp"}, {"pmi2", plain, 1, "tcp"}, {"pmix", program, 0, "tcp"}, {"pmix", program, 2, "ucx"}} {
 		killOne(t, "SLURM_PROCID", c.victim, func(out string) (env, args []string) {
-			return s.env(), append(s.srun(c.mpi, 2, 4), dedup(t, c.bin, out)...)
+			return s.env(withUCX), append(s.srun(c.mpi, 2, 4), dedup(t, c.bin, out, "--transport", c.transport)...)
 		})
 	}
 }
