@@ -93,6 +93,13 @@ func newTransport(p *Port, o Options, addrs []address) (*Transport, error) {
 	return t, nil
 }
 
+// window is how many bytes of headers each peer may have under way to this rank. The other half of its share
+// of the budget is for what the caller has polled and may still look at.
+func (o *Options) window() int {
+	peers := max(1, int64(len(o.Addrs)-1))
+	return int(min(o.ReceiveBudget/peers/2, shuffle.MaxInFlight*shuffle.MaxHeader))
+}
+
 // Rank returns this rank's number.
 func (t *Transport) Rank() int { return t.hub.Rank() }
 

@@ -13,14 +13,13 @@ import (
 type end struct {
 	hub *Hub
 	*Link
-	pays uint64 // messages whose payload was moved
 }
 
 func newPair(inline int) (a, b *end) {
 	const window = 2 * shuffle.MaxHeader
 	make := func(rank int) *end {
 		h := NewHub(Config{Name: "test", Rank: rank, Size: 2, Window: window, Inline: inline})
-		return &end{hub: h, Link: h.Add(1-rank, window, func() {})}
+		return &end{h, h.Add(1-rank, window, func() {})}
 	}
 	return make(0), make(1)
 }
