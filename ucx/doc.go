@@ -32,7 +32,8 @@
 //
 // # Frames
 //
-// Everything is little-endian and at a fixed place. An active message is a head of 48 bytes and what it says follows:
+// Everything is little-endian and at a fixed place. An active message is a frame, or several that were said at one time, up to 4 KiB. A frame
+// is a head of 48 bytes, and what it says follows:
 //
 //	 0       4   5   6   7   8               16      20      24
 //	+-------+---+---+---+---+---------------+-------+-------+---------------+

@@ -104,6 +104,16 @@ func sender(b []byte) (rank uint32, token uint64, ok bool) {
 	return le.Uint32(b[16:]), le.Uint64(b[8:]), true
 }
 
+// frameLength returns how many bytes of b are of the frame that it begins with, whose sender is known; at most all.
+func frameLength(b []byte) int {
+	le := binary.LittleEndian
+	n := frameHead + 8*uint64(le.Uint32(b[20:])) + uint64(le.Uint32(b[40:]))
+	if b[6] != 0 {
+		n += min(le.Uint64(b[32:]), maxPayload)
+	}
+	return int(min(n, uint64(len(b))))
+}
+
 // decodeFrame reads a frame whose sender is known, and checks everything about it that needs no knowledge of the link. It returns
 // the lengths that are in it in the memory of lengths, and the bytes behind them.
 func decodeFrame(b []byte, lengths []int64) (f frame, pieces []int64, body []byte, err error) {

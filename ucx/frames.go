@@ -9,25 +9,30 @@ import (
 	"github.com/dovetail-dedup/dovetail/mem"
 )
 
-// arrived deals with an active message. What does not prove that it is of a rank of this job is dropped.
+// arrived deals with an active message: one frame or more. What does not prove that it is of a rank of this job is dropped.
 func (t *Transport) arrived(b []byte) {
-	rank, token, ok := sender(b)
-	if !ok || int(rank) >= len(t.peers) || t.peers[rank] == nil || token != t.peers[rank].tokenIn {
-		t.strange++
-		return
-	}
-	p := t.peers[rank]
-	if p.state >= stateParting {
-		return
-	}
-	p.heard = t.now
-	f, pieces, body, err := decodeFrame(b, t.lengths)
-	t.lengths = pieces[:0]
-	if err == nil {
-		err = p.heed(&f, pieces, body)
-	}
-	if err != nil {
-		p.fail(err)
+	for len(b) > 0 {
+		rank, token, ok := sender(b)
+		if !ok || int(rank) >= len(t.peers) || t.peers[rank] == nil || token != t.peers[rank].tokenIn {
+			t.strange++
+			return
+		}
+		p := t.peers[rank]
+		if p.state >= stateParting {
+			return
+		}
+		p.heard = t.now
+		n := frameLength(b)
+		f, pieces, body, err := decodeFrame(b[:n], t.lengths)
+		t.lengths = pieces[:0]
+		if err == nil {
+			err = p.heed(&f, pieces, body)
+		}
+		if err != nil {
+			p.fail(err)
+			return
+		}
+		b = b[n:]
 	}
 }
 

@@ -118,10 +118,3 @@ func (o *Options) Validate() error {
 	}
 	return errors.Join(faults...)
 }
-
-// window is how many bytes of headers each peer may have under way to this rank. The other half of its share
-// of the budget is for what the caller has polled and may still look at.
-func (o *Options) window() int {
-	peers := max(1, int64(len(o.Addrs)-1))
-	return int(min(o.ReceiveBudget/peers/2, shuffle.MaxInFlight*shuffle.MaxHeader))
-}

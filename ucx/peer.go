@@ -59,6 +59,8 @@ type peer struct {
 
 	sending   [shuffle.MaxInFlight]outgoing
 	receiving [shuffle.MaxInFlight]incoming
+	packing   uint64 // the round of the last active message
+	last      int    // which is this one of Transport.ops
 	submitted uint64 // messages of which nothing more is to be given to UCX
 	sends     int    // fragments under way
 	receives  int    // receives that wait
@@ -130,13 +132,15 @@ func (t *Transport) slot(s slot) uint64 {
 	return uint64(len(t.slots) - 1)
 }
 
+// packMost is up to which length, together, frames that are said at one time are one active message.
+const packMost = 4 << 10
+
 // frame says something to the peer: a frame, the lengths of bufs, and bytes.
 func (p *peer) frame(f frame, bufs []*mem.Buffer, parts ...[]byte) {
 	t := p.t
 	f.rank, f.token, f.pieces = t.hub.Rank(), p.tokenOut, uint32(len(bufs))
 	n := f.whole()
-	k := t.blocks.take(n)
-	b := k.bytes[:n]
+	b := p.room(n)
 	at := frameHead
 	for _, buf := range bufs {
 		binary.LittleEndian.PutUint64(b[at:], uint64(buf.Len()))
@@ -146,10 +150,27 @@ func (p *peer) frame(f frame, bufs []*mem.Buffer, parts ...[]byte) {
 		at += copy(b[at:], part)
 	}
 	f.encode(b)
-	t.ops = append(t.ops, op{
-		kind: opMessage, link: uint64(p.rank), addr: addressOf(b), len: uint64(n), slot: t.slot(slot{p: p, kind: opMessage, block: k}),
-	})
 	p.said = t.now
+}
+
+// room returns n bytes of an active message for the next round: behind the frames of the last one, if it is of that round and they
+// fit, or of another.
+func (p *peer) room(n int) []byte {
+	t := p.t
+	if p.packing == t.rounds && p.last < len(t.ops) {
+		o := &t.ops[p.last]
+		if end := int(o.len) + n; end <= packMost {
+			b := t.slots[o.slot].block.bytes[o.len:end]
+			o.len = uint64(end)
+			return b
+		}
+	}
+	k := t.blocks.take(max(n, packMost))
+	p.packing, p.last = t.rounds, len(t.ops)
+	t.ops = append(t.ops, op{
+		kind: opMessage, link: uint64(p.rank), addr: addressOf(k.bytes), len: uint64(n), slot: t.slot(slot{p: p, kind: opMessage, block: k}),
+	})
+	return k.bytes[:n]
 }
 
 // work gives UCX what there is to do. The lock is held.

@@ -109,6 +109,7 @@ func (t *Transport) collect() {
 // results deals with operations that were done, or failed, at once.
 func (t *Transport) results() {
 	done := t.ops
+	t.rounds++
 	t.ops = t.spare[:0] // what follows from the results is for the next round
 	for i := range done {
 		o := &done[i]

@@ -40,8 +40,9 @@ type Transport struct {
 	alive    int // links that have not ended
 	now      time.Time
 	ticked   time.Time
-	ops      []op // for the next round
-	spare    []op // memory for those of the one after
+	ops      []op   // for the next round
+	rounds   uint64 // from 1 on
+	spare    []op   // memory for those of the one after
 	events   []event
 	slots    []slot
 	free     []uint64 // indexes of slots
@@ -69,7 +70,7 @@ const eventsMost = 256
 func newTransport(p *Port, o Options, addrs []address) (*Transport, error) {
 	size := len(addrs)
 	t := &Transport{
-		o: o, port: p, w: p.w, addr: addrs, met: make(chan struct{}), done: make(chan struct{}), meeting: true,
+		o: o, port: p, w: p.w, addr: addrs, met: make(chan struct{}), done: make(chan struct{}), meeting: true, rounds: 1,
 		peers: make([]*peer, size), missing: size - 1, alive: size - 1, events: make([]event, eventsMost),
 		hub: link.NewHub(link.Config{
 			Name: "ucx", Rank: o.Rank, Size: size, Window: o.window(), Inline: inlineMost, Device: p.c.cuda,
@@ -90,6 +91,13 @@ func newTransport(p *Port, o Options, addrs []address) (*Transport, error) {
 		}
 	}
 	return t, nil
+}
+
+// window is how many bytes of headers each peer may have under way to this rank. The other half of its share
+// of the budget is for what the caller has polled and may still look at.
+func (o *Options) window() int {
+	peers := max(1, int64(len(o.Addrs)-1))
+	return int(min(o.ReceiveBudget/peers/2, shuffle.MaxInFlight*shuffle.MaxHeader))
 }
 
 // Rank returns this rank's number.

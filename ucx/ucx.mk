@@ -33,8 +33,9 @@ test-ucx: ucx-tools ## package ucx and jobs over it; vet, staticcheck, the suite
 	$(UCX_BUILD) vet -tags ucx $(UCX_PACKAGES)
 	$(UCX_BUILD) run $(STATICCHECK) -tags ucx ./ucx/... ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx ./ucx/...
-	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx,invariants -run 'Pieces|Close|Killed|Conformance/shm/transport' ./ucx
-	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Conformance|Pieces|Close|Misbehaviour|Meeting|Strangers' ./ucx
+	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx,invariants -run 'Pieces|Close|Killed' ./ucx
+	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Pieces|Close|Misbehaviour|Meeting|Strangers|KilledBusy' ./ucx
+	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Conformance$$/shm' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'Fabric|Transports' ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'TestJobOverUCX|TestRankKilled|TestInfoAndHelp' ./cmd/dovetail
 	for f in FuzzFrame FuzzHello FuzzCut; do $(UCX_TEST) test -tags ucx -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./ucx || exit 1; done
