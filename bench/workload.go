@@ -152,7 +152,7 @@ func Workloads() []Maker {
 		{"table", tableWorkload},
 		{"stress", stressWorkload},
 		later("scale", "time and memory as documents double: make bench-scale, docs/bench-scale.md"),
-		later("ucx", "multi-rank shuffle goodput over UCX, 1 MiB chunks: there is no UCX transport yet"),
+		later("ucx", "multi-rank shuffle goodput over UCX, 1 MiB chunks: make bench-ucx, docs/design/20261127-ucx.md"),
 		later("gpu", "GPU kernels: there are none yet"),
 	}
 }

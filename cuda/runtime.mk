@@ -71,7 +71,7 @@ cuda-mutants: cuda-tools cudasim $(KERNELS_HOST) ## planted bugs of the device r
 # What Dockerfile.cuda builds, in a folder that becomes the root of the image.
 IMAGE_ROOT ?= $(CURDIR)/.build/image
 .PHONY: image-steps
-image-steps: kernels build-cuda sim ## what is put into the image; CI runs it without Docker
+image-steps: kernels build-cluster sim ## what is put into the image; CI runs it without Docker
 	rm -rf $(IMAGE_ROOT) && mkdir -p $(IMAGE_ROOT)/usr/local/bin $(IMAGE_ROOT)/usr/share/doc/dovetail
 	cp bin/dovetail bin/libdovetail_cudasim.so bin/libdovetail_kernels.so $(IMAGE_ROOT)/usr/local/bin/
 	cp LICENSE NOTICE README.md $(IMAGE_ROOT)/usr/share/doc/dovetail/

@@ -393,10 +393,17 @@ func (e *Executor) Stats() RunStats {
 		Ranks: max(e.cfg.Ranks, e.cfg.Job.Size()), Workers: e.cfg.Workers, Epoch: e.epoch, Stages: slices.Clone(e.stages),
 	}
 	if j := e.cfg.Job; j != nil {
-		s.Hosts, s.Lost = j.hosts(), j.Lost()
+		s.Launcher, s.Hosts, s.Lost = j.cfg.Launcher, j.hosts(), j.Lost()
 		if j.children != nil {
 			s.Ranks, s.Hosts = e.cfg.Workers, nil // all are here
 		}
+	}
+	switch j := e.cfg.Job; {
+	case s.Ranks == 1:
+	case j != nil:
+		s.Transport = j.cfg.Fabric.Name()
+	default:
+		s.Transport = "inproc"
 	}
 	for _, st := range e.stages {
 		s.Tasks += st.Tasks

@@ -13,12 +13,16 @@ import (
 type Fabric interface {
 	// Open makes this rank reachable at host (a name or address without a port) for the ranks of one round.
 	Open(host string) (Port, error)
+	// Name says what carries the data, for the record; a fabric that chooses knows it when the first round has met.
+	Name() string
 }
 
 // Port is where the other ranks of a round reach this one.
 type Port interface {
 	// Addr is what the others are told.
 	Addr() string
+	// Listens is the host:port at which this rank's machine can be called, by whomever.
+	Listens() string
 	// Connect connects with them and closes the port, whether or not it succeeds.
 	Connect(ctx context.Context, m Meeting) (shuffle.Transport, error)
 	// Close closes a port that is not connected.
@@ -46,6 +50,8 @@ func TCPFabric(n tcp.Network) Fabric { return tcpFabric{n} }
 // tcpFabric is [tcp.Connect] over a network.
 type tcpFabric struct{ network tcp.Network }
 
+func (f tcpFabric) Name() string { return "tcp" }
+
 func (f tcpFabric) Open(host string) (Port, error) {
 	l, err := tcp.ListenOn(f.network, net.JoinHostPort(host, "0"))
 	if err != nil {
@@ -58,6 +64,8 @@ type tcpPort struct {
 	*tcp.Listener
 	network tcp.Network
 }
+
+func (p tcpPort) Listens() string { return p.Addr() }
 
 func (p tcpPort) Connect(ctx context.Context, m Meeting) (shuffle.Transport, error) {
 	return tcp.Connect(ctx, tcp.Options{

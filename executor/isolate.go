@@ -30,6 +30,8 @@ type Isolation struct {
 	Environ map[string]string
 	// Devices are dealt out: actor i, from 1, owns Devices[(i-1) % len(Devices)] and sees no other.
 	Devices []Device
+	// Fabric is as in [JobConfig].
+	Fabric Fabric
 	// Silence and JoinTimeout are as in [JobConfig].
 	Silence, JoinTimeout time.Duration
 	// MaxDeaths is how often in a row the process of one actor may end without having finished a task; 0 means 5. Between
@@ -106,7 +108,7 @@ func Isolate(ctx context.Context, cfg Isolation) (*Job, error) {
 	}
 	return join(ctx, JobConfig{
 		Size: 1 + cfg.Actors, Listener: l, Name: cfg.Name, Spec: cfg.Spec, Secret: secret, Workers: cfg.Actors, Silence: cfg.Silence,
-		JoinTimeout: cfg.JoinTimeout, Errors: cfg.Errors, Note: cfg.Note,
+		JoinTimeout: cfg.JoinTimeout, Errors: cfg.Errors, Note: cfg.Note, Fabric: cfg.Fabric,
 	}, func(j *Job) {
 		j.children = newChildren(j, cfg)
 		j.children.start(handover{
@@ -138,7 +140,7 @@ func joinParent(ctx context.Context, cfg *Isolation) (*Job, error) {
 	}
 	return join(ctx, JobConfig{
 		Rank: h.Rank, Size: h.Size, Root: h.Root, Name: cfg.Name, Spec: cfg.Spec, Secret: h.Secret, Workers: 1, Silence: h.Silence,
-		JoinTimeout: h.JoinTimeout, Errors: cfg.Errors, Note: cfg.Note,
+		JoinTimeout: h.JoinTimeout, Errors: cfg.Errors, Note: cfg.Note, Fabric: cfg.Fabric,
 	}, func(j *Job) { j.parent = &h })
 }
 

@@ -35,9 +35,14 @@ type JobConfig struct {
 	// Spec is what must be the same on all ranks, such as a hash of the options that decide the result and of the list of
 	// inputs. A rank with another is refused.
 	Spec string
+	// Version is that of the program. A rank with another is refused, by that name.
+	Version string
 	// Secret is shared by the ranks of the job and nobody else: at least 16 random bytes. With it all connections use TLS 1.3;
 	// without it all addresses must be loopback ones.
 	Secret []byte
+	// Public lets this rank listen at public addresses, and at all addresses of its machine. Without it only loopback, private and
+	// link-local ones will do.
+	Public bool
 	// Workers is the number of CPU slots of this rank.
 	Workers int
 	// DataHost is the host, without a port, at which other ranks reach this one for data. Empty means the address from which it
@@ -53,6 +58,13 @@ type JobConfig struct {
 	Errors ErrorCodec
 	// Note, if not nil, is given lines for people: who joined, who was lost, who was turned away.
 	Note func(line string)
+	// Host is the name of this rank's machine, for people and for the record; empty means what the machine calls itself.
+	Host string
+	// Launcher says what started the ranks, for the record.
+	Launcher string
+	// Find, if not nil, is called by Join before anything else and fills in Root, Listener, Secret or DataHost: for launchers through which
+	// the ranks tell each other where they are. ctx ends when JoinTimeout is over.
+	Find func(ctx context.Context, c *JobConfig) error
 }
 
 // ErrorCodec carries what rank 0 must find in an error of another rank with errors.As or errors.Is: without one it has the text only. All
@@ -103,7 +115,8 @@ func (c *JobConfig) Validate() error {
 		check(jobtls.Loopback(root), "%s is not a loopback address, so the ranks need a Secret: the same %d or more random bytes for each "+
 			"(for instance: openssl rand -hex 32)", root, jobtls.MinSecret)
 	} else if c.Size > 1 {
-		check(len(c.Secret) >= jobtls.MinSecret, "Secret has %d bytes, must have at least %d random ones", len(c.Secret), jobtls.MinSecret)
+		err := jobtls.CheckSecret(c.Secret)
+		check(err == nil, "Secret: %v", err)
 	}
 	check(c.Workers >= 1 && c.Workers <= maxWorkers, "Workers is %d, want 1 to %d", c.Workers, maxWorkers)
 	check(c.Silence > 0, "Silence is %v, want more than 0", c.Silence)
@@ -144,6 +157,7 @@ type Job struct {
 	where   map[int]string // hosts, by rank
 	leaving map[int]bool   // ranks of which the stages have not been told yet that they are lost
 	late    bool           // no rank is taken in any more
+	turned  int            // callers turned away
 	needs   bool           // the root has no actors of its own
 
 	children *children // of the root of an isolated job
@@ -283,6 +297,13 @@ func Join(ctx context.Context, cfg JobConfig) (*Job, error) { return join(ctx, c
 // join joins a job, after begin.
 func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 	cfg.EnsureDefaults()
+	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
+	defer stop()
+	if cfg.Find != nil {
+		if err := cfg.Find(ctx, &cfg); err != nil {
+			return nil, err
+		}
+	}
 	if err := cfg.Validate(); err != nil {
 		if cfg.Listener != nil {
 			err = errors.Join(err, cfg.Listener.Close())
@@ -296,17 +317,14 @@ func join(ctx context.Context, cfg JobConfig, begin func(*Job)) (*Job, error) {
 		leaving: make(map[int]bool),
 	}
 	j.leaves.L = &j.mu
-	j.host, _ = os.Hostname() // only for people
+	if j.host = cfg.Host; j.host == "" {
+		j.host, _ = os.Hostname() // only for people
+	}
 	j.where[cfg.Rank] = j.host
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
-	if len(cfg.Secret) > 0 {
-		var err error
-		if j.tls, err = jobtls.Config(cfg.Secret, "control"); err != nil {
-			return nil, err
-		}
+	if err := j.protect(); err != nil {
+		return nil, err
 	}
-	ctx, stop := context.WithTimeoutCause(ctx, cfg.JoinTimeout, fmt.Errorf("it took longer than %v", cfg.JoinTimeout))
-	defer stop()
 	begin(j)
 	var err error
 	if cfg.Rank == 0 {

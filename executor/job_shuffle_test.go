@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ func TestJobShuffle(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "work")
 			tj := &testJob{size: size}
 			if size == 3 {
-				tj.secret = bytes.Repeat([]byte("s"), 32)
+				tj.secret = doorSecret
 			}
 			for run := range 2 {
 				errs := tj.run(t, func(ctx context.Context, j *Job) error {

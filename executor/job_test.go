@@ -1,7 +1,6 @@
 package executor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -263,7 +262,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 	secret := good
 	secret.JoinTimeout = 300 * time.Millisecond
-	secret.Secret = bytes.Repeat([]byte("s"), 16)
+	secret.Secret = []byte("q83vEjRWeJCrze8S")
 	if _, err := Join(t.Context(), secret); err == nil || !strings.Contains(err.Error(), "it does not answer with TLS") {
 		t.Errorf("a rank with a secret: %v", err)
 	}
@@ -296,7 +295,7 @@ func TestJoinSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := JobConfig{
-		Rank: 1, Size: 2, Root: l.Addr().String(), Name: "job", Secret: bytes.Repeat([]byte("s"), 16), JoinTimeout: 10 * time.Second,
+		Rank: 1, Size: 2, Root: l.Addr().String(), Name: "job", Secret: []byte("q83vEjRWeJCrze8S"), JoinTimeout: 10 * time.Second,
 	}
 	notes := make(chan string, 10)
 	var all sync.WaitGroup
@@ -311,7 +310,7 @@ func TestJoinSecret(t *testing.T) {
 		j.Close(nil)
 	})
 	bad := good
-	bad.Secret = bytes.Repeat([]byte("x"), 16)
+	bad.Secret = []byte("another one: 16+ bytes")
 	if _, err := Join(t.Context(), bad); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "it has another secret, or none") {
 		t.Errorf("another secret: %v", err)
 	}

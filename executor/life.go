@@ -26,7 +26,16 @@ type life struct {
 
 	// Of whoever looks:
 	seen  int64
-	quiet int // looks since signs changed
+	quiet int   // looks since signs changed
+	told  int64 // signs when moved was asked last
+}
+
+// moved reports whether there was a sign since it was asked last. Unlike look it does not think of one who waits as alive.
+func (l *life) moved() bool {
+	n := l.signs.Load()
+	was := l.told
+	l.told = n
+	return n != was
 }
 
 // sign says that the attempt goes on.
@@ -90,11 +99,21 @@ func (d *dispatcher) watch() (stop func()) {
 	})
 }
 
-// kindAlive says that the actors Names show signs of life, each with its grant in Sums.
-const kindAlive uint8 = 50
+const (
+	// kindAlive says that the actors Names show signs of life, each with its grant in Sums; with flagYes that one does more than wait.
+	kindAlive uint8 = 50
+	// kindPulse says that this rank does something in Stage.
+	kindPulse uint8 = 51
+)
 
 // tellAlive tells the root which actors of this rank show signs of life.
 func (m *member) tellAlive() {
+	if m.pulse != nil {
+		if now := m.pulse(); now != m.pulsed {
+			m.pulsed = now
+			m.job.send(&control.Message{Kind: kindPulse, Stage: m.key})
+		}
+	}
 	m.mu.Lock()
 	h, giveUp := m.hand, m.giveUp
 	m.mu.Unlock()
@@ -110,6 +129,9 @@ func (m *member) tellAlive() {
 		}
 		if s.now.life.look() {
 			msg.Sums = append(msg.Sums, control.Sum{Name: strconv.Itoa(actor), N: int64(s.now.ID)})
+			if s.now.life.moved() {
+				msg.Flags |= flagYes
+			}
 		} else if s.now.life.quiet > toldPerTimeout {
 			stuck = append(stuck, actor)
 		}

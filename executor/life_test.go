@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/mem"
+	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 // An actor that is stuck is replaced; one that is slow, and reads, writes, reports or waits, is not.
@@ -151,7 +152,7 @@ func wedgedRank(spec string) {
 	rank, where, _ := strings.Cut(rest, ",")
 	n := 0
 	fmt.Sscan(rank, &n)
-	j, err := Join(context.Background(), wedgeConfig(n, addr))
+	j, err := Join(context.Background(), wedgeConfig(n, addr, where))
 	if err == nil {
 		err = wedgeProgram(context.Background(), j, where)
 		j.Close(err)
@@ -162,10 +163,42 @@ func wedgedRank(spec string) {
 	}
 }
 
-func wedgeConfig(rank int, addr string) JobConfig {
-	return JobConfig{
+func wedgeConfig(rank int, addr, where string) JobConfig {
+	c := JobConfig{
 		Rank: rank, Size: 3, Root: addr, Name: "wedge", Spec: "s", Workers: 2, JoinTimeout: 30 * time.Second, Silence: 30 * time.Second,
 	}
+	if where == "wire" && rank == 1 {
+		c.Fabric = stuckFabric{TCPFabric(nil)}
+	}
+	return c
+}
+
+// stuckFabric makes transports that stop in the middle of a shuffle, with whoever uses them.
+type stuckFabric struct{ Fabric }
+
+func (f stuckFabric) Open(host string) (Port, error) {
+	p, err := f.Fabric.Open(host)
+	return stuckPort{p}, err
+}
+
+type stuckPort struct{ Port }
+
+func (p stuckPort) Connect(ctx context.Context, m Meeting) (shuffle.Transport, error) {
+	t, err := p.Port.Connect(ctx, m)
+	return &stuckTransport{Transport: t}, err
+}
+
+type stuckTransport struct {
+	shuffle.Transport
+	events int
+}
+
+func (t *stuckTransport) Poll(events []shuffle.Event) (int, error) {
+	n, err := t.Transport.Poll(events)
+	if t.events += n; t.events > 20 {
+		select {}
+	}
+	return n, err
 }
 
 // wedgeProgram is what all ranks run: a stage, a shuffle and a stage. What is said by where gets stuck on rank 1, once or always.
@@ -211,7 +244,8 @@ func wedgeProgram(ctx context.Context, j *Job, where string) error {
 
 // A rank in another process whose program is stuck, while its heartbeats go on, is noticed: its task, or the rank, is done without.
 func TestWedgedRank(t *testing.T) {
-	for _, where := range []string{"pool", "insert", "extract", "between"} {
+	for _, where := range []string{"pool", "insert", "extract", "between", "wire"} {
+		lost := where == "between" || where == "wire"
 		t.Run(where, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
@@ -222,7 +256,7 @@ func TestWedgedRank(t *testing.T) {
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s,%d,%s", wedgeEnv, l.Addr(), rank, where))
 				cmd.Stderr = os.Stderr
-				if where == "between" && rank == 1 {
+				if lost && rank == 1 {
 					cmd.Stderr = nil // it says that it is lost
 				}
 				if err := cmd.Start(); err != nil {
@@ -231,7 +265,7 @@ func TestWedgedRank(t *testing.T) {
 				t.Cleanup(func() { _ = cmd.Process.Kill() })
 				children = append(children, cmd)
 			}
-			cfg := wedgeConfig(0, l.Addr().String())
+			cfg := wedgeConfig(0, l.Addr().String(), where)
 			cfg.Listener = l
 			j, err := Join(t.Context(), cfg)
 			if err != nil {
@@ -239,19 +273,19 @@ func TestWedgedRank(t *testing.T) {
 			}
 			start := time.Now()
 			err = wedgeProgram(t.Context(), j, where)
-			took, lost := time.Since(start), j.Lost()
-			if where == "between" {
+			took, gone := time.Since(start), j.Lost()
+			if lost {
 				_ = children[0].Process.Kill() // it sleeps for an hour
 			}
 			j.Close(err)
-			if err != nil || took > 20*time.Second {
+			if err != nil || took > 30*time.Second {
 				t.Errorf("after %v: %v", took, err)
 			}
-			if (where == "between") != (len(lost) == 1 && strings.Contains(lost[0].Why, "its program is stuck")) {
-				t.Errorf("lost are %+v", lost)
+			if lost != (len(gone) == 1 && strings.Contains(gone[0].Why, "its program is stuck")) {
+				t.Errorf("lost are %+v", gone)
 			}
 			for i, cmd := range children {
-				if err := cmd.Wait(); err != nil && !(where == "between" && i == 0) {
+				if err := cmd.Wait(); err != nil && !(lost && i == 0) {
 					t.Errorf("rank %d: %v", i+1, err)
 				}
 			}

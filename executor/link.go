@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
@@ -139,7 +140,8 @@ func (j *Job) handle(l *link, m *control.Message) {
 	case kindLeave:
 		if m.Text != "" {
 			l.words = m.Text
-			if j.ctx.Err() == nil && j.children == nil { // or it leaves because the job ends
+			// Or it leaves because the job ends, or repeats what it was told here.
+			if j.ctx.Err() == nil && j.children == nil && !strings.HasPrefix(m.Text, "rank 0: ") {
 				j.note("%s leaves: %s", l.name(), m.Text)
 			}
 			return // and is lost when the connection closes

@@ -10,10 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/internal/jobtls"
+	"github.com/dovetail-dedup/dovetail/internal/porch"
 )
 
 // gather waits until all ranks have joined. After that, ranks that were lost may come back.
@@ -29,6 +31,9 @@ func (j *Job) gather(ctx context.Context) error {
 		return nil
 	}
 	j.accept = l
+	if err := j.mayListen(l.Addr().String()); err != nil {
+		return err
+	}
 	joined := make(chan struct{}, j.cfg.Size)
 	j.all.Add(1)
 	go func() {
@@ -74,13 +79,36 @@ func (j *Job) missing() string {
 	return "ranks " + strings.Join(names, ", ")
 }
 
-// strangers is how many callers can be greeted at once.
+// protect makes what connections are encrypted with, if there is a secret.
+func (j *Job) protect() (err error) {
+	if len(j.cfg.Secret) > 0 {
+		j.tls, err = jobtls.Config(j.cfg.Secret, "control")
+	}
+	return err
+}
+
+// mayListen reports why this rank must not listen at an address. What it says of a name that was given depends on how that was resolved,
+// so it is asked when the listener is there, and before anybody is let in.
+func (j *Job) mayListen(addr string) error {
+	if what := jobtls.Exposed(addr); what != "" && !j.cfg.Public {
+		return fmt.Errorf("executor: rank %d would listen at %s, %s: give an address of the network that the ranks share (the root's, or DataHost), "+
+			"or insist by Public (--listen-public)", j.cfg.Rank, addr, what)
+	}
+	host, _, _ := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); j.tls == nil && ip != nil && !ip.IsLoopback() {
+		return fmt.Errorf("executor: rank %d would listen at %s, where others than this machine's can reach it, without a Secret: the same %d or "+
+			"more random bytes for each rank (for instance: openssl rand -hex 32)", j.cfg.Rank, addr, jobtls.MinSecret)
+	}
+	return nil
+}
+
+// strangers is how many callers, beyond one per rank, can be greeted at once.
 const strangers = 64
 
 func (j *Job) listen(l net.Listener, joined chan<- struct{}) {
 	var greetings sync.WaitGroup
 	defer greetings.Wait()
-	seats := make(chan struct{}, j.cfg.Size+strangers)
+	places := porch.New(j.cfg.Size + strangers)
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -94,25 +122,27 @@ func (j *Job) listen(l net.Listener, joined chan<- struct{}) {
 				return
 			}
 		}
-		select {
-		case seats <- struct{}{}:
-		case <-j.ctx.Done():
+		var away atomic.Bool
+		leave := places.Enter(c.RemoteAddr(), func() {
+			away.Store(true)
 			_ = c.Close()
-			return
-		}
+		})
 		greetings.Go(func() {
-			defer func() { <-seats }()
 			stop := context.AfterFunc(j.ctx, func() { _ = c.Close() })
-			err := j.greet(c)
+			err := j.greet(c, leave)
+			leave()
 			if !stop() {
 				return
+			}
+			if err != nil && away.Load() {
+				err = porch.ErrSentAway
 			}
 			if err != nil {
 				_ = c.Close()
 				if j.children != nil && errors.Is(err, errThere) {
 					return // the one before it is on its way out
 				}
-				j.note("turned away a caller from %s: %v", c.RemoteAddr(), err)
+				j.turnedAway(c.RemoteAddr(), err)
 				return
 			}
 			select {
@@ -129,14 +159,32 @@ var errThere = errors.New("it is there already")
 // greetTime is how long a greeting may take.
 const greetTime = 10 * time.Second
 
-// greet takes a rank in.
-func (j *Job) greet(c net.Conn) error {
+// helloNames is how many names a hello has: of the job, what must be the same, of the machine, and the program's version.
+const helloNames = 4
+
+// turnedAway says that a caller was. Of many, as a scan of ports brings, the first few are said and then ever fewer.
+func (j *Job) turnedAway(from net.Addr, why error) {
+	const all = 20
+	j.mu.Lock()
+	j.turned++
+	n := j.turned
+	j.mu.Unlock()
+	switch {
+	case n <= all:
+		j.note("turned away a caller from %s: %v", from, why)
+	case n&(n-1) == 0:
+		j.note("turned away %d callers, the last from %s: %v", n, from, why)
+	}
+}
+
+// greet takes a rank in. It calls known when it is sure that this is one.
+func (j *Job) greet(c net.Conn, known func()) error {
 	safe, err := j.accepted(c)
 	if err != nil {
 		return err
 	}
 	c = safe
-	conn := control.NewConn(c, min(greetTime, j.cfg.Silence))
+	conn := control.Greet(c, greetTime)
 	m, err := conn.Receive()
 	if err != nil {
 		conn.Break()
@@ -148,22 +196,30 @@ func (j *Job) greet(c net.Conn) error {
 		_ = conn.Close()
 		return err
 	}
-	if m.Kind != kindHello || len(m.Names) != 3 {
+	if m.Kind != kindHello {
 		return refuse("it does not say who it is")
 	}
+	// Nothing else of a hello is the same in all versions.
 	if m.N != control.Version {
 		return refuse("it speaks version %d of the protocol, rank 0 version %d; use the same program on all ranks", m.N, control.Version)
 	}
-	switch name, spec := m.Names[0], m.Names[1]; {
+	if len(m.Names) != helloNames {
+		return refuse("it does not say who it is")
+	}
+	switch name, spec, version := m.Names[0], m.Names[1], m.Names[3]; {
 	case name != j.cfg.Name:
 		return refuse("it is of the job %q, rank 0 of %q", name, j.cfg.Name)
 	case m.At != int64(j.cfg.Size):
 		return refuse("rank %d says that there are %d ranks, rank 0 says %d", m.Rank, m.At, j.cfg.Size)
 	case m.Rank < 1 || m.Rank >= int64(j.cfg.Size):
 		return refuse("there is no rank %d among %d", m.Rank, j.cfg.Size)
+	case version != j.cfg.Version:
+		return refuse("rank %d is version %q, rank 0 version %q; use the same program on all ranks", m.Rank, version, j.cfg.Version)
 	case spec != j.cfg.Spec:
 		return refuse("rank %d was started with other options or sees another input than rank 0", m.Rank)
 	}
+	conn.Trust(j.cfg.Silence)
+	known()
 	l := newLink(j, conn, int(m.Rank), m.Names[2], int(max(1, min(m.Actor, maxWorkers))))
 	l.process = m.Grant
 	if j.children != nil && !j.children.expects(l.rank, l.process) {
@@ -206,10 +262,10 @@ func (j *Job) accepted(c net.Conn) (net.Conn, error) {
 		return nil, errors.New("it uses TLS: it was given a secret, and rank 0 was not")
 	case isTLS:
 		s := tls.Server(p, j.tls)
-		return s, s.Handshake()
+		return s, jobtls.Explain(s.Handshake())
 	case j.tls != nil:
 		err := errors.New("it does not use TLS: this job has a secret, which all ranks must be given")
-		conn := control.NewConn(p, greetTime)
+		conn := control.Greet(p, greetTime)
 		// A connection that is closed with something unread may take the answer with it.
 		_, _ = conn.Receive()
 		_ = conn.Send(&control.Message{Kind: kindRefuse, Text: err.Error()})
@@ -242,7 +298,7 @@ func (j *Job) called(ctx context.Context, c net.Conn) (net.Conn, error) {
 	ctx, stop := context.WithTimeout(ctx, greetTime)
 	defer stop()
 	s := tls.Client(c, j.tls)
-	if err := s.HandshakeContext(ctx); err != nil {
+	if err := jobtls.Explain(s.HandshakeContext(ctx)); err != nil {
 		if errors.Is(err, jobtls.ErrSecret) {
 			return nil, fmt.Errorf("executor: rank %d was %w at %s: %w", j.cfg.Rank, ErrRefused, j.cfg.Root, err)
 		}
@@ -298,7 +354,7 @@ func (j *Job) callRoot(ctx context.Context) error {
 	conn := control.NewConn(safe, j.cfg.Silence)
 	hello := &control.Message{
 		Kind: kindHello, N: control.Version, Rank: int64(j.cfg.Rank), At: int64(j.cfg.Size), Actor: int64(j.cfg.Workers),
-		Names: []string{j.cfg.Name, j.cfg.Spec, j.host},
+		Names: []string{j.cfg.Name, j.cfg.Spec, j.host, j.cfg.Version},
 	}
 	if j.parent != nil {
 		hello.Grant = j.parent.Process

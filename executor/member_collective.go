@@ -65,7 +65,7 @@ func (m *collectiveMember) prepare(msg *control.Message) {
 		m.fail(fmt.Errorf("executor: stage %q: rank 0 speaks of rank %d of %d", m.name, rank, size))
 		return
 	}
-	mesh, addr, err := m.job.openMesh()
+	mesh, addr, err := m.job.openMesh(size)
 	if err != nil {
 		m.fail(fmt.Errorf("executor: stage %q: %w", m.name, err))
 		return

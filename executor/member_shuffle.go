@@ -29,6 +29,8 @@ type memberRound struct {
 	size  int
 	hand  *farHand
 	began bool
+
+	linked bool // the shuffler is there; guarded by rmu
 }
 
 // shuffleMember does this rank's part of a shuffle stage.
@@ -39,6 +41,7 @@ func (e *Executor) shuffleMember(ctx context.Context, st ShuffleStage, tasks []T
 	}
 	r := e.newRun(ctx, st, "shuffle")
 	m := &shuffleMember{member: e.newMember(r), st: st, total: total}
+	m.pulse = m.beat
 	defer m.detach(e.cfg.Job.attach(r.key, m))
 	return m.inRounds(hashTasks(tasks, total), func(why error) {
 		m.stopRound(why)
@@ -77,7 +80,7 @@ func (m *shuffleMember) prepare(msg *control.Message) {
 	for p := range parts.done {
 		parts.done[p] = p/8 < len(msg.Data) && msg.Data[p/8]&(1<<(p%8)) != 0
 	}
-	mesh, addr, err := m.job.openMesh()
+	mesh, addr, err := m.job.openMesh(int(msg.N))
 	if err != nil {
 		m.fail(fmt.Errorf("executor: stage %q: %w", m.name, err))
 		return
@@ -121,6 +124,9 @@ func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
 	if err := rd.link(m.job, rd.mesh, addrs); err != nil {
 		rd.sc.fail(err)
 	} else {
+		m.rmu.Lock()
+		rd.linked = true
+		m.rmu.Unlock()
 		rd.run(envs, nil)
 	}
 	out := &control.Message{Kind: kindOver, Stage: m.key, Epoch: uint32(rd.number), Rank: -1}
@@ -135,6 +141,18 @@ func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
 	}
 	m.job.send(out)
 	<-rd.sc.ctx.Done() // others may need what this rank still has to send
+}
+
+// beat is a number that changes when this rank does something in the round.
+func (m *shuffleMember) beat() int64 {
+	m.rmu.Lock()
+	rd := m.cur
+	linked := rd != nil && rd.linked
+	m.rmu.Unlock()
+	if !linked {
+		return 0
+	}
+	return rd.beat()
 }
 
 // stopRound ends the round, if there is one, and tells the root when it has ended.

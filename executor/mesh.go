@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
 	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/inproc"
 )
 
 // mesh is what the ranks of one round exchange data over.
@@ -18,16 +19,39 @@ type mesh struct {
 	comm atomic.Pointer[shuffle.Communicator]
 }
 
-// meshTime is how long the ranks of a round may take to find each other. All are there already.
-const meshTime = 30 * time.Second
+// meshTime is how long the ranks of a round may take to find each other. All are there already, so whoever is not found in some of the
+// time in which a silent rank is lost is not to be reached.
+func (j *Job) meshTime() time.Duration { return max(3*j.cfg.Silence, leastMeshTime) }
 
-// openMesh opens the address at which the other ranks of a round find this one.
-func (j *Job) openMesh() (*mesh, string, error) {
+// leastMeshTime leaves time to a busy machine whose ranks may be silent for moments only.
+const leastMeshTime = 5 * time.Second
+
+// openMesh opens the address at which the other ranks of a round of so many find this one. A rank that is alone needs no network, and may
+// have none any more.
+func (j *Job) openMesh(size int) (*mesh, string, error) {
+	if size == 1 {
+		p := alonePort{}
+		return &mesh{port: p}, p.Addr(), nil
+	}
 	p, err := j.cfg.Fabric.Open(j.dataHost())
 	if err != nil {
 		return nil, "", err
 	}
+	if err := j.mayListen(p.Listens()); err != nil {
+		return nil, "", errors.Join(err, p.Close())
+	}
 	return &mesh{port: p}, p.Addr(), nil
+}
+
+// alonePort is that of a rank which is alone in its round.
+type alonePort struct{}
+
+func (alonePort) Addr() string    { return "alone" }
+func (alonePort) Listens() string { return "" }
+func (alonePort) Close() error    { return nil }
+
+func (alonePort) Connect(context.Context, Meeting) (shuffle.Transport, error) {
+	return inproc.New(1, inproc.Options{})[0], nil
 }
 
 // dataHost is where others reach this rank for data.
@@ -40,12 +64,16 @@ func (j *Job) dataHost() string {
 		addr = j.cfg.Listener.Addr().String()
 	}
 	host, _, _ := net.SplitHostPort(addr)
+	if host == "" && j.cfg.Size == 1 {
+		return "127.0.0.1" // there is nobody to reach it, and may be no root
+	}
 	return host
 }
 
 // connect connects with the other ranks of a round.
 func (m *mesh) connect(ctx context.Context, j *Job, key string, number, rank int, addrs []string) error {
-	ctx, stop := context.WithTimeoutCause(ctx, meshTime, fmt.Errorf("it took longer than %v", meshTime))
+	limit := j.meshTime()
+	ctx, stop := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
 	defer stop()
 	p := m.port
 	m.port = nil // Connect closes it

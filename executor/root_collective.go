@@ -127,7 +127,7 @@ func (r *collectiveRoot) prepare(a rounds.Action) {
 	r.tell(a.Members, func(i int) *control.Message {
 		return &control.Message{Kind: kindPrepare, Epoch: uint32(a.Round), Rank: int64(i), N: int64(len(a.Members))}
 	})
-	m, addr, err := r.j.openMesh()
+	m, addr, err := r.j.openMesh(len(a.Members))
 	if err != nil {
 		r.c.fail(fmt.Errorf("executor: stage %q: %w", r.c.name, err))
 		return

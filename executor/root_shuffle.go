@@ -50,7 +50,9 @@ func (s *shuffleRun) runRounds(tasks []Task) {
 	r.roundLoop = newRoundLoop(s.stageRun, r.act)
 	s.spilled = r.spilled
 	s.announce(s.tasks.Load())
+	unwatch := r.watch(r.beat)
 	r.drive(r)
+	unwatch()
 	r.finish()
 	s.commits.close()
 }
@@ -146,7 +148,7 @@ func (r *shuffleRoot) prepare(a rounds.Action) {
 	if r.s.e.idle {
 		return // it holds no partitions and needs no links
 	}
-	m, addr, err := r.j.openMesh()
+	m, addr, err := r.j.openMesh(len(a.Members))
 	if err != nil {
 		r.s.fail(fmt.Errorf("executor: stage %q: %w", r.s.name, err))
 		return
@@ -301,6 +303,7 @@ func (r *shuffleRoot) left(l *link, why error) {
 }
 
 func (r *shuffleRoot) handle(l *link, m *control.Message) {
+	r.noticed(m)
 	if r.s.aside(l, m) {
 		return
 	}

@@ -146,6 +146,7 @@ func (r *stageRun) aside(l *link, m *control.Message) bool {
 		r.addActorTimes(m.Data)
 	case kindStageFailed:
 		r.fail(remoteFailure(l, m))
+	case kindPulse:
 	default:
 		return false
 	}

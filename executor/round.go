@@ -83,9 +83,13 @@ func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 	if s.hired != nil {
 		s.hired(giveUp)
 	}
+	var extracts []*dispatcher
 	for range s.shufflers {
-		s.extracts = append(s.extracts, s.dispatcher(s.sc, 1, c.giveUp))
+		extracts = append(extracts, s.dispatcher(s.sc, 1, c.giveUp))
 	}
+	s.opening.Lock()
+	s.extracts = extracts
+	s.opening.Unlock()
 	var unwatch []func()
 	for _, d := range s.extracts {
 		unwatch = append(unwatch, d.watch())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
@@ -35,6 +36,8 @@ type roundLoop struct {
 	addrs  map[int]string
 	place  map[int]int   // a member's rank in the round
 	why    map[int]error // of ranks that were lost, and, at -1-rank, of links that broke
+
+	signs atomic.Int64 // that other ranks have given of doing something
 }
 
 func newRoundLoop(run *stageRun, perform func(rounds.Action)) *roundLoop {

@@ -6,10 +6,13 @@ import "github.com/dovetail-dedup/dovetail/shuffle"
 type RunStats struct {
 	Ranks   int `json:"ranks"`
 	Workers int `json:"workers"` // of this process
-	// Hosts are the names of the machines of a job's ranks, by rank, and Lost are the ranks that it lost.
-	Hosts []string   `json:"hosts,omitempty"`
-	Lost  []LostRank `json:"lost,omitempty"`
-	Epoch uint32     `json:"epoch"`
+	// Launcher is that of [JobConfig], Hosts are the names of the machines of a job's ranks, by rank, and Lost are the ranks that it lost.
+	Launcher string     `json:"launcher,omitempty"`
+	Hosts    []string   `json:"hosts,omitempty"`
+	Lost     []LostRank `json:"lost,omitempty"`
+	Epoch    uint32     `json:"epoch"`
+	// Transport is what carried data between the ranks; empty if there was one.
+	Transport string `json:"transport,omitempty"`
 	// Tasks counts those of all stages, partitions of shuffle stages included; TasksReused of them were
 	// committed by an earlier run.
 	Tasks       int64        `json:"tasks"`

@@ -106,6 +106,9 @@ func (d *spillStore) begin() error {
 }
 
 func (d *spillStore) fault(file *spillFile, what string, err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		err = p.Err // the path is said already
+	}
 	return fmt.Errorf("%w: cannot %s %s (%d bytes long; free space on that disk or choose another folder): %w",
 		ErrSpill, what, file.f.Name(), file.size, err)
 }

@@ -73,7 +73,7 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	e.Note = func(line string) { rep.Note("", line) }
 	var lines []string
 	run := func() error {
-		return runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
+		return f.job.runIn(cmd, jc, e.Note, func(j *executor.Job) (err error) {
 			e.Job = j
 			lines, err = work(e)
 			return err
@@ -82,6 +82,7 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	if f.devices == nil {
 		err = run()
 	} else {
+		f.devices.share = f.job.place.GPUs
 		err = f.devices.with(e.MemoryLimit, false, e.Note, func(u deviceUse) error {
 			e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend
 			return run()
@@ -359,7 +360,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
-		"device", "sim-gpus", "rmm-pool-size", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
+		"device", "sim-gpus", "rmm-pool-size", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "data-ports", "listen-public", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
 	}
 )
 

@@ -133,6 +133,11 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
+	isolated := f.opts.Exec.Isolation == dedup.IsolationProcess
+	fabric, err := f.job.fabric(cmd.Flags(), jc != nil || isolated, func(line string) { f.opts.Note(line) })
+	if err != nil {
+		return usageError{err}
+	}
 	if jc != nil && jc.Rank > 0 {
 		f.progress = "none" // rank 0 speaks for all
 	}
@@ -156,13 +161,13 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 		f.opts.Note(f.chance())
 	}
 	var res *dedup.Result
-	isolated := f.opts.Exec.Isolation == dedup.IsolationProcess
+	f.devices.share = f.job.place.GPUs
 	err = f.devices.with(f.opts.Exec.ProcessLimit(), isolated, f.opts.Note, func(u deviceUse) (err error) {
 		e := &f.opts.Exec
 		e.Devices, e.CheckDevice, e.DeviceMemory, e.Backend, e.Device = u.Devices, u.CheckDevice, u.DeviceMemory, u.Backend, u.Name
 		e.DeviceBatch, e.Pairs, e.DeviceUse = u.DeviceBatch, u.Pairs, u.Use
 		e.EnsureDefaults() // as many workers as devices
-		res, err = f.inJob(cmd, jc)
+		res, err = f.inJob(cmd, jc, fabric)
 		return err
 	})
 	stop()
@@ -182,24 +187,23 @@ func (f *dedupFlags) run(cmd *cobra.Command) error {
 }
 
 // inJob runs as a rank of a job, if there is one.
-func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig) (res *dedup.Result, err error) {
+func (f *dedupFlags) inJob(cmd *cobra.Command, jc *executor.JobConfig, fabric executor.Fabric) (res *dedup.Result, err error) {
 	isolated := f.opts.Exec.Isolation == dedup.IsolationProcess
 	if jc == nil && !isolated {
 		return dedup.Run(cmd.Context(), f.opts)
 	}
 	// What depends on the input and the output is compared when the work folder is opened.
-	name, spec := "dedup", f.opts.Spec.Hash()+" "+f.opts.Version
+	name, spec := f.job.name("dedup"), f.opts.Spec.Hash()+" "+f.opts.Version
 	if isolated {
 		c := f.job.isolate(f.opts.Exec.Workers, f.opts.Note)
-		c.Devices = f.opts.Exec.Devices
+		c.Devices, c.Fabric = f.opts.Exec.Devices, fabric
 		c.Name, c.Spec, c.Errors = name, spec, dedup.RankErrors{}
 		f.opts.Job, err = executor.Isolate(cmd.Context(), c)
 	} else {
-		jc.Name, jc.Spec, jc.Errors = name, spec, dedup.RankErrors{}
-		if jc.Rank == 0 {
-			jc.Note = f.opts.Note
-		}
+		jc.Name, jc.Spec, jc.Errors, jc.Fabric = name, spec, dedup.RankErrors{}, fabric
+		f.job.speak(jc, f.opts.Note)
 		f.opts.Job, err = executor.Join(cmd.Context(), *jc)
+		err = notJoined(jc, err)
 	}
 	if err != nil {
 		return nil, err

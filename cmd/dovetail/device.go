@@ -23,6 +23,7 @@ type deviceFlags struct {
 	simGPUs    int
 	poolSize   string
 	spillLimit string
+	share      func(visible int) (from, to int) // see [engine.Options].Share
 }
 
 func (f *deviceFlags) add(fl *pflag.FlagSet) {
@@ -34,7 +35,7 @@ func (f *deviceFlags) add(fl *pflag.FlagSet) {
 
 // options reads the flags. limit is the memory limit, 0 for none.
 func (f *deviceFlags) options(limit int64) (o engine.Options, err error) {
-	o = engine.Options{Device: f.device, SimGPUs: f.simGPUs}
+	o = engine.Options{Device: f.device, SimGPUs: f.simGPUs, Share: f.share}
 	if f.device == engine.Sim {
 		o.Simulation = os.Getenv(simulationVariable)
 	}

@@ -20,26 +20,29 @@ import (
 // join says which rank of which job this process is; nil means that it is alone. workers is 0 if the default is meant.
 func (f *jobFlags) join(cmd *cobra.Command, workers int, args []string) (*executor.JobConfig, error) {
 	jc, err := f.config(cmd, cmp.Or(workers, runtime.GOMAXPROCS(0)))
+	if err != nil {
+		return nil, err
+	}
+	fabric, err := f.fabric(cmd.Flags(), jc != nil, nil)
 	if err != nil || jc == nil {
 		return nil, err
 	}
-	jc.Name = cmd.Name()
+	jc.Fabric = fabric
+	jc.Name = f.name(cmd.Name())
 	jc.Spec, err = jobSpec(cmd, args)
 	return jc, err
 }
 
 // runIn calls work as a rank of a job, if there is one, and ends this rank's part in it.
-func runIn(cmd *cobra.Command, jc *executor.JobConfig, note func(line string), work func(j *executor.Job) error) error {
+func (f *jobFlags) runIn(cmd *cobra.Command, jc *executor.JobConfig, note func(line string), work func(j *executor.Job) error) error {
 	if jc == nil {
 		return work(nil)
 	}
-	if jc.Rank == 0 {
-		jc.Note = note
-	}
+	f.speak(jc, note)
 	ctx := cmd.Context()
 	j, err := executor.Join(ctx, *jc)
 	if err != nil {
-		return err
+		return notJoined(jc, err)
 	}
 	err = work(j)
 	why := err
@@ -50,9 +53,20 @@ func runIn(cmd *cobra.Command, jc *executor.JobConfig, note func(line string), w
 	return err
 }
 
+// speak has rank 0 say what there is to say.
+func (f *jobFlags) speak(jc *executor.JobConfig, note func(line string)) {
+	if jc.Rank != 0 {
+		return
+	}
+	jc.Note = note
+	if f.warning != "" {
+		note(f.warning)
+	}
+}
+
 // notShared are flags that ranks of one job may have different values of: they say how to run, or name what is compared by its contents.
 var notShared = []string{
-	"rank", "size", "root", "secret-file", "data-host", "rank-timeout", "join-timeout", "on-rank-loss", "workers", "memory-limit", "progress",
+	"launcher", "rank", "size", "root", "root-port", "secret-file", "data-host", "data-ports", "listen-public", "rank-timeout", "join-timeout", "on-rank-loss", "workers", "memory-limit", "progress",
 	"metrics-addr", "event-log", "task-timeout", "input", "against", "ids-to-remove", "keep-work", "restart", "help",
 }
 

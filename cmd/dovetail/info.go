@@ -59,7 +59,10 @@ ranks can talk through, and which formats are read.`,
 			for _, line := range speeds {
 				row("", "%s", line)
 			}
-			row("ranks", "in this process (--ranks), or processes that are connected by TCP (--size); over UCX: not in this build")
+			row("ranks", "in this process (--ranks), or processes (--size) that are connected by TCP or UCX (--transport)")
+			for _, line := range append(engine.DescribeTransports(), launchers()...) {
+				row("", "%s", line)
+			}
 			row("formats", "parquet (.parquet .pq), jsonl (.jsonl .json .ndjson, also .gz and .zst), files (one document per file)")
 			row("zstd", "pages of Parquet files are compressed %s", corpus.ZstdImplementation)
 			_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())

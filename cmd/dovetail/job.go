@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,18 +16,30 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/internal/bootstrap"
+	"github.com/dovetail-dedup/dovetail/internal/jobtls"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
 
-// jobFlags make a process one rank of several. Each has an environment variable for launchers, such as DOVETAIL_RANK.
+// jobFlags make a process one rank of several. Those that differ from rank to rank, or from cluster to cluster, have a variable of the
+// environment, too.
 type jobFlags struct {
+	launcher    string
 	rank, size  int
+	rootPort    int
 	root        string
 	secretFile  string
 	dataHost    string
+	dataPorts   string
+	public      bool
+	warning     string // about the secret file
 	onRankLoss  string
 	isolation   string
+	transport   string
 	rankTimeout time.Duration
 	joinTimeout time.Duration
+
+	place *bootstrap.Place // where a launcher has put this process; nil if there is none, or flags say it all
 }
 
 const (
@@ -33,11 +48,17 @@ const (
 )
 
 func (f *jobFlags) add(fl *pflag.FlagSet) {
-	fl.IntVar(&f.rank, "rank", 0, "with --size: number of this process, from 0 ($DOVETAIL_RANK)")
-	fl.IntVar(&f.size, "size", 0, "processes that do the work together, each started with the same options and its --rank ($DOVETAIL_SIZE)")
-	fl.StringVar(&f.root, "root", "", "with --size: host:port at which rank 0 listens and the others find it ($DOVETAIL_ROOT)")
-	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks: needed off this machine, and encrypts ($DOVETAIL_SECRET_FILE)")
-	fl.StringVar(&f.dataHost, "data-host", "", "host or address at which other ranks reach this one for data (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
+	fl.StringVar(&f.launcher, launcherFlag, bootstrap.Auto, "what has started the ranks, each with the same command: "+strings.Join(bootstrap.Names(), ", ")+
+		"; auto asks the environment, none does not ($DOVETAIL_LAUNCHER)")
+	fl.IntVar(&f.rank, "rank", 0, "with --size, where no launcher says it: number of this process, from 0 ($DOVETAIL_RANK)")
+	fl.IntVar(&f.size, "size", 0, "processes that do the work together, where no launcher says it: each is started with the same options and its --rank ($DOVETAIL_SIZE)")
+	fl.StringVar(&f.root, "root", "", "host:port at which rank 0 listens and the others find it, where no launcher says it ($DOVETAIL_ROOT)")
+	fl.IntVar(&f.rootPort, "root-port", 0, "port at which rank 0 listens, where a launcher says the host (default: by the launcher; $DOVETAIL_ROOT_PORT)")
+	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks, which encrypts: needed off this machine unless the launcher gives them one ($DOVETAIL_SECRET_FILE, or the secret itself in $DOVETAIL_SECRET)")
+	fl.StringVar(&f.dataHost, "data-host", "", "where other ranks reach this one for data: a network interface such as ib0, a network such as 10.1.0.0/16, a host or an address; of several with commas one by the number on the node (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
+	fl.StringVar(&f.dataPorts, "data-ports", "", "ports at which ranks listen that are not told another, such as 40000-40999, for a firewall (default: any; $DOVETAIL_DATA_PORTS)")
+	fl.BoolVar(&f.public, "listen-public", false, "let this rank listen at public addresses, or at all addresses of its machine (default: at private ones only)")
+	addTransport(fl, &f.transport)
 	fl.StringVar(&f.onRankLoss, "on-rank-loss", lossContinue, "when a rank is lost: continue without it, or stop; rank 0 cannot be done without")
 	fl.DurationVar(&f.rankTimeout, "rank-timeout", 10*time.Second, "how long a rank, or the process of a worker, may be silent before it is lost")
 	fl.DurationVar(&f.joinTimeout, "join-timeout", time.Minute, "how long ranks, or the processes of workers, wait for each other at the start")
@@ -70,7 +91,17 @@ func (f *jobFlags) environ(fl *pflag.FlagSet) error {
 	text("root", "DOVETAIL_ROOT", &f.root)
 	text("secret-file", "DOVETAIL_SECRET_FILE", &f.secretFile)
 	text("data-host", "DOVETAIL_DATA_HOST", &f.dataHost)
-	return errors.Join(number("rank", "DOVETAIL_RANK", &f.rank), number("size", "DOVETAIL_SIZE", &f.size))
+	text("data-ports", "DOVETAIL_DATA_PORTS", &f.dataPorts)
+	return errors.Join(number("rank", "DOVETAIL_RANK", &f.rank), number("size", "DOVETAIL_SIZE", &f.size),
+		number("root-port", "DOVETAIL_ROOT_PORT", &f.rootPort))
+}
+
+// secret is what the ranks share, nil if nothing was given.
+func (f *jobFlags) secret() ([]byte, error) {
+	if f.secretFile != "" {
+		return f.readSecret()
+	}
+	return []byte(os.Getenv("DOVETAIL_SECRET")), nil
 }
 
 // alone refuses what makes a process one rank of several where its workers are to be processes.
@@ -79,7 +110,7 @@ func (f *jobFlags) alone(fl *pflag.FlagSet) error {
 		return errors.New("--isolation process and --size: the processes of a job that is started by hand share nothing but their rank; " +
 			"give one of the two, or start one process per worker with --size and --workers 1")
 	}
-	for _, name := range []string{"on-rank-loss", "data-host"} {
+	for _, name := range []string{"on-rank-loss", "data-host", "data-ports", "listen-public"} {
 		if fl.Changed(name) {
 			return fmt.Errorf("--%s has no meaning with --isolation process: all are on this machine, and who is lost is replaced", name)
 		}
@@ -97,6 +128,9 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 	if err := f.environ(cmd.Flags()); err != nil {
 		return nil, err
 	}
+	if err := f.launched(cmd); err != nil {
+		return nil, err
+	}
 	if f.isolation == dedup.IsolationProcess {
 		if err := f.alone(cmd.Flags()); err != nil {
 			return nil, err
@@ -104,32 +138,93 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 	}
 	if f.size <= 0 {
 		if f.size < 0 || f.root != "" || f.rank != 0 || f.secretFile != "" {
-			return nil, errors.New("--rank, --root and --secret-file need --size, the number of processes, at least 1")
+			return nil, errors.New("--rank, --root and --secret-file need --size, the number of processes, at least 1, or a launcher that says it; " +
+				"none was found")
 		}
 		return nil, nil
 	}
 	if f.rank < 0 || f.rank >= f.size {
 		return nil, fmt.Errorf("--rank %d: must be from 0 to %d with --size %d", f.rank, f.size-1, f.size)
 	}
-	if f.root == "" && f.size > 1 {
+	if f.root == "" && f.size > 1 && f.place == nil {
 		return nil, errors.New("--root: give host:port at which rank 0 listens, the same for all ranks")
 	}
 	if cmd.Flags().Changed("ranks") {
+		if f.place != nil {
+			return nil, fmt.Errorf("--ranks: %v has started %d ranks already, and a rank has no more of them; leave it out, or give --launcher none", f.place, f.size)
+		}
 		return nil, errors.New("--ranks and --size: a process that is one rank of several has no more of them; give one of the two")
+	}
+	if f.rootPort < 0 || f.rootPort > 65535 {
+		return nil, fmt.Errorf("--root-port %d: must be from 1 to 65535", f.rootPort)
+	}
+	if f.rootPort != 0 && f.root != "" {
+		return nil, errors.New("--root-port and --root: the port is in --root; give one of the two")
 	}
 	if f.onRankLoss != lossContinue && f.onRankLoss != lossStop {
 		return nil, fmt.Errorf("--on-rank-loss %q: must be %s or %s", f.onRankLoss, lossContinue, lossStop)
 	}
 	c := &executor.JobConfig{
-		Rank: f.rank, Size: f.size, Root: f.root, DataHost: f.dataHost, Workers: workers, Silence: f.rankTimeout,
-		JoinTimeout: f.joinTimeout, StopOnLoss: f.onRankLoss == lossStop,
+		Rank: f.rank, Size: f.size, Root: f.root, Workers: workers, Silence: f.rankTimeout,
+		JoinTimeout: f.joinTimeout, StopOnLoss: f.onRankLoss == lossStop, Public: f.public, Version: version(),
 	}
-	if f.secretFile != "" {
-		b, err := os.ReadFile(f.secretFile)
-		if err != nil {
-			return nil, fmt.Errorf("--secret-file: %w", err)
-		}
-		c.Secret = bytes.TrimSpace(b)
+	local := 0
+	if f.place != nil {
+		local = f.place.LocalRank
+		c.Find, c.Launcher, c.Host = f.find, f.place.String(), f.place.Node
 	}
-	return c, nil
+	var err error
+	if c.DataHost, err = bootstrap.DataHost(f.dataHost, local); err != nil {
+		return nil, fmt.Errorf("--data-host: %w", err)
+	}
+	if c.Network, err = f.network(); err != nil {
+		return nil, err
+	}
+	c.Secret, err = f.secret()
+	return c, err
+}
+
+// network is what ranks connect through; nil means the system's TCP.
+func (f *jobFlags) network() (tcp.Network, error) {
+	if f.dataPorts == "" {
+		return nil, nil
+	}
+	from, to, isRange := strings.Cut(f.dataPorts, "-")
+	if !isRange {
+		to = from
+	}
+	first, err1 := strconv.Atoi(from)
+	last, err2 := strconv.Atoi(to)
+	n, err := tcp.Ports(tcp.System, first, last)
+	if err1 != nil || err2 != nil || err != nil {
+		return nil, fmt.Errorf("--data-ports %q: give ports from 1 to 65535, as 40000-40999", f.dataPorts)
+	}
+	return n, nil
+}
+
+// mostSecret is how long a secret may be: whoever names another file by mistake is told so.
+const mostSecret = 4 << 10
+
+// readSecret reads the file of the secret. Spaces and ends of lines around it do not count, as editors add them.
+func (f *jobFlags) readSecret() ([]byte, error) {
+	file, err := os.Open(f.secretFile)
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, mostSecret+1))
+	if err != nil {
+		return nil, fmt.Errorf("--secret-file: %w", err)
+	}
+	if len(b) > mostSecret {
+		return nil, fmt.Errorf("--secret-file %s has more than %d bytes: is it another file?", f.secretFile, mostSecret)
+	}
+	b = bytes.TrimSpace(b)
+	if err := jobtls.CheckSecret(b); err != nil {
+		return nil, fmt.Errorf("--secret-file %s: %w", f.secretFile, err)
+	}
+	if st, err := file.Stat(); err == nil && runtime.GOOS != "windows" && st.Mode().Perm()&0o077 != 0 {
+		f.warning = fmt.Sprintf("the secret in %s can be read by others than its owner (%v): chmod 600", f.secretFile, st.Mode().Perm())
+	}
+	return b, nil
 }

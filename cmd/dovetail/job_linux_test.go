@@ -218,6 +218,11 @@ func TestRankMistakes(t *testing.T) {
 		{[]string{"--size", "2", "--root", freeAddr(t), "--join-timeout", "100ms"}, 1, "rank 0 of 2 misses rank 1"},
 		{[]string{"--size", "2", "--rank", "1", "--root", freeAddr(t), "--join-timeout", "100ms"}, 1, "does not reach rank 0"},
 		{[]string{"--size", "2", "--root", "127.0.0.1:7", "--ranks", "2"}, 2, "--ranks"},
+		{[]string{"--size", "2", "--root", "127.0.0.1:7", "--data-ports", "7700-7600"}, 2, `--data-ports "7700-7600": give ports`},
+		{[]string{"--size", "2", "--root", "127.0.0.1:7", "--data-ports", "some"}, 2, `--data-ports "some": give ports`},
+		{[]string{"--size", "2", "--root", "127.0.0.1:7", "--secret-file", writeFile(t, filepath.Join(t.TempDir(), "short"), "a1b2c3d4e5f60718\n")}, 2, "8 bytes in hexadecimal digits"},
+		{[]string{"--size", "2", "--root", "127.0.0.1:7", "--secret-file", writeFile(t, filepath.Join(t.TempDir(), "long"), strings.Repeat("text ", 1000))}, 2, "is it another file?"},
+		{[]string{"--size", "2", "--root", "0.0.0.0:0", "--secret-file", writeFile(t, filepath.Join(t.TempDir(), "s"), "q83vEjRWeJCrze8S")}, 1, "all addresses of this machine"},
 	} {
 		code, _, stderr := dovetail(append([]string{"dedup", "--progress", "none", "--input", in, "--output", out}, c.args...)...)
 		if code != c.code || !strings.Contains(stderr, c.want) || c.code == 1 && strings.Count(stderr, "\n") != 1 {

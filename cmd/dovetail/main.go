@@ -169,13 +169,16 @@ else: not on workers, ranks, memory, or how often the run was interrupted.`,
 	var path string
 	cmd.PersistentFlags().StringVar(&path, "cpu", "", "instructions that signatures are computed with: auto, avx512, avx2 or generic "+
 		"(default: "+lsh.PathVariable+" of the environment, or auto); no result depends on it")
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if path != "" {
 			if err := lsh.UsePath(path); err != nil {
 				return usageError{fmt.Errorf("--cpu: %w", err)}
 			}
 		}
 		if _, err := lsh.Path(); err != nil {
+			return usageError{err}
+		}
+		if err := shareCPUs(cmd.Flags()); err != nil {
 			return usageError{err}
 		}
 		return nil

@@ -93,7 +93,7 @@ func (f *shuffleFlags) run(cmd *cobra.Command) error {
 	f.opts.Progress = rep
 	f.opts.Note = func(line string) { rep.Note("", line) }
 	var res *table.Result
-	err = runIn(cmd, jc, f.opts.Note, func(j *executor.Job) (err error) {
+	err = f.job.runIn(cmd, jc, f.opts.Note, func(j *executor.Job) (err error) {
 		f.opts.Job = j
 		res, err = table.Run(cmd.Context(), f.opts)
 		return err

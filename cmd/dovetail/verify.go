@@ -75,7 +75,7 @@ Exit code 0 says that all of it holds; 1 that something does not, with a line fo
 			limitHeap(o.Exec.MemoryLimit)
 			o.Progress = rep
 			var v *dedup.Verification
-			err = runIn(cmd, jc, func(line string) { rep.Note("", line) }, func(j *executor.Job) (err error) {
+			err = job.runIn(cmd, jc, func(line string) { rep.Note("", line) }, func(j *executor.Job) (err error) {
 				o.Job = j
 				v, err = dedup.Verify(cmd.Context(), o)
 				return err

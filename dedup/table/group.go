@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
@@ -29,6 +28,7 @@ type partWriter struct {
 
 	total shuffle.Totals // of what was written
 	order *xxh3.Hasher   // over the hashes of the rows, in order
+	buf   []byte         // some of them
 }
 
 // keepOpen hides Close from the Parquet writer, which would close a file that is not its own.
@@ -37,7 +37,7 @@ type keepOpen struct{ io.Writer }
 func newPartWriter(l *layout, s *Spec, w io.Writer) (*partWriter, error) {
 	opts := []parquet.WriterProperty{
 		parquet.WithVersion(parquet.V2_LATEST), parquet.WithCreatedBy("dovetail"), parquet.WithCompression(codecs[s.Compression]),
-		parquet.WithDictionaryDefault(false), parquet.WithMaxRowGroupLength(1 << 40), parquet.WithAllocator(memory.DefaultAllocator),
+		parquet.WithDictionaryDefault(false), parquet.WithMaxRowGroupLength(1 << 40), parquet.WithAllocator(arrays),
 	}
 	if codecs[s.Compression] == compress.Codecs.Zstd {
 		opts = append(opts, parquet.WithCompressionLevel(1))
@@ -46,7 +46,7 @@ func newPartWriter(l *layout, s *Spec, w io.Writer) (*partWriter, error) {
 		opts = append(opts, parquet.WithDictionaryFor(path, dict))
 	}
 	fw, err := pqarrow.NewFileWriter(l.written, keepOpen{w}, parquet.NewWriterProperties(opts...),
-		pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(memory.DefaultAllocator)))
+		pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(arrays)))
 	if err != nil {
 		return nil, err
 	}
@@ -89,22 +89,23 @@ func (p *partWriter) flush() error {
 	if p.rows == 0 {
 		return nil
 	}
-	group, err := p.layout.codec.Concat(p.pending, memory.DefaultAllocator)
+	group, err := p.layout.codec.Concat(p.pending, arrays)
 	if err != nil {
 		return err
 	}
 	defer group.Release()
-	hashes, err := p.layout.codec.RowHashes(group)
+	err = p.layout.codec.EachHash(group, func(a, b []uint64) {
+		p.buf = p.buf[:0]
+		for i := range a {
+			p.total.Hash = p.total.Hash.Add(shuffle.Hash{A: a[i], B: b[i]})
+			p.buf = binary.LittleEndian.AppendUint64(p.buf, a[i])
+			p.buf = binary.LittleEndian.AppendUint64(p.buf, b[i])
+		}
+		_, _ = p.order.Write(p.buf) // a hash takes every byte
+	})
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 0, 16*len(hashes))
-	for _, h := range hashes {
-		p.total.Hash = p.total.Hash.Add(h)
-		buf = binary.LittleEndian.AppendUint64(buf, h.A)
-		buf = binary.LittleEndian.AppendUint64(buf, h.B)
-	}
-	_, _ = p.order.Write(buf) // a hash takes every byte
 	p.total.Rows += p.rows
 	p.total.Chunks++
 	return p.w.Write(group)
@@ -123,7 +124,7 @@ func pick(codec *columns.Codec, b arrow.RecordBatch, rows []int32) (out arrow.Re
 		}
 	}
 	if out == nil {
-		return codec.Concat(nil, memory.DefaultAllocator)
+		return codec.Concat(nil, arrays)
 	}
 	return out, nil
 }

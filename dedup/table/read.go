@@ -6,11 +6,14 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+	"github.com/dovetail-dedup/dovetail/mem/arrowmem"
 )
+
+// arrays is where columns live while they are read and written.
+var arrays = arrowmem.Recycling()
 
 // maxBatchRows bounds the rows of a batch, whatever they hold.
 const maxBatchRows = 256 << 10
@@ -155,7 +158,7 @@ func (g *groupReader) batch(readers []*pqarrow.ColumnReader, schema *arrow.Schem
 			col := chunked.Chunk(0)
 			if len(chunked.Chunks()) == 1 {
 				col.Retain()
-			} else if col, err = array.Concatenate(chunked.Chunks(), memory.DefaultAllocator); err != nil {
+			} else if col, err = array.Concatenate(chunked.Chunks(), arrays); err != nil {
 				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 			}
 			cols = append(cols, col)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
@@ -204,12 +203,12 @@ func sameColumns(set *corpus.Set, i int, first, f []arrow.Field) error {
 // one by one rather than column chunks as wholes.
 func openReader(t *corpus.Table) (*pqarrow.FileReader, error) {
 	t.Metadata().FileMetaData.KeyValueMetadata = nil
-	props := parquet.NewReaderProperties(memory.DefaultAllocator)
+	props := parquet.NewReaderProperties(arrays)
 	props.BufferedStreamEnabled = true
 	props.BufferSize = 64 << 10
 	r, err := file.NewParquetReader(t.Reader(), file.WithReadProps(props), file.WithMetadata(t.Metadata()))
 	if err != nil {
 		return nil, err
 	}
-	return pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+	return pqarrow.NewFileReader(r, pqarrow.ArrowReadProperties{}, arrays)
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
@@ -95,7 +94,7 @@ func (k *keyed) key(i int) []byte {
 
 // pieces sorts what is pending and calls do for piece after piece of at most most rows.
 func (s *partSorter) pieces(most int, do func(b arrow.RecordBatch, rows []int32) error) error {
-	all, err := s.codec.Concat(s.pending, memory.DefaultAllocator)
+	all, err := s.codec.Concat(s.pending, arrays)
 	s.drop()
 	if err != nil {
 		return err
@@ -325,7 +324,7 @@ func (s *partSorter) interleave(all []*cursor, order []*cursor) (arrow.RecordBat
 		rows[i] = next[c.run]
 		next[c.run]++
 	}
-	b, err := s.codec.Concat(parts, memory.DefaultAllocator)
+	b, err := s.codec.Concat(parts, arrays)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -181,7 +180,7 @@ func (a *shuffleActor) copyRows(ctx context.Context, part *shuffle.Partition, w 
 		if len(held) == 0 {
 			return nil
 		}
-		b, err := a.layout.codec.Concat(held, memory.DefaultAllocator)
+		b, err := a.layout.codec.Concat(held, arrays)
 		out.Progress(size)
 		release()
 		if err != nil {

@@ -33,6 +33,9 @@ type Options struct {
 	// Lazy has devices opened and tried when an actor needs one, and their links not be tried: for processes that deal them out to
 	// others, and for those others.
 	Lazy bool
+	// Share says which of the devices that this process sees are for it, those from from to, not including, to: ranks on one machine may
+	// all see the same. nil means all.
+	Share func(visible int) (from, to int)
 }
 
 // Validate reports all faults at once.

@@ -55,6 +55,10 @@ func (a *Accelerators) open(o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.Share != nil {
+		from, to := o.Share(len(devs))
+		devs = devs[from:to]
+	}
 	if !g.driver.Simulated() {
 		// It knows better than the driver which GPU is lost, and is not needed for anything else.
 		g.nvml, _ = cuda.Open()

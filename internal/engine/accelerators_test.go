@@ -211,3 +211,31 @@ func TestOpenMistakes(t *testing.T) {
 		}
 	}
 }
+
+// TestShare: ranks that see the same GPUs take different ones, and open no others.
+func TestShare(t *testing.T) {
+	t.Setenv("DOVETAIL_CUDASIM_QUIET", "1")
+	seen := make(map[string]int)
+	for r := range 3 {
+		asked := 0
+		a, err := Open(Options{Device: Sim, SimGPUs: 6, PoolSize: 200000, PinnedSize: 1 << 20, Share: func(visible int) (from, to int) {
+			asked = visible
+			return r * visible / 3, (r + 1) * visible / 3
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(a.Devices()); n != 2 || asked != 6 || len(a.gpus.(*cudaGPUs).open) != 2 {
+			t.Errorf("rank %d has %d of %d GPUs, and opened %d", r, n, asked, len(a.gpus.(*cudaGPUs).open))
+		}
+		for _, d := range a.Devices() {
+			seen[d.UUID]++
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("together they have %d GPUs, want 6", len(seen))
+	}
+}

@@ -14,22 +14,27 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
+	"strings"
 	"time"
 )
 
 // ErrSecret says that the other end did not prove that it has the job's secret.
 var ErrSecret = errors.New("it has another secret, or none")
 
-// MinSecret is what a secret must have at least, in bytes. Whoever can connect sees the public key that follows from the secret and
-// can try secrets at leisure, so it must not be one that a person made up.
-const MinSecret = 16
+// Explain is what the end of a handshake with err means: [ErrSecret] also if it is the other end that has found that.
+func Explain(err error) error {
+	// crypto/tls has no exported type for what it is told.
+	if err != nil && !errors.Is(err, ErrSecret) && strings.Contains(err.Error(), "remote error: tls: bad certificate") {
+		return ErrSecret
+	}
+	return err
+}
 
 // Config makes the TLS configuration, of clients and servers, of all who share a secret and a purpose: each proves to the other
 // that it has the secret. The key pair follows from the two alone, so all have the same.
 func Config(secret []byte, purpose string) (*tls.Config, error) {
-	if len(secret) < MinSecret {
-		return nil, fmt.Errorf("jobtls: the secret has %d bytes, must have at least %d random ones", len(secret), MinSecret)
+	if err := CheckSecret(secret); err != nil {
+		return nil, fmt.Errorf("jobtls: %w", err)
 	}
 	seed, err := hkdf.Key(sha256.New, secret, nil, "dovetail "+purpose+" ed25519 key, version 1", ed25519.SeedSize)
 	if err != nil {
@@ -66,15 +71,4 @@ func Config(secret []byte, purpose string) (*tls.Config, error) {
 		SessionTicketsDisabled:      true, // a resumed session would prove less
 		DynamicRecordSizingDisabled: true, // which helps pages load, and costs throughput
 	}, nil
-}
-
-// Loopback reports whether an address (host:port) is certainly one of this machine only. No name is looked up: all ranks must
-// come to the same answer.
-func Loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -29,30 +29,34 @@ var mayImport = map[string][]string{
 	"mem":          {},
 	"lsh":          {"mem"},
 	"shuffle":      {"mem"},
-	"shuffle/tcp":  {"mem", "=shuffle"},
-	"executor":     {"mem", "shuffle"},
+	"shuffle/tcp":  {"mem", "=shuffle", "internal/link"},
+	"executor":     {"mem", "shuffle", "internal/link"},
 	"dedup/corpus": {"mem"},
 	"dedup/report": {"lsh", "mem"},
-	"dedup":        {"lsh", "shuffle", "executor", "mem"},
-	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup"},
+	"dedup":        {"lsh", "shuffle", "executor", "mem", "internal/link"},
+	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup", "internal/link"},
 	"cuda":         {"mem", "lsh", "shuffle"},
-	"ucx":          {"mem", "lsh", "shuffle"},
+	"ucx":          {"mem", "=shuffle", "internal/link"},
+	// What transports over a network share.
+	"internal/link": {"mem", "=shuffle"},
+	// What a launcher says is for mains, and for nobody below them.
+	"internal/bootstrap": {},
 	// It brings together what must not know of each other: devices and the executor, transports and the shuffle.
-	"internal/engine": {"mem", "lsh", "shuffle", "executor", "cuda", "ucx"},
+	"internal/engine": {"mem", "lsh", "shuffle", "executor", "cuda", "ucx", "internal/link"},
 }
 
 // onlyImporter are modules that one package and what is below it may import, with any build tags and in tests too.
 var onlyImporter = map[string]string{"github.com/NVIDIA/go-nvml": "cuda", "gorgonia.org/cu": "cuda"}
 
 // tags are those with which the rules hold as well.
-const tags = "cuda"
+const tags = "cuda,pmix,ucx"
 
 // mustNotImport are packages that would be allowed by the table and are not: the core never knows what is compatible with
 // what, and what is compatible stands on parts of the core, not on the whole.
 var mustNotImport = map[string]string{"dedup": "dedup/curator", "dedup/curator": "dedup"}
 
 // leaves of internal/ import nothing of the project and may be imported by all.
-var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls", "internal/rowloops"}
+var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls", "internal/rowloops", "internal/porch"}
 
 type listed struct {
 	ImportPath   string
@@ -221,7 +225,7 @@ func undocumented(d *doc.Package) []string {
 }
 
 // inPackages are files of packages that other programs run inside of themselves: not commands, not test suites.
-var inPackages = regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|cuda|internal)/`)
+var inPackages = regexp.MustCompile(`^(mem|lsh|shuffle|executor|dedup|cuda|ucx|internal)/`)
 
 // exempt are commands and test suites below those folders.
 var exempt = regexp.MustCompile(`^internal/(soak|simulate)/|^[a-z/]*test/`)

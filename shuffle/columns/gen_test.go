@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 var unionFields = []arrow.Field{
@@ -261,4 +262,11 @@ func valueText(t arrow.DataType, n int64) string {
 		return fmt.Sprint(n)
 	}
 	panic(fmt.Sprintf("no values for %s", t))
+}
+
+// rowHashes hashes the rows of a batch of the codec's schema.
+func rowHashes(c *Codec, batch arrow.RecordBatch) []shuffle.Hash {
+	hashes, err := c.RowHashes(batch)
+	must(err)
+	return hashes
 }

@@ -23,16 +23,10 @@ type move struct {
 	memory [][]byte // of the columns that were moved
 	lines  []byte
 	next   []uint32
-	a, b   []uint64 // hashes of some rows
 }
 
 // moves keeps the memory from one call to the next: clearing it takes as long as filling it.
-var moves = sync.Pool{New: func() any {
-	return &move{a: make([]uint64, hashedRows), b: make([]uint64, hashedRows)}
-}}
-
-// hashedRows is the number of rows that are hashed together, column after column.
-const hashedRows = 512
+var moves = sync.Pool{New: func() any { return new(move) }}
 
 // isMovable reports whether the values of a column can be moved.
 func isMovable(n *node, arr arrow.Array) bool {
@@ -121,25 +115,17 @@ func (m *move) piece(cols []*selection, pc piece) {
 	}
 }
 
-// hash returns the multiset hash of the rows of the piece in hand; all columns were moved. It is what rowHashes adds up to.
+// hash returns the multiset hash of the rows of the piece in hand; all columns were moved. It is what [Codec.Hash] adds up to.
 func (m *move) hash(cols []*selection, pc piece) (sum shuffle.Hash) {
+	block := hashMemory.Get().(*hashBlock)
+	defer hashMemory.Put(block)
 	for from := 0; from < pc.to-pc.from; from += hashedRows {
 		n := min(hashedRows, pc.to-pc.from-from)
-		a, b := m.a[:n], m.b[:n]
+		a, b := block.a[:n], block.b[:n]
 		clear(a)
 		clear(b)
 		for _, s := range cols {
-			values := s.values[from*s.n.width:]
-			switch s.n.width {
-			case 1:
-				rowloops.Fold1(a, b, values)
-			case 2:
-				rowloops.Fold2(a, b, values)
-			case 4:
-				rowloops.Fold4(a, b, values)
-			default:
-				rowloops.Fold8(a, b, values)
-			}
+			foldFixed(a, b, s.values[from*s.n.width:], s.n.width)
 		}
 		sumA, sumB := rowloops.FoldEnd(a, b)
 		sum = sum.Add(shuffle.Hash{A: sumA, B: sumB})

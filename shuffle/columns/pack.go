@@ -35,9 +35,9 @@ func (c *Codec) Pack(batch arrow.RecordBatch, p *Partitioning, alloc func(n int)
 		}
 		moved := c.move(cols, p)
 		defer moved.done()
-		var hashes []shuffle.Hash
+		var sums []shuffle.Hash
 		if !moved.all() {
-			hashes = c.rowHashes(batch)
+			sums = c.sums(batch, p, pieces)
 		}
 		for i, pc := range pieces {
 			buf, err := alloc(int(pc.size))
@@ -50,9 +50,7 @@ func (c *Codec) Pack(batch arrow.RecordBatch, p *Partitioning, alloc func(n int)
 			if moved.all() {
 				ch.Hash = moved.hash(cols, pc)
 			} else {
-				for _, row := range p.rows()[pc.from:pc.to] {
-					ch.Hash = ch.Hash.Add(hashes[row])
-				}
+				ch.Hash = sums[i]
 			}
 			c.write(buf.Bytes(), cols, i, pc.to-pc.from)
 			if !yield(ch, nil) {
@@ -60,6 +58,40 @@ func (c *Codec) Pack(batch arrow.RecordBatch, p *Partitioning, alloc func(n int)
 			}
 		}
 	}
+}
+
+// sums returns the multiset hash of the rows of each piece.
+func (c *Codec) sums(batch arrow.RecordBatch, p *Partitioning, pieces []piece) []shuffle.Hash {
+	sums := make([]shuffle.Hash, len(pieces))
+	piecewise := p.part == nil
+	of := make([]int32, p.Parts()) // by partition: its piece
+	for i, pc := range pieces {
+		piecewise = piecewise || i > 0 && pieces[i-1].part == pc.part
+		of[pc.part] = int32(i)
+	}
+	if !piecewise {
+		part := p.part
+		c.eachHash(batch, func(a, b []uint64) {
+			for i, k := range part[:len(a)] {
+				sum := &sums[of[k]]
+				sum.A, sum.B = sum.A+a[i], sum.B+b[i]
+			}
+			part = part[len(a):]
+		})
+		return sums
+	}
+	hashes := make([]shuffle.Hash, 0, batch.NumRows())
+	c.eachHash(batch, func(a, b []uint64) {
+		for i := range a {
+			hashes = append(hashes, shuffle.Hash{A: a[i], B: b[i]})
+		}
+	})
+	for i, pc := range pieces {
+		for _, row := range p.rows()[pc.from:pc.to] {
+			sums[i] = sums[i].Add(hashes[row])
+		}
+	}
+	return sums
 }
 
 // piece is what becomes one chunk: rows order[from:to].
@@ -188,6 +220,9 @@ func choose(n *node, arr arrow.Array, rows []int32, bounds []int) (*selection, e
 	kids := children(n, s.arr)
 	switch n.shape {
 	case shapeBinary:
+		if n.width == 4 && s.arr.NullN() == 0 {
+			return s, s.measureStrings()
+		}
 		return s, s.measureBytes(binaryOf(s.arr, n.width).length)
 	case shapeView:
 		return s, s.measureBytes(viewsOf(s.arr).outside)
@@ -275,10 +310,31 @@ func (s *selection) measureBytes(length func(row int) int) error {
 			}
 		}
 		if (s.n.width == 4 || s.n.shape == shapeView) && s.bytes[i] > math.MaxInt32 {
-			return fmt.Errorf("columns: %s: %d bytes of strings need 64-bit offsets", s.n.path, s.bytes[i])
+			return s.tooLong(i)
 		}
 	}
 	return nil
+}
+
+// measureStrings is measureBytes for strings without nulls with offsets of 4 bytes.
+func (s *selection) measureStrings() error {
+	s.bytes = make([]int64, s.pieces())
+	offsets := binaryOf(s.arr, 4).offsets
+	for i := range s.bytes {
+		sum := int64(0)
+		for _, row := range s.piece(i) {
+			at := offsets[4*int(row):]
+			sum += int64(binary.LittleEndian.Uint32(at[4:])) - int64(binary.LittleEndian.Uint32(at))
+		}
+		if s.bytes[i] = sum; sum > math.MaxInt32 {
+			return s.tooLong(i)
+		}
+	}
+	return nil
+}
+
+func (s *selection) tooLong(i int) error {
+	return fmt.Errorf("columns: %s: %d bytes of strings need 64-bit offsets", s.n.path, s.bytes[i])
 }
 
 // items returns the elements of the child that the selected rows use: the items of lists, or the values of

@@ -1,12 +1,15 @@
 package columns
 
 import (
+	"bytes"
 	"encoding/binary"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/zeebo/xxh3"
 
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -14,42 +17,118 @@ import (
 // on the values only, bit for bit, not on their order, on slices and offsets, on what lies under nulls, or on
 // how a dictionary is numbered; so the hash of a batch is the sum over the chunks it is packed into, and the
 // chunks of a partition add up to the hash of its concatenation.
-func (c *Codec) Hash(batch arrow.RecordBatch) (shuffle.Hash, error) {
-	if err := c.check(batch); err != nil {
-		return shuffle.Hash{}, err
-	}
-	var sum shuffle.Hash
-	for _, h := range c.rowHashes(batch) {
-		sum = sum.Add(h)
-	}
-	return sum, nil
+func (c *Codec) Hash(batch arrow.RecordBatch) (sum shuffle.Hash, err error) {
+	err = c.EachHash(batch, func(a, b []uint64) {
+		for i := range a {
+			sum = sum.Add(shuffle.Hash{A: a[i], B: b[i]})
+		}
+	})
+	return sum, err
 }
 
 // RowHashes returns the hash of every row; see [Codec.Hash].
 func (c *Codec) RowHashes(batch arrow.RecordBatch) ([]shuffle.Hash, error) {
-	if err := c.check(batch); err != nil {
-		return nil, err
-	}
-	return c.rowHashes(batch), nil
+	rows := make([]shuffle.Hash, 0, batch.NumRows())
+	err := c.EachHash(batch, func(a, b []uint64) {
+		for i := range a {
+			rows = append(rows, shuffle.Hash{A: a[i], B: b[i]})
+		}
+	})
+	return rows, err
 }
 
-// rowHashes hashes every row: the hashes of its columns folded in order.
-func (c *Codec) rowHashes(batch arrow.RecordBatch) []shuffle.Hash {
-	rows := make([]shuffle.Hash, batch.NumRows())
+// EachHash calls do with the hashes of all rows in their order, some hundred at a time: a and b are their halves, which do may
+// not keep; see [Codec.Hash].
+func (c *Codec) EachHash(batch arrow.RecordBatch, do func(a, b []uint64)) error {
+	if err := c.check(batch); err != nil {
+		return err
+	}
+	c.eachHash(batch, do)
+	return nil
+}
+
+// eachHash is EachHash of a batch that has the codec's schema. The hash of a row is those of its columns folded in order, and
+// then the number 1, so that a row of no columns counts.
+func (c *Codec) eachHash(batch arrow.RecordBatch, do func(a, b []uint64)) {
+	fold := make([]func(from int, a, b []uint64), len(c.columns))
 	for i, n := range c.columns {
-		if col := storage(batch.Column(i)); n.shape == shapeFixed && col.NullN() == 0 &&
-			foldFixed(rows, fixedBytes(col, n.width), n.width) {
-			continue
+		fold[i] = foldColumn(n, batch.Column(i))
+	}
+	m := hashMemory.Get().(*hashBlock)
+	defer hashMemory.Put(m)
+	rows := int(batch.NumRows())
+	for from := 0; from < rows; from += hashedRows {
+		n := min(hashedRows, rows-from)
+		a, b := m.a[:n], m.b[:n]
+		clear(a)
+		clear(b)
+		for _, f := range fold {
+			f(from, a, b)
 		}
-		hs := elementHashes(n, batch.Column(i))
-		for row, h := range rows {
-			rows[row] = fold(h, hs.at(row))
+		rowloops.Fold1(a, b, ones[:n])
+		do(a, b)
+	}
+}
+
+// hashedRows is the number of rows that are hashed together, column after column.
+const hashedRows = 512
+
+// hashBlock is the memory for the hashes of some rows.
+type hashBlock struct{ a, b [hashedRows]uint64 }
+
+var hashMemory = sync.Pool{New: func() any { return new(hashBlock) }}
+
+var ones = bytes.Repeat([]byte{1}, hashedRows)
+
+// foldColumn returns a function that folds the values of a column, from one on, into the hashes of as many rows.
+func foldColumn(n *node, arr arrow.Array) func(from int, a, b []uint64) {
+	col := storage(arr)
+	switch {
+	case isMovable(n, col):
+		data, w := fixedBytes(col, n.width), n.width
+		return func(from int, a, b []uint64) { foldFixed(a, b, data[w*from:], w) }
+	case n.shape == shapeBinary:
+		return foldBinary(n, col)
+	}
+	hs := elementHashes(n, arr)
+	return func(from int, a, b []uint64) {
+		for i := range a {
+			foldInto(a, b, i, hs.at(from+i))
 		}
 	}
-	for i := range rows {
-		rows[i] = fold(rows[i], shuffle.Hash{A: 1, B: 1}) // so that a row of no columns counts
+}
+
+// foldFixed folds values of w bytes: 1, 2, 4 or 8.
+func foldFixed(a, b []uint64, data []byte, w int) {
+	switch w {
+	case 1:
+		rowloops.Fold1(a, b, data)
+	case 2:
+		rowloops.Fold2(a, b, data)
+	case 4:
+		rowloops.Fold4(a, b, data)
+	default:
+		rowloops.Fold8(a, b, data)
 	}
-	return rows
+}
+
+func foldBinary(n *node, col arrow.Array) func(from int, a, b []uint64) {
+	v := binaryOf(col, n.width)
+	nulls := col.NullN() > 0
+	return func(from int, a, b []uint64) {
+		for i := range a {
+			if nulls && col.IsNull(from+i) {
+				foldInto(a, b, i, nullHash)
+			} else {
+				foldInto(a, b, i, hashBytes(v.at(from+i)))
+			}
+		}
+	}
+}
+
+func foldInto(a, b []uint64, i int, next shuffle.Hash) {
+	h := fold(shuffle.Hash{A: a[i], B: b[i]}, next)
+	a[i], b[i] = h.A, h.B
 }
 
 var nullHash = shuffle.Hash{A: 0x6c62272e07bb0142, B: 0x62b821756295c58d}
@@ -146,33 +225,6 @@ func elementHashes(n *node, arr arrow.Array) elements {
 		}
 	}
 	return hs
-}
-
-// foldFixed is hashFixed and fold in one pass, for the columns that most batches consist of. It reports
-// whether w is one of their widths.
-func foldFixed(rows []shuffle.Hash, data []byte, w int) bool {
-	le := binary.LittleEndian
-	switch w {
-	case 1:
-		for i, h := range rows {
-			rows[i] = fold(h, hashInt(uint64(data[i])))
-		}
-	case 2:
-		for i, h := range rows {
-			rows[i] = fold(h, hashInt(uint64(le.Uint16(data[2*i:]))))
-		}
-	case 4:
-		for i, h := range rows {
-			rows[i] = fold(h, hashInt(uint64(le.Uint32(data[4*i:]))))
-		}
-	case 8:
-		for i, h := range rows {
-			rows[i] = fold(h, hashInt(le.Uint64(data[8*i:])))
-		}
-	default:
-		return false
-	}
-	return true
 }
 
 func hashFixed(hs elements, data []byte, w int) {

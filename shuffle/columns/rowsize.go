@@ -19,6 +19,13 @@ func (c *Codec) RowBytes(batch arrow.RecordBatch) ([]int64, error) {
 			fixed += int64(max(n.width, 1))
 			continue
 		}
+		if col := storage(batch.Column(i)); n.shape == shapeBinary && col.NullN() == 0 {
+			b := binaryOf(col, n.width)
+			for row := range total {
+				total[row] += 4 + int64(b.length(row))
+			}
+			continue
+		}
 		size := elementBytes(n, batch.Column(i))
 		for row := range total {
 			total[row] += size(row)

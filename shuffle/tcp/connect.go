@@ -7,7 +7,10 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/dovetail-dedup/dovetail/internal/porch"
 )
 
 const (
@@ -201,13 +204,8 @@ func (m *meeting) accept(ctx context.Context) {
 	l := m.o.Listener.l
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	seats := make(chan struct{}, len(m.o.Addrs)+moreCallers)
+	places := porch.New(len(m.o.Addrs) + moreCallers)
 	for {
-		select {
-		case seats <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		c, err := accept(l)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -222,24 +220,36 @@ func (m *meeting) accept(ctx context.Context) {
 			case <-time.After(lastRetry):
 			case <-ctx.Done():
 			}
-			<-seats
 			continue
 		}
+		caller := &caller{rawConn: c}
+		caller.leave = places.Enter(c.RemoteAddr(), func() {
+			caller.away.Store(true)
+			_ = c.Close()
+		})
 		callers.Go(func() {
-			m.greet(ctx, c)
-			<-seats
+			defer caller.leave()
+			m.greet(ctx, caller)
 		})
 	}
 }
 
+// caller is one who has called and is not known yet.
+type caller struct {
+	rawConn
+	leave func()      // ends its time on the porch
+	away  atomic.Bool // it was sent away
+}
+
 // greet decides about one caller.
-func (m *meeting) greet(ctx context.Context, c rawConn) {
+func (m *meeting) greet(ctx context.Context, c *caller) {
 	from := c.RemoteAddr().String()
 	claim := -1 // the rank that this caller was admitted as
-	conn, theirs, err := m.greeter.receive(ctx, c, func(r int) *refusal {
+	conn, theirs, err := m.greeter.receive(ctx, c.rawConn, func(r int) *refusal {
 		no := m.claim(r, from)
 		if no == nil {
 			claim = r
+			c.leave()
 		}
 		return no
 	})
@@ -260,6 +270,9 @@ func (m *meeting) greet(ctx context.Context, c rawConn) {
 		m.fail(fmt.Errorf("tcp: rank %d and rank %d, which calls from %s, cannot work together: %w",
 			m.o.Rank, theirs.rank, from, err))
 		return
+	}
+	if c.away.Load() {
+		err = fmt.Errorf("%w: %w", errStranger, porch.ErrSentAway)
 	}
 	line := fmt.Sprintf("from %s: %v", from, err)
 	m.mu.Lock()

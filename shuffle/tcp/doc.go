@@ -80,8 +80,9 @@
 // Ranks that differ in version, job, epoch, number of ranks or spec say so on both sides. If job and epoch agree
 // and something else does not, both Connects fail at once; otherwise it may be a process that will be gone soon,
 // and they go on trying. Anybody else is cut off at the first 8 bytes, or after Options.HandshakeTimeout if it
-// sends fewer; at most 64 plus one per rank are greeted at a time. The listener is closed when all ranks are
-// there.
+// sends fewer; at most 64 plus one per rank are greeted at a time, and when one more comes, whoever has been there
+// longest of those from the address that most have come from, and is not known for a rank, is cut off. The listener
+// is closed when all ranks are there.
 //
 // # Encryption
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/dovetail-dedup/dovetail/internal/link"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -65,9 +66,7 @@ func appendFrame(b []byte, f frame) []byte {
 	return le.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-func protocol(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{shuffle.ErrProtocol}, args...)...)
-}
+func protocol(format string, args ...any) error { return link.Protocol(format, args...) }
 
 // decodeFrame reads a frame header and checks everything about it that needs no knowledge of the link.
 func decodeFrame(b []byte) (frame, error) {

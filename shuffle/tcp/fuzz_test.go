@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/link"
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -113,18 +114,18 @@ func FuzzLink(f *testing.F) {
 						t.Fatal(err)
 					}
 				case shuffle.EventMessage:
-					releaseAll(ev.Payload)
+					link.ReleaseAll(ev.Payload)
 				case shuffle.EventPeerDown:
 					if down = true; ev.Err == nil || i != n-1 {
 						t.Errorf("event %d of %d: %v", i, n, ev.Err)
 					}
 				}
 			}
-			tr.mu.Lock()
-			if held := int64(tr.peers[1].headers.held); held > o.ReceiveBudget {
+			tr.hub.Lock()
+			if held := int64(tr.peers[1].Headers.Held()); held > o.ReceiveBudget {
 				t.Errorf("%d bytes of headers, the budget is %d", held, o.ReceiveBudget)
 			}
-			tr.mu.Unlock()
+			tr.hub.Unlock()
 			if n == 0 {
 				select {
 				case <-tr.Ready():

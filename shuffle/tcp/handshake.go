@@ -244,13 +244,10 @@ func (g *greeter) readVerdict(conn net.Conn) (verdict, error) {
 func explainTLS(err error) error {
 	var head tls.RecordHeaderError
 	switch {
-	case errors.Is(err, jobtls.ErrSecret):
+	case errors.Is(jobtls.Explain(err), jobtls.ErrSecret):
 		return &refusal{code: verdictNo, err: fmt.Errorf("%w: %w", shuffle.ErrMismatch, jobtls.ErrSecret)}
 	case errors.As(err, &head) && strings.HasPrefix(greetingMagic, string(head.RecordHeader[:])):
 		return &refusal{code: verdictNo, err: mismatch("it answers without TLS, here TLS is on")}
-	case strings.Contains(err.Error(), "remote error: tls: bad certificate"):
-		// What the other end answers when it finds jobtls.ErrSecret; crypto/tls has no exported type for it.
-		return &refusal{code: verdictNo, err: fmt.Errorf("%w: %w", shuffle.ErrMismatch, jobtls.ErrSecret)}
 	}
 	return fmt.Errorf("%w: TLS: %w", errStranger, err)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/link"
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
@@ -149,9 +150,9 @@ func TestMisbehaviour(t *testing.T) {
 }
 
 func (t *Transport) gone(r int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.peers[r].gone
+	t.hub.Lock()
+	defer t.hub.Unlock()
+	return t.peers[r].Gone()
 }
 
 // Whatever a peer sends, the memory for headers stays within the budget, and what is beyond the credit ends the
@@ -161,10 +162,10 @@ func TestReceiveBudget(t *testing.T) {
 	p := tr.peers[1]
 	check := func() {
 		t.Helper()
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		if int64(p.headers.held) > tr.opts.ReceiveBudget {
-			t.Errorf("%d bytes are held, the budget is %d", p.headers.held, tr.opts.ReceiveBudget)
+		tr.hub.Lock()
+		defer tr.hub.Unlock()
+		if int64(p.Headers.Held()) > tr.opts.ReceiveBudget {
+			t.Errorf("%d bytes are held, the budget is %d", p.Headers.Held(), tr.opts.ReceiveBudget)
 		}
 	}
 	var events [shuffle.MaxInFlight]shuffle.Event
@@ -172,10 +173,10 @@ func TestReceiveBudget(t *testing.T) {
 	for round := range 200 {
 		length := []int{0, 1, 64, 65, 1000, 40_000, shuffle.MaxHeader}[round%7]
 		n := 0
-		for room >= cost(length) && n < shuffle.MaxInFlight {
+		for room >= link.Cost(length) && n < shuffle.MaxInFlight {
 			number++
 			n++
-			room -= cost(length)
+			room -= link.Cost(length)
 			say(t, c, frame{kind: kindMessage, number: number, length: uint32(length)}, make([]byte, length))
 		}
 		for got := 0; got < n; {
@@ -247,7 +248,7 @@ func TestSlowConsumer(t *testing.T) {
 			}
 		case shuffle.EventMessage:
 			got++
-			releaseAll(ev.Payload)
+			link.ReleaseAll(ev.Payload)
 		default:
 			t.Fatalf("event %+v", ev)
 		}
@@ -373,7 +374,7 @@ func TestCloseFlushes(t *testing.T) {
 					if got++; !bytes.Equal(ev.Payload[0].Bytes(), want) {
 						t.Error("the payload was changed")
 					}
-					releaseAll(ev.Payload)
+					link.ReleaseAll(ev.Payload)
 				case shuffle.EventPeerDown:
 					if down = true; !errors.Is(ev.Err, shuffle.ErrClosed) {
 						t.Error(ev.Err)
@@ -476,9 +477,9 @@ func TestPostMisuse(t *testing.T) {
 		if k, err := ts[1].Poll(make([]shuffle.Event, 1)); k != 0 || err != nil {
 			t.Fatal(k, err)
 		}
-		ts[1].mu.Lock()
-		n = int(ts[1].peers[0].taken)
-		ts[1].mu.Unlock()
+		ts[1].hub.Lock()
+		n = int(ts[1].peers[0].Polled())
+		ts[1].hub.Unlock()
 	}
 	waitEvent(t, ts[0], shuffle.EventSent)
 	if err := fmt.Sprint(ts[0].Post(tooMany[:0])); err != "<nil>" {

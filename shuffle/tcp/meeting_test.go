@@ -10,10 +10,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/internal/jobtls"
+	"github.com/dovetail-dedup/dovetail/internal/porch"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -179,6 +181,44 @@ func TestMissingRanks(t *testing.T) {
 		"rank 2 at 127.0.0.1:7777 (never heard of)")
 	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the listener was still open: %v", err)
+	}
+}
+
+// Callers who say nothing do not keep ranks out, however many they are.
+func TestMeetingInACrowd(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		var crowd []net.Conn
+		there := make(chan struct{})
+		var lines atomic.Int32
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // less than a greeting may take
+		_, errs := startRanks(t, ctx, 3, func(o *Options) {
+			o.ForceTLS, o.Secret = secure, testSecret
+			if o.Rank > 0 {
+				<-there
+				return
+			}
+			defer close(there)
+			o.Log = func(line string) {
+				if lines.Add(1); !strings.Contains(line, porch.ErrSentAway.Error()) {
+					t.Errorf("%s", line)
+				}
+			}
+			for range 3 * moreCallers {
+				c, err := net.Dial("tcp", o.Addrs[0])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				crowd = append(crowd, c)
+			}
+		})
+		cancel()
+		if err := errors.Join(errs...); err != nil || lines.Load() < moreCallers {
+			t.Errorf("%d were sent away, %v", lines.Load(), err)
+		}
+		for _, c := range crowd {
+			c.Close()
+		}
 	}
 }
 

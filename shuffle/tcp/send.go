@@ -3,8 +3,7 @@ package tcp
 import (
 	"net"
 
-	"github.com/dovetail-dedup/dovetail/mem"
-	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/internal/link"
 )
 
 const (
@@ -18,31 +17,6 @@ const (
 	// stageOne is the largest header that is copied; a larger one is written from where it is.
 	stageOne = 4 << 10
 )
-
-// post takes over a message. It returns drop with the buffers that are not needed. The lock is held.
-func (p *peer) post(op *shuffle.Op, drop []*mem.Buffer) []*mem.Buffer {
-	if p.gone || p.leaving {
-		return append(drop, op.Payload...)
-	}
-	p.posted++
-	m := p.out(p.posted)
-	size := total(op.Payload)
-	*m = outgoing{cookie: op.Cookie, frame: m.frame[:0], cost: cost(len(op.Header)), payload: m.payload[:0], size: size, left: size}
-	if cap(m.frame) > stageOne && frameSize+len(op.Header) <= stageOne {
-		m.frame = nil // keep little for later
-	}
-	m.frame = appendFrame(m.frame, frame{
-		kind: kindMessage, number: p.posted, size: uint64(size), length: uint32(len(op.Header)),
-	})
-	m.frame = append(m.frame, op.Header...)
-	if size == 0 {
-		drop = append(drop, op.Payload...)
-	} else {
-		m.payload = append(m.payload, op.Payload...)
-	}
-	wake(p.work)
-	return drop
-}
 
 // batch is what one write sends. Its memory is used again.
 type batch struct {
@@ -129,39 +103,48 @@ func (p *peer) write() error {
 // no more.
 func (p *peer) collect(b *batch) (last bool) {
 	b.reset()
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
-	if p.t.closed && !p.left {
-		p.left = true
+	h := p.t.hub
+	h.Lock()
+	defer h.Unlock()
+	if h.Closed() && !p.Left {
+		p.Left = true
 		b.frame(frame{kind: kindLeave})
 	}
-	if p.taken > p.told {
-		p.told = p.taken
-		b.frame(frame{kind: kindTaken, number: p.told})
+	if n := p.Tell(); n > 0 {
+		b.frame(frame{kind: kindTaken, number: n})
 	}
-	for _, f := range p.answers { // MaxInFlight at most, which fit
+	for _, r := range p.Answers { // MaxInFlight at most, which fit
+		f := frame{kind: kindRefuse, number: r.Number}
+		if r.Accepted {
+			f.kind = kindAccept
+		}
 		b.frame(f)
 	}
-	p.answers = p.answers[:0]
-	if p.leaving {
-		p.abandon()
+	p.Answers = p.Answers[:0]
+	if p.Leaving {
+		p.Abandon(p.Paid + 1)
+		p.Paid = p.Posted
 	}
-	for !b.full() && p.announced < p.posted && p.out(p.announced+1).cost <= p.credit {
-		p.announced++
-		m := p.out(p.announced)
-		p.credit -= m.cost
-		if len(m.frame) <= stageOne {
-			b.small(m.frame)
+	for !b.full() {
+		n := p.NextAnnounce()
+		if n == 0 {
+			break
+		}
+		m := p.Out(n)
+		appendFrame(m.Frame[:0], frame{kind: kindMessage, number: n, size: uint64(m.Size), length: uint32(len(m.Frame) - frameSize)})
+		*p.sent(n) = walk{left: m.Size}
+		if len(m.Frame) <= stageOne {
+			b.small(m.Frame)
 		} else {
-			b.large(m.frame)
+			b.large(m.Frame)
 		}
 	}
-	for !b.full() && p.paying < p.announced && p.pay(b, p.paying+1) {
-		p.paying++
+	for !b.full() && p.Paid < p.Announced && p.pay(b, p.Paid+1) {
+		p.Paid++
 	}
 	p.writing = len(b.list) > 0
-	if p.t.closed && p.paying == p.posted && !b.full() {
-		b.frame(frame{kind: kindBye, number: p.announced})
+	if h.Closed() && p.Paid == p.Posted && !b.full() {
+		b.frame(frame{kind: kindBye, number: p.Announced})
 		return true
 	}
 	return false
@@ -169,22 +152,22 @@ func (p *peer) collect(b *batch) (last bool) {
 
 // pay adds payload of message n. It reports whether none is left after that. The lock is held.
 func (p *peer) pay(b *batch, n uint64) bool {
-	m := p.out(n)
-	if m.size == 0 || m.state == refused {
+	m, w := p.Out(n), p.sent(n)
+	if m.Size == 0 || m.Answer == link.Refused {
 		return true
 	}
-	if m.state == unanswered {
+	if m.Answer == link.Unanswered {
 		return false
 	}
-	for m.left > 0 {
+	for w.left > 0 {
 		if b.full() {
 			return false
 		}
-		length := min(m.left, segment)
-		b.frame(frame{kind: kindPayload, number: n, size: uint64(m.size - m.left), length: uint32(length)})
-		m.left -= length
+		length := min(w.left, segment)
+		b.frame(frame{kind: kindPayload, number: n, size: uint64(m.Size - w.left), length: uint32(length)})
+		w.left -= length
 		for length > 0 {
-			data := m.written.next(m.payload, int(length))
+			data := w.next(m.Payload, int(length))
 			length -= int64(len(data))
 			if b.flat && len(data) <= stageOne && len(b.stage)+len(data) <= stageBytes-frameSize {
 				b.small(data)
@@ -193,59 +176,34 @@ func (p *peer) pay(b *batch, n uint64) bool {
 			}
 		}
 	}
-	p.paid = append(p.paid, m.payload...)
-	clear(m.payload)
-	m.payload = m.payload[:0]
+	p.Spend(m)
 	return true
-}
-
-// abandon forgets what the peer will not take any more. The lock is held, and nothing is being written.
-func (p *peer) abandon() {
-	for n := p.paying + 1; n <= p.posted; n++ {
-		m := p.out(n)
-		p.paid = append(p.paid, m.payload...)
-		clear(m.payload)
-		m.payload, m.state = m.payload[:0], refused
-	}
-	p.posted = p.announced // nobody will ask for the rest
-	p.paying = p.posted
 }
 
 // flush notes that what was collected has been written, if anything was. Buffers are released before the events
 // that say so.
 func (p *peer) flush() {
-	p.t.mu.Lock()
-	if done := p.paid; len(done) > 0 {
-		p.paid = nil
-		p.t.mu.Unlock()
-		releaseAll(done)
-		p.t.mu.Lock()
-		p.paid = done[:0] // only the writer adds to it
+	h := p.t.hub
+	h.Lock()
+	if done := p.Spent; len(done) > 0 {
+		p.Spent = nil
+		h.Unlock()
+		link.ReleaseAll(done)
+		h.Lock()
+		p.Spent = done[:0] // only the writer adds to it
 	}
 	p.writing = false
 	sent := p.settle()
-	p.t.mu.Unlock()
+	h.Unlock()
 	if sent {
-		p.t.signal()
+		h.Signal()
 	}
 }
 
-// settle reports messages that the peer has taken as sent, once the writer has let go of them. It reports
-// whether there were any. The lock is held.
+// settle reports messages that the peer has taken as sent, once the writer has let go of them. The lock is held.
 func (p *peer) settle() (any bool) {
 	if p.writing {
 		return false // flush will
 	}
-	for p.acked < min(p.seen, p.paying) {
-		p.acked++
-		p.credit += p.out(p.acked).cost
-		if !p.t.closed {
-			p.t.inbox.push(note{kind: shuffle.EventSent, peer: p.rank, number: p.acked})
-		}
-		any = true
-	}
-	if any {
-		wake(p.work) // there is credit
-	}
-	return any
+	return p.Settle()
 }

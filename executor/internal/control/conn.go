@@ -19,26 +19,62 @@ var ErrSilent = errors.New("silent")
 
 // Conn carries messages. [Conn.Send] may be called from any goroutine, [Conn.Receive] from one at a time.
 type Conn struct {
-	c       net.Conn
-	silence time.Duration
+	c net.Conn
+
+	// Of a greeting, and zero after it:
+	until time.Time // when it must be over
+	most  int       // bytes that a message may have
 
 	mu      sync.Mutex
+	silence time.Duration
 	more    sync.Cond
 	queue   [][]byte // frames to be written
 	closing bool     // nothing more is queued
 	err     error    // of writing
+	beat    *time.Timer
 
 	written sync.WaitGroup
+}
+
+// greetingMost is how many bytes a message of somebody may have who has not said who they are. The largest is what must be the same on
+// all ranks, the options of a command among it.
+const greetingMost = 256 << 10
+
+// Greet is [NewConn] for a connection to somebody who has not said who they are. Until [Conn.Trust] is called, all that is received
+// has to come within limit, however slowly, and in messages of 256 KiB at most.
+func Greet(c net.Conn, limit time.Duration) *Conn {
+	return start(&Conn{c: c, silence: limit, until: time.Now().Add(limit), most: greetingMost})
+}
+
+// Trust ends the greeting: from now on the other end may be silent for as long, and its messages as large, as with [NewConn]. It is
+// called by whoever calls Receive.
+func (k *Conn) Trust(silence time.Duration) {
+	k.until, k.most = time.Time{}, MaxMessage
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.silence = silence
+	k.beat.Reset(silence / 4)
 }
 
 // NewConn starts to tell the other end of c that this one is alive, every quarter of silence, and takes over c. An end that is not
 // heard of for silence is gone.
 func NewConn(c net.Conn, silence time.Duration) *Conn {
-	k := &Conn{c: c, silence: silence}
+	return start(&Conn{c: c, silence: silence, most: MaxMessage})
+}
+
+func start(k *Conn) *Conn {
 	k.more.L = &k.mu
+	k.beat = time.AfterFunc(k.silence/4, k.heartbeat)
 	k.written.Add(1)
 	go k.write()
 	return k
+}
+
+// Silence is how long the other end may be silent.
+func (k *Conn) Silence() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.silence
 }
 
 // Send queues a message and does not block. It returns an error if the connection is closed or broken; that it returns none
@@ -66,8 +102,7 @@ func (k *Conn) Send(m *Message) error {
 // write writes what is queued, and a heartbeat when there was nothing for a while.
 func (k *Conn) write() {
 	defer k.written.Done()
-	beat := time.AfterFunc(k.silence/4, k.beat)
-	defer beat.Stop()
+	defer k.beat.Stop()
 	for {
 		k.mu.Lock()
 		for len(k.queue) == 0 && !k.closing && k.err == nil {
@@ -75,17 +110,17 @@ func (k *Conn) write() {
 		}
 		list := net.Buffers(k.queue)
 		k.queue = nil
-		stop := k.err != nil || len(list) == 0
+		stop, silence := k.err != nil || len(list) == 0, k.silence
 		k.mu.Unlock()
 		if stop {
 			return
 		}
-		beat.Reset(k.silence / 4)
+		k.beat.Reset(silence / 4)
 		// The other end reads all the time, whatever it does besides. If it does not for so long, it is gone.
-		_ = k.c.SetWriteDeadline(time.Now().Add(k.silence))
+		_ = k.c.SetWriteDeadline(time.Now().Add(silence))
 		if _, err := list.WriteTo(k.c); err != nil {
 			k.mu.Lock()
-			k.err = explain(err, k.silence)
+			k.err = explain(err, silence)
 			k.mu.Unlock()
 			_ = k.c.Close() // Receive must hear of it
 			return
@@ -93,8 +128,8 @@ func (k *Conn) write() {
 	}
 }
 
-// beat queues a heartbeat.
-func (k *Conn) beat() {
+// heartbeat queues a heartbeat.
+func (k *Conn) heartbeat() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.closing && k.err == nil && len(k.queue) == 0 {
@@ -115,7 +150,7 @@ func (k *Conn) Receive() (*Message, error) {
 		if n == 0 {
 			continue
 		}
-		if n > MaxMessage {
+		if int64(n) > int64(k.most) {
 			return nil, fmt.Errorf("%w: a frame of %d bytes", ErrMessage, n)
 		}
 		// The length is not to be believed before as many bytes are there.
@@ -137,7 +172,11 @@ func (k *Conn) Receive() (*Message, error) {
 // read fills b. Every byte that comes is a sign of life.
 func (k *Conn) read(b []byte) error {
 	for n := 0; n < len(b); {
-		_ = k.c.SetReadDeadline(time.Now().Add(k.silence))
+		silence, until := k.Silence(), k.until
+		if until.IsZero() {
+			until = time.Now().Add(silence)
+		}
+		_ = k.c.SetReadDeadline(until)
 		m, err := k.c.Read(b[n:])
 		n += m
 		if err == nil || n == len(b) {
@@ -154,7 +193,10 @@ func (k *Conn) read(b []byte) error {
 			err = k.err // which is why the connection was closed
 		}
 		k.mu.Unlock()
-		return explain(err, k.silence)
+		if !k.until.IsZero() && errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("it has not said who it is within %v", silence)
+		}
+		return explain(err, silence)
 	}
 	return nil
 }

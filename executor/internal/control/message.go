@@ -22,7 +22,7 @@ import (
 )
 
 // Version is the version of the format and of what messages mean. Ranks of different versions refuse each other.
-const Version = 2
+const Version = 3
 
 // MaxMessage is the largest encoded message, in bytes.
 const MaxMessage = 96 << 20

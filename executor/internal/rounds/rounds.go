@@ -7,6 +7,7 @@
 package rounds
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -165,6 +166,15 @@ func (m *Machine) Wake() (at time.Duration, ok bool) {
 
 // Round returns the number of the last round, from 1, and its members.
 func (m *Machine) Round() (int, []int) { return m.round, m.members }
+
+// Awaited returns the members that have not answered yet what was asked of all in the round, ascending, and whether that is to do
+// the work of it; otherwise it is to get ready, or to stop.
+func (m *Machine) Awaited() (round int, ranks []int, work bool) {
+	if m.state != preparing && m.state != running && m.state != stopping {
+		return m.round, nil, false
+	}
+	return m.round, slices.Sorted(maps.Keys(m.pending)), m.state == running
+}
 
 // leave takes out a rank that was lost.
 func (m *Machine) leave(ev Event) {

@@ -202,3 +202,33 @@ func random(seed uint64, successors bool) error {
 		}
 	}
 }
+
+// Who has not answered is known in every state in which somebody is asked.
+func TestAwaited(t *testing.T) {
+	m := New(Config{Patience: time.Second})
+	check := func(want []int, work bool) {
+		t.Helper()
+		if _, got, w := m.Awaited(); !slices.Equal(got, want) || w != work {
+			t.Errorf("awaited are %v, work %v; want %v, %v", got, w, want, work)
+		}
+	}
+	check(nil, false)
+	for r := range 3 {
+		m.Step(Event{Kind: EvEntered, Rank: r})
+	}
+	m.Step(Event{Kind: EvOpen})
+	check([]int{0, 1, 2}, false)
+	for r := range 3 {
+		m.Step(Event{Kind: EvReady, Rank: r, Round: 1})
+	}
+	check([]int{0, 1, 2}, true)
+	m.Step(Event{Kind: EvOver, Rank: 1, Round: 1})
+	check([]int{0, 2}, true)
+	m.Step(Event{Kind: EvBroken, Rank: 0, Round: 1, Peer: -1})
+	check([]int{0, 1, 2}, false)
+	m.Step(Event{Kind: EvStopped, Rank: 0, Round: 1})
+	m.Step(Event{Kind: EvLost, Rank: 2, Round: 1})
+	check([]int{1}, false)
+	m.Step(Event{Kind: EvStopped, Rank: 1, Round: 1})
+	check([]int{0, 1}, false) // the next round
+}
