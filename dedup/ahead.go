@@ -20,6 +20,7 @@ type ahead struct {
 	backend lsh.PairBackend
 	most    int64 // bytes of texts that may be gathered
 	limit   int64 // that are gathered: less once memory was short
+	few     int   // fewPairs, but for tests
 
 	docs     []aheadDoc
 	leaders  []uint64       // keep key and ordinal of each, of all documents
@@ -72,7 +73,7 @@ const (
 
 // newAhead returns an ahead for a decider. textBytes is how much text may be gathered.
 func newAhead(d *decider, backend lsh.PairBackend, textBytes int64) *ahead {
-	return &ahead{d: d, backend: backend, most: textBytes, limit: textBytes, rowOf: make(map[uint32]int), counts: make(map[pairOf]lsh.Overlap)}
+	return &ahead{d: d, backend: backend, most: textBytes, limit: textBytes, few: fewPairs, rowOf: make(map[uint32]int), counts: make(map[pairOf]lsh.Overlap)}
 }
 
 // find is what the decider asks. A count serves once.
@@ -216,7 +217,7 @@ func (a *ahead) compare(ctx context.Context) error {
 		a.deciding = append(a.deciding, i)
 	}
 	a.pairs = a.wanted(a.pairs[:0])
-	if len(a.pairs) < fewPairs {
+	if len(a.pairs) < a.few {
 		return nil
 	}
 	texts, err := a.column()
@@ -229,7 +230,7 @@ func (a *ahead) compare(ctx context.Context) error {
 	}
 	// The texts are the backend's until it has others.
 	defer func() { _ = a.unload() }()
-	for ; len(a.pairs) >= fewPairs; a.pairs = a.wanted(a.pairs[:0]) {
+	for ; len(a.pairs) >= a.few; a.pairs = a.wanted(a.pairs[:0]) {
 		if err := a.round(ctx); err != nil {
 			return err
 		}

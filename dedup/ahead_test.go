@@ -131,16 +131,21 @@ func TestAhead(t *testing.T) {
 			return &decider{comparer: comparer, threshold: threshold, cacheSize: 1 << 20, withKeep: withKeep, reference: reference}
 		}
 		want := run(nil, made())
-		for _, tc := range []struct{ most, narrow, every int }{{1 << 20, 1 << 20, 1 << 20}, {300, 1 << 20, 1 << 20}, {1 << 20, 500, 1 << 20}, {1500, 1 << 20, 3}} {
+		for _, tc := range []struct{ most, narrow, every, few int }{
+			{1 << 20, 1 << 20, 1 << 20, 1}, {1 << 20, 1 << 20, 1 << 20, fewPairs}, {300, 1 << 20, 1 << 20, fewPairs}, {1 << 20, 500, 1 << 20, fewPairs}, {1500, 1 << 20, 3, 2},
+		} {
 			d := made()
 			backend := &narrow{PairBackend: pairs, most: tc.narrow, every: tc.every}
 			a := newAhead(d, backend, int64(tc.most))
-			d.known = a.find
+			a.few, d.known = tc.few, a.find
 			if got := run(a, d); !slices.Equal(got, want) {
 				t.Fatalf("seed %d, %+v: %v, want %v", seed, tc, got, want)
 			}
 			if a.stats.used > a.stats.compared || int64(backend.failed) < a.stats.short {
 				t.Errorf("%+v, %d", a.stats, backend.failed)
+			}
+			if tc.few == 1 && a.stats.used != d.tests {
+				t.Errorf("of %d tests %d were found: what is compared ahead is not what the rule asks for", d.tests, a.stats.used)
 			}
 			compared, surplus, short = compared+a.stats.compared, surplus+a.stats.compared-a.stats.used, short+int(a.stats.short)
 		}

@@ -348,25 +348,20 @@ func TestStoreUnderLoad(t *testing.T) {
 	}
 }
 
-// written is the fence of work that ends when it is closed.
-type written chan struct{}
-
-func (w written) Wait(ctx context.Context) error {
-	select {
-	case <-w:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+// lazily is the fence of work that is done when someone waits for it, and by nobody else.
+type lazily struct {
+	work func()
+	done bool
 }
 
-func (w written) Done() bool {
-	select {
-	case <-w:
-		return true
-	default:
-		return false
+func (l *lazily) Done() bool { return l.done }
+
+func (l *lazily) Wait(context.Context) error {
+	if !l.done {
+		l.work()
+		l.done = true
 	}
+	return nil
 }
 
 // An item is read where it is, in every tier, whole and in part, after the work that writes it, and stays there.
@@ -378,13 +373,11 @@ func TestStoreRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := written(make(chan struct{}))
-		go func() {
+		f := &lazily{work: func() {
 			for j, bytes := 0, d.of(b); j < len(bytes); j++ {
 				bytes[j] = byte(10*i + j)
 			}
-			close(f)
-		}()
+		}}
 		it, err := s.Put(b, f, int64(i))
 		if err != nil {
 			t.Fatal(err)

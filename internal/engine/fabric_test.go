@@ -31,7 +31,7 @@ func meetOver(t *testing.T, fabrics ...executor.Fabric) []error {
 	for r, p := range ports {
 		wg.Go(func() {
 			tr, err := p.Connect(ctx, executor.Meeting{
-				Job: "test", Rank: r, Addrs: addrs, Spec: "same", Secret: []byte("0123456789abcdef"), LinkTimeout: 5 * time.Second,
+				Job: "test", Rank: r, Addrs: addrs, Spec: "same", Secret: []byte("6fd1a3c07be2984d5b10e7f2c8963ad4"), LinkTimeout: 5 * time.Second,
 			})
 			if errs[r] = err; err != nil {
 				stop() // nobody waits for it
