@@ -116,9 +116,16 @@ type Item struct {
 	next    int64   // when it is needed
 	order   uint64  // of two that are needed at one time the older one is needed first
 	users   int
-	moving  bool // by one goroutine, which alone touches buf, file and ready
-	sinking bool // down
+	moving  bool     // by one goroutine, which alone touches buf, file and ready
+	sinking *sinking // down; nil if it is not
 	gone    bool
+}
+
+// sinking is one move of an item down. It outlives the move for those who wait for its end: the item may be on its next one by then,
+// which whoever waits has begun.
+type sinking struct {
+	ended bool
+	freed int64 // bytes; 0 if the item found no place
 }
 
 // NewStore returns an empty store. The caller closes it.
@@ -294,7 +301,8 @@ func (s *Store) OnPressure(b *Budget, t Tier, priority int) (remove func()) {
 func (s *Store) victim(t Tier) (best *Item, sunk int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var sinking, writing *Item
+	var writing *Item
+	var other *sinking
 	last := func(best, it *Item) *Item {
 		if best == nil || it.next > best.next || it.next == best.next && it.order > best.order {
 			return it
@@ -304,8 +312,8 @@ func (s *Store) victim(t Tier) (best *Item, sunk int64) {
 	for it := range s.items {
 		switch {
 		case it.tier != t || it.n == 0:
-		case it.sinking:
-			sinking = it
+		case it.sinking != nil:
+			other = it.sinking
 		case it.moving || it.users > 0:
 		case it.ready != nil && !it.ready.Done():
 			writing = last(writing, it)
@@ -317,24 +325,30 @@ func (s *Store) victim(t Tier) (best *Item, sunk int64) {
 		best = writing
 	}
 	if best != nil {
-		best.moving, best.sinking = true, true
+		best.moving, best.sinking = true, new(sinking)
 		return best, 0
 	}
-	if sinking == nil {
+	if other == nil {
 		return nil, 0
 	}
-	for sinking.sinking {
+	for !other.ended {
 		s.moved.Wait()
 	}
-	if sinking.tier == t {
-		return nil, 0 // it did not find a place
-	}
-	return nil, int64(sinking.n)
+	return nil, other.freed
 }
 
 // down moves an item that is marked as moving to the next tier that has room or makes some. It reports false if none has.
 func (s *Store) down(it *Item) (ok bool, err error) {
-	defer s.settle(it)
+	from := it.tier
+	defer func() {
+		s.mu.Lock()
+		if it.tier != from {
+			it.sinking.freed = int64(it.n)
+		}
+		it.sinking.ended, it.sinking = true, nil
+		s.mu.Unlock()
+		s.settle(it)
+	}()
 	if err := it.written(context.Background()); err != nil {
 		return false, err
 	}
@@ -364,7 +378,7 @@ func (s *Store) down(it *Item) (ok bool, err error) {
 func (s *Store) settle(it *Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it.moving, it.sinking = false, false
+	it.moving = false
 	s.moved.Broadcast()
 }
 
