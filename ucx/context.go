@@ -9,6 +9,7 @@ package ucx
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -52,12 +53,12 @@ func defaults(linkTimeout time.Duration) map[string]string {
 	}
 }
 
-// Load finds UCX and loads it, which [Open] does too. The error wraps [ErrNoLibrary] if there is none, or an older one than that for which
-// this program was built. library is as in [Config].
+// Load finds UCX and loads it, which [Open] does too. The error wraps [ErrNoLibrary] if there is none, or only one that is
+// too old. library is as in [Config].
 func Load(library string) error { return load(library) }
 
-// Open loads UCX if it is not loaded yet, and opens a context. The error wraps [ErrNoLibrary] if there is no UCX, or an older one than
-// that for which this program was built.
+// Open loads UCX if it is not loaded yet, and opens a context. The error wraps [ErrNoLibrary] if there is no UCX, or only one
+// that is too old.
 func Open(c Config) (*Context, error) {
 	if err := load(c.Library); err != nil {
 		return nil, err
@@ -71,12 +72,14 @@ func Open(c Config) (*Context, error) {
 	}
 	defer C.dvt_config_free(config)
 	set := defaults(c.LinkTimeout)
+	// Older libraries lack some of these: below 1.22 it is our own frames that tell of a cut link over TCP.
 	maps.Copy(set, c.Set)
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if _, said := os.LookupEnv("UCX_" + name); said {
 			continue
 		}
-		if err := configure(config, name, set[name]); err != nil {
+		err := configure(config, name, set[name])
+		if _, own := c.Set[name]; err != nil && (own || !errors.Is(err, errUnknown)) {
 			return nil, err
 		}
 	}

@@ -3,7 +3,7 @@
 //
 // It takes the build tag ucx and cgo, and UCX's headers to build (`make ucx-tools` fetches them), but no library when it is linked: one
 // program runs with and without UCX. Without the tag [Open] says that this is a build without UCX. The library, libucp.so.0, is
-// looked for in this order; it must be as new as the headers, 1.22, and the error says what was found at each place:
+// looked for in this order; it must be 1.17 or later, and the error says what was found at each place:
 //
 //   - what $DOVETAIL_UCX_LIB names, a file or a folder; then nothing else is looked at
 //   - where Python's packages libucx-cu12 and libucx-cu13 put it, below $VIRTUAL_ENV and around the folder of the program

@@ -29,6 +29,10 @@ static struct {
 
 static int loaded;
 
+// The oldest library that will do, of those with UCP_API_MAJOR: older ones do not tell of dead peers over shared memory. What is used of
+// UCX was there long before, and its structures grow only at their ends, with a bit for every field.
+enum { LEAST_MINOR = 17 };
+
 void dvt_quiet(void) {
 	// UCX reads these when it is loaded. It would print to the standard output, where our results go.
 	setenv("UCX_LOG_LEVEL", "fatal", 0);
@@ -56,9 +60,9 @@ int dvt_load(const char *path, char *message, size_t size) {
 #undef LOOK
 	unsigned major, minor, release;
 	api.ucp_get_version(&major, &minor, &release);
-	if (major != UCP_API_MAJOR || minor < UCP_API_MINOR) {
+	if (major != UCP_API_MAJOR || minor < LEAST_MINOR) {
 		snprintf(message, size, "%s is UCX %u.%u.%u, this program needs %d.%d or a later %d", path, major, minor, release,
-			UCP_API_MAJOR, UCP_API_MINOR, UCP_API_MAJOR);
+			UCP_API_MAJOR, LEAST_MINOR, UCP_API_MAJOR);
 		dlclose(lib);
 		return -1;
 	}
@@ -86,7 +90,7 @@ int64_t dvt_context(void *config, void **context, uint64_t *memories) {
 		.name = "dovetail",
 	};
 	ucp_context_h c;
-	ucs_status_t s = api.ucp_init_version(UCP_API_MAJOR, UCP_API_MINOR, &p, config, &c);
+	ucs_status_t s = api.ucp_init_version(UCP_API_MAJOR, LEAST_MINOR, &p, config, &c);
 	if (s != UCS_OK)
 		return s;
 	ucp_context_attr_t a = {.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES};

@@ -42,7 +42,7 @@ enum { DVT_HOST = 0, DVT_CUDA = 1 };
 // dvt_quiet keeps UCX from printing and from catching signals, unless the environment says otherwise. It comes before dvt_load.
 void dvt_quiet(void);
 // dvt_load loads the library at path. It returns 0, or -1 with the reason in message, which has room for size bytes: also if it is
-// older than the headers that this was built with.
+// too old.
 int dvt_load(const char *path, char *message, size_t size);
 // dvt_loaded returns the version of the library, as major << 16 | minor << 8 | release.
 unsigned dvt_loaded(void);

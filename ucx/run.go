@@ -60,8 +60,9 @@ func (t *Transport) shut() {
 	if t.meeting {
 		t.gathered(errClosedEarly)
 	}
+	defer close(t.done)
 	t.hub.Lock()
-	close(t.done) // from here on nobody wakes the worker
+	t.ended = true // from here on nobody wakes the worker
 	t.hub.Unlock()
 	t.w.close()
 	for i := range t.slots {

@@ -27,8 +27,9 @@ type Transport struct {
 	cut     atomic.Bool   // what is not done yet is given up
 	leave   atomic.Bool   // whoever is not there yet is not waited for
 	met     chan struct{} // all ranks are there, or never will be
-	done    chan struct{} // run has ended
+	done    chan struct{} // run has ended, and everything is released
 
+	ended bool    // the worker is about to end; guarded by the Hub
 	dirty []*peer // peers whose work may have something to do; guarded by the Hub
 
 	// What follows belongs to run, and meetErr and absent to all once met is closed.
@@ -156,19 +157,9 @@ func (t *Transport) look() {
 	t.wake()
 }
 
-// ended reports whether run has ended. The lock is held: run ends under it.
-func (t *Transport) ended() bool {
-	select {
-	case <-t.done:
-		return true
-	default:
-		return false
-	}
-}
-
 // wake has run look around. The lock is held.
 func (t *Transport) wake() {
-	if !t.ended() {
+	if !t.ended {
 		t.w.wake()
 	}
 }

@@ -18,6 +18,13 @@ $(UCX)/done: .ci/ucx-requirements.txt
 	@test -e $(UCX_LIB)/libucp.so.0 && test -e $(UCX_INCLUDE)/ucp/api/ucp.h
 	touch $@
 
+# The oldest UCX that will do.
+UCX_OLDEST := $(CURDIR)/.tools/ucx-oldest
+$(UCX_OLDEST)/done: .ci/ucx-oldest.txt $(UCX)/done
+	rm -rf $(UCX_OLDEST)
+	$(UCX)/python/bin/pip install --quiet --disable-pip-version-check --no-deps --target $(UCX_OLDEST) -r $<
+	touch $@
+
 .PHONY: ucx-tools
 ucx-tools: $(UCX)/done ## what a build with the tag ucx needs beside gcc, and UCX for tests: 170 MB below .tools
 
@@ -29,12 +36,14 @@ build-ucx: ucx-tools ## bin/dovetail that finds UCX; needs gcc and Python to bui
 # detector.
 UCX_PACKAGES := ./ucx/... ./internal/engine ./cmd/dovetail
 .PHONY: test-ucx
-test-ucx: ucx-tools ## package ucx and jobs over it; vet, staticcheck, the suite, the race detector
+test-ucx: ucx-tools $(UCX_OLDEST)/done ## package ucx and jobs over it; vet, staticcheck, the suite, the race detector
 	$(UCX_BUILD) vet -tags ucx $(UCX_PACKAGES)
 	$(UCX_BUILD) run $(STATICCHECK) -tags ucx ./ucx/... ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx ./ucx/...
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx,invariants -run 'Pieces|Close|Killed' ./ucx
+	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Pieces|Close|Misbehaviour|Meeting|Strangers|KilledBusy' ./ucx
+	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Conformance$$/shm' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'Fabric|Transports' ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'TestJobOverUCX|TestRankKilled|TestInfoAndHelp' ./cmd/dovetail

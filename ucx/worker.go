@@ -120,6 +120,9 @@ func (w *worker) connect(link int, address []byte) error {
 	return nil
 }
 
+// errUnknown is what UCX says of an option that it does not know.
+const errUnknown = statusError(-12) // UCS_ERR_NO_ELEM
+
 // errEngine says that memory is so short that nothing can be relied upon.
 var errEngine = errors.New("ucx: there is no memory for what has arrived")
 
