@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dovetail-dedup/dovetail/bench/data"
 	"github.com/dovetail-dedup/dovetail/bench/process"
 	"github.com/dovetail-dedup/dovetail/bench/rivals"
 	"github.com/dovetail-dedup/dovetail/dedup"
@@ -226,44 +225,6 @@ func stressWorkload(ctx context.Context, e *Env) (*Workload, error) {
 			r.Rounds = 1
 			w.add(r, j, "stress", Target{}, Target{})
 		}
-	}
-	return w, nil
-}
-
-// tableWorkload is partitioning a table of numbers and strings by key, from files to files.
-func tableWorkload(ctx context.Context, e *Env) (*Workload, error) {
-	const parts = 256
-	if e.Program == "" {
-		return nil, unavailable("needs the program")
-	}
-	s, err := e.set("table")
-	if e.Quick {
-		s, err = data.MakeTable(e.Scratch, 20_000)
-	}
-	if err != nil {
-		return nil, err
-	}
-	j := &job{e: e, input: s.Dir(), bytes: s.TextBytes, outs: make(map[string]string)}
-	w := &Workload{Name: "table", Data: s.String() + " as Arrow arrays, " + e.Cache() + " cache", Close: j.close,
-		Sides: []Side{{Name: "dovetail", About: "dovetail shuffle, uncompressed, ledger", Run: func(ctx context.Context) (Sample, error) {
-			if err := e.settle(j.input); err != nil {
-				return nil, err
-			}
-			out, err := j.output("dovetail")
-			if err != nil {
-				return nil, err
-			}
-			defer j.drop("dovetail")
-			u, _, err := process.Run(ctx, process.Command{Args: []string{e.Program, "shuffle", "--progress", "none", "--input", j.input,
-				"--on", "key", "--compression", "none", "--total-nparts", fmt.Sprint(parts), "--output", filepath.Join(out, "parts")}})
-			return j.sample(u), err
-		}}}}
-	for _, r := range rivals.Shuffle(parts) {
-		w.Sides = append(w.Sides, Side{Name: r.Name, About: r.Differs, Run: j.rival(r)})
-		w.Ratios = append(w.Ratios,
-			Ratio{What: "table into 256 files, against " + r.Name, Of: "dovetail", By: r.Name, Unit: Rate, Note: r.Name + ": " + r.Differs},
-			Ratio{What: "table into 256 files, against " + r.Name + ", for each second of processor time", Of: "dovetail", By: r.Name, Unit: PerCPU},
-			Ratio{What: "memory of it, by that of " + r.Name, Of: "dovetail", By: r.Name, Unit: Memory})
 	}
 	return w, nil
 }

@@ -4,6 +4,7 @@
 //	code       source files of two kernel releases: a file is in both, with any similarity
 //	prose      documentation in many languages: pages that are translated in part, and much boilerplate
 //	perturbed  texts of prose, each with one edited copy of known similarity
+//	skewed     the table, a tenth of whose rows have one key
 //	stress     lengths after Zipf, one cluster of 100,000, a bucket with a tenth of all rows, CJK and emoji
 //	table      numbers and short strings, to be shuffled
 //

@@ -31,7 +31,7 @@ var (
 
 // Names lists the sets that can be made.
 func Names() []string {
-	return []string{"code", "code-sample", "prose", "prose-sample", "perturbed", "stress", "table"}
+	return []string{"code", "code-sample", "prose", "prose-sample", "perturbed", "stress", "table", "skewed"}
 }
 
 // recipe is the version of how sets are made.
@@ -73,7 +73,7 @@ func (m *maker) recipe(name string) string {
 		return paths(m.z.ProseSample)
 	case "stress":
 		return fmt.Sprintf("%s, %d copies", recipe, m.z.Copies)
-	case "table":
+	case "table", "skewed":
 		return fmt.Sprintf("%s, %d rows", recipe, m.z.Rows)
 	}
 	return recipe
@@ -95,7 +95,7 @@ func (m *maker) make(s *Set) error {
 		return m.perturbed(s)
 	case "stress":
 		return s.write(m.dir, shuffled(stress(m.z.Copies)))
-	case "table":
+	case "table", "skewed":
 		return s.writeTable(m.dir, m.z.Rows)
 	}
 	return fmt.Errorf("there is none of this name; there are %s", strings.Join(Names(), ", "))

@@ -129,16 +129,17 @@ var tableSchema = arrow.NewSchema([]arrow.Field{
 	{Name: "s", Type: arrow.BinaryTypes.String},
 }, nil)
 
-// MakeTable makes a set table of some rows below dir, whatever is there.
-func MakeTable(dir string, rows int) (*Set, error) {
-	s := &Set{Name: "table", Recipe: fmt.Sprintf("%s, %d rows", recipe, rows)}
+// MakeTable makes a set table or skewed of some rows below dir, whatever is there.
+func MakeTable(dir, name string, rows int) (*Set, error) {
+	s := &Set{Name: name, Recipe: fmt.Sprintf("%s, %d rows", recipe, rows)}
 	return s, s.writeTable(dir, rows)
 }
 
 // tableFiles is the number of files of a table.
 const tableFiles = 8
 
-// writeTable writes rows of random numbers and strings of 10 to 59 letters. TextBytes is what they take as Arrow arrays.
+// writeTable writes rows of random numbers and strings of 10 to 59 letters. In the set skewed a tenth of the rows have one key. TextBytes
+// is what they take as Arrow arrays.
 func (s *Set) writeTable(dir string, rows int) error {
 	out, err := emptyDir(dir, s.Name)
 	if err != nil {
@@ -156,8 +157,12 @@ func (s *Set) writeTable(dir string, rows int) error {
 		err := writeParquet(path, tableSchema, per, tableGroups, func(b *array.RecordBuilder, from, to int) {
 			for range to - from {
 				n, at := 10+rng.IntN(50), rng.IntN(len(letters)-60)
-				b.Field(0).(*array.Int64Builder).Append(rng.Int64())
-				b.Field(1).(*array.Int64Builder).Append(int64(rng.IntN(1000)))
+				key, group := rng.Int64(), int64(rng.IntN(1000))
+				if s.Name == "skewed" && group < 100 {
+					key = 0
+				}
+				b.Field(0).(*array.Int64Builder).Append(key)
+				b.Field(1).(*array.Int64Builder).Append(group)
 				b.Field(2).(*array.Float64Builder).Append(rng.Float64())
 				b.Field(3).(*array.StringBuilder).Append(string(letters[at : at+n]))
 				s.TextBytes += int64(8 + 8 + 8 + 4 + n)
