@@ -339,16 +339,7 @@ func (s *Store) victim(t Tier) (best *Item, sunk int64) {
 
 // down moves an item that is marked as moving to the next tier that has room or makes some. It reports false if none has.
 func (s *Store) down(it *Item) (ok bool, err error) {
-	from := it.tier
-	defer func() {
-		s.mu.Lock()
-		if it.tier != from {
-			it.sinking.freed = int64(it.n)
-		}
-		it.sinking.ended, it.sinking = true, nil
-		s.mu.Unlock()
-		s.settle(it)
-	}()
+	defer s.sunk(it, it.tier)
 	if err := it.written(context.Background()); err != nil {
 		return false, err
 	}
@@ -372,6 +363,17 @@ func (s *Store) down(it *Item) (ok bool, err error) {
 		return false, nil
 	}
 	return true, s.toDisk(it)
+}
+
+// sunk says that a move down of an item that was in a tier has ended, and that it is not moving any more.
+func (s *Store) sunk(it *Item, from Tier) {
+	s.mu.Lock()
+	if it.tier != from {
+		it.sinking.freed = int64(it.n)
+	}
+	it.sinking.ended, it.sinking = true, nil
+	s.mu.Unlock()
+	s.settle(it)
 }
 
 // settle says that an item is not moving any more.

@@ -65,7 +65,7 @@ var Bugs = []Bug{
 	{"what someone uses is moved away", "mem/store.go",
 		`case it.moving || it.users > 0:`, `case it.moving:`, "./mem", "TestStoreSpares"},
 	{"what is still written is moved away", "mem/store.go",
-		"	defer s.settle(it)\n	if err := it.written(context.Background()); err != nil {\n		return false, err\n	}\n", "	defer s.settle(it)\n", "./mem", "TestStoreSpares"},
+		"	defer s.sunk(it, it.tier)\n	if err := it.written(context.Background()); err != nil {\n		return false, err\n	}\n", "	defer s.sunk(it, it.tier)\n", "./mem", "TestStoreSpares"},
 	{"limits of tiers are exceeded", "mem/store.go",
 		"		if over <= 0 {\n			l.held += int64(n)\n		}\n", "", "./mem", "TestStoreUnderLoad|TestStoreSpillsDown"},
 	{"a pool does not join parts", "mem/pool.go",
