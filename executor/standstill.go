@@ -11,13 +11,16 @@ import (
 
 // How a shuffle stage is noticed that stands still although every process answers and no actor can be blamed: between inserts and partitions no
 // actor holds a task, an insert may hang while it is committed, and actors that wait for room are not stuck. Each rank counts what its
-// shuffler and its actors do, and tells the root when that has changed. If it has changed nowhere for twice [Config].TaskTimeout, the
-// round is given up, as when a link breaks. Who is at fault shows then: a rank that does not even stop is lost, and the others begin again
+// shuffler and its actors do, and tells the root when that has changed. If it has changed nowhere for twice [Config].TaskTimeout, and for
+// some seconds at least, the round is given up, as when a link breaks. Who is at fault shows then: a rank that does not even stop is lost, and the others begin again
 // without it. If all stop, they begin again together, three times at most.
 
 // standstill is how many looks at a stage in which nothing happens are too many, of which there are four to the timeout: stuck actors are
 // noticed before, and are something that happens.
 const standstill = 2 * looksPerTimeout
+
+// leastStandstill leaves time to a busy machine, on which a rank may get nowhere for moments.
+const leastStandstill = 4 * time.Second
 
 // noticed takes note of a message of another rank about the stage, if that shows that it does something.
 func (r *roundLoop) noticed(m *control.Message) {
@@ -36,15 +39,16 @@ func (r *roundLoop) watch(own func() int64) (stop func()) {
 	}
 	var signs, did int64
 	looks := 0
+	most := max(standstill, int(leastStandstill*looksPerTimeout/timeout))
 	return every(timeout/looksPerTimeout, func() {
 		nowSigns, nowDid := r.signs.Load(), own()
 		if nowSigns != signs || nowDid != did {
 			signs, did, looks = nowSigns, nowDid, 0
 			return
 		}
-		if looks++; looks > standstill {
+		if looks++; looks > most {
 			looks = 0
-			r.standsStill(2 * timeout)
+			r.standsStill(max(2*timeout, leastStandstill))
 		}
 	})
 }
