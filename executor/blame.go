@@ -2,9 +2,21 @@ package executor
 
 import (
 	"cmp"
+	"errors"
 	"log/slog"
 	"slices"
 )
+
+// unheard is the loss of a rank that was not heard of any more. What it was doing is not to blame, as it may be when a process ends: a
+// cable that is pulled silences many ranks, and their tasks would soon have been under two.
+type unheard struct{ error }
+
+func (u unheard) Unwrap() error { return u.error }
+
+func isUnheard(why error) bool {
+	_, ok := errors.AsType[unheard](why)
+	return ok
+}
 
 // victim is what a rank may have been lost over in a shuffle stage: a task, or a partition.
 type victim struct {
@@ -15,6 +27,9 @@ type victim struct {
 // blame ends a shuffle stage if a rank was lost over what another was lost over before. A round ends with the first loss, and the
 // next does not know of it: so it is remembered here.
 func (r *shuffleRoot) blame(own *ownRound, l *link, why error) {
+	if isUnheard(why) {
+		return
+	}
 	tasks := make(map[victim]Task)
 	for _, it := range own.inserts.holding(own.far.of(l)) {
 		tasks[victim{seq: it.seq}] = it.task

@@ -95,3 +95,36 @@ func TestFarActorLeaves(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Ranks that are silent leave no blame on what they were doing; those whose processes end do.
+func TestFarActorsUnheard(t *testing.T) {
+	e := newExecutor(t, Config{})
+	r := e.newRun(t.Context(), &stage{}, "pool")
+	d := r.dispatcher(r.scope, 1, func(int) {})
+	defer d.stop()
+	d.add(item{task: Task{ID: "a"}})
+	lose := func(rank int, why error) error {
+		f, p := newFar(r, r.scope, d, 0), &post{}
+		l := &link{j: &Job{}, rank: rank, host: "h"}
+		d.ready(f.actors[f.hire(l, 0, 1)].env, p)
+		if len(p.got) != 1 {
+			t.Fatalf("rank %d was given %d grants", rank, len(p.got))
+		}
+		f.fire(l, why)
+		return r.reason()
+	}
+	why := fmt.Errorf("executor: %w: it was killed", ErrRankLost)
+	for rank := range 2 * maxKills {
+		if err := lose(rank, unheard{why}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for rank := range maxKills - 1 {
+		if err := lose(rank, why); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lose(9, why); err == nil || !strings.Contains(err.Error(), fmt.Sprint(maxKills, " actors died of it")) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -182,12 +182,16 @@ func (d *dispatcher) holding(actors []int) (its []item) {
 // gone says that actors are gone with their rank. Those that hold nothing go first: they must not be given what the others
 // leave behind.
 func (d *dispatcher) gone(actors []int, why error) {
+	kind := handout.EvLost
+	if isUnheard(why) {
+		kind = handout.EvLeave
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, idle := range []bool{true, false} {
 		for _, actor := range actors {
 			if s := d.actors[actor]; s != nil && (s.now == nil) == idle {
-				d.vacate(s, handout.EvLost, why)
+				d.vacate(s, kind, why)
 			}
 		}
 	}

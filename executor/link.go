@@ -262,6 +262,9 @@ func (j *Job) lose(l *link, why error) {
 		text = evicted.Error()
 	}
 	err := fmt.Errorf("executor: %w: %s: %s", ErrRankLost, l.name(), text)
+	if silent && evicted == nil && j.children == nil {
+		err = unheard{err}
+	}
 	if j.cfg.Rank != 0 {
 		j.down(fmt.Errorf("%w; run the job again to go on from what was finished", err))
 		return
