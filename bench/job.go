@@ -50,6 +50,18 @@ func (j *job) close() {
 
 // dovetail is Dovetail as a program with its defaults and some options more, or the library where there is no program.
 func (j *job) dovetail(side string, env []string, options ...string) func(context.Context) (Sample, error) {
+	return j.into(side, func(ctx context.Context, out string) (Sample, error) {
+		if j.e.Program == "" {
+			return j.library(ctx, out)
+		}
+		args := append([]string{j.e.Program, "dedup", "--progress", "none", "--input", j.input, "--output", filepath.Join(out, "clean")}, options...)
+		u, _, err := process.Run(ctx, process.Command{Args: args, Env: env})
+		return j.sample(u), err
+	})
+}
+
+// into has run write into a new folder of a side, with the input as it is to be in the cache, and drops the folder.
+func (j *job) into(side string, run func(ctx context.Context, out string) (Sample, error)) func(context.Context) (Sample, error) {
 	return func(ctx context.Context) (Sample, error) {
 		if err := j.e.settle(j.input); err != nil {
 			return nil, err
@@ -59,12 +71,7 @@ func (j *job) dovetail(side string, env []string, options ...string) func(contex
 			return nil, err
 		}
 		defer j.drop(side)
-		if j.e.Program == "" {
-			return j.library(ctx, out)
-		}
-		args := append([]string{j.e.Program, "dedup", "--progress", "none", "--input", j.input, "--output", filepath.Join(out, "clean")}, options...)
-		u, _, err := process.Run(ctx, process.Command{Args: args, Env: env})
-		return j.sample(u), err
+		return run(ctx, out)
 	}
 }
 

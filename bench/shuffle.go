@@ -31,19 +31,11 @@ func newTableJob(e *Env, name string) (*job, string, error) {
 
 // shuffle is Dovetail as a program, with some options more.
 func (j *job) shuffle(side string, options ...string) func(context.Context) (Sample, error) {
-	return func(ctx context.Context) (Sample, error) {
-		if err := j.e.settle(j.input); err != nil {
-			return nil, err
-		}
-		out, err := j.output(side)
-		if err != nil {
-			return nil, err
-		}
-		defer j.drop(side)
+	return j.into(side, func(ctx context.Context, out string) (Sample, error) {
 		u, _, err := process.Run(ctx, process.Command{Args: append([]string{j.e.Program, "shuffle", "--progress", "none", "--input", j.input,
 			"--on", "key", "--compression", "none", "--total-nparts", fmt.Sprint(tableParts), "--output", filepath.Join(out, "parts")}, options...)})
 		return j.sample(u), err
-	}
+	})
 }
 
 // tableWorkload is partitioning a table, by Dovetail and by others.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/dovetail-dedup/dovetail/internal/link"
 	"github.com/dovetail-dedup/dovetail/mem"
-	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 // LibraryVariable is the environment variable that names UCX's library, libucp.so.0, or its folder.
@@ -72,8 +72,7 @@ type Options struct {
 	Alloc mem.Allocator
 }
 
-// leastBudget is one largest header that waits and one that was polled, for each peer.
-func (o *Options) leastBudget() int64 { return int64(len(o.Addrs)-1) * 2 * shuffle.MaxHeader }
+func (o *Options) leastBudget() int64 { return link.LeastBudget(len(o.Addrs)) }
 
 // EnsureDefaults fills in what is zero and has a default.
 func (o *Options) EnsureDefaults() {

@@ -94,12 +94,7 @@ func newTransport(p *Port, o Options, addrs []address) (*Transport, error) {
 	return t, nil
 }
 
-// window is how many bytes of headers each peer may have under way to this rank. The other half of its share
-// of the budget is for what the caller has polled and may still look at.
-func (o *Options) window() int {
-	peers := max(1, int64(len(o.Addrs)-1))
-	return int(min(o.ReceiveBudget/peers/2, shuffle.MaxInFlight*shuffle.MaxHeader))
-}
+func (o *Options) window() int { return link.Window(o.ReceiveBudget, len(o.Addrs)) }
 
 // Rank returns this rank's number.
 func (t *Transport) Rank() int { return t.hub.Rank() }

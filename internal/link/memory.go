@@ -4,6 +4,7 @@ import (
 	"math/bits"
 
 	"github.com/dovetail-dedup/dovetail/mem"
+	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 const (
@@ -83,3 +84,13 @@ func addressable(bufs []*mem.Buffer) bool {
 	}
 	return true
 }
+
+// Window is how many bytes of headers each peer may have under way to one of so many ranks, whose budget for receiving is given. The
+// other half of a peer's share is for what the caller has polled and may still look at.
+func Window(budget int64, ranks int) int {
+	peers := max(1, int64(ranks-1))
+	return int(min(budget/peers/2, shuffle.MaxInFlight*shuffle.MaxHeader))
+}
+
+// LeastBudget is the least budget for receiving: one largest header that waits and one that was polled, for each peer.
+func LeastBudget(ranks int) int64 { return int64(ranks-1) * 2 * shuffle.MaxHeader }

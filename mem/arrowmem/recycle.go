@@ -18,11 +18,13 @@ func Recycling() memory.Allocator { return recycler{} }
 
 type recycler struct{}
 
+// heap is where memory comes from that nobody had before: aligned and clear, its capacity what was asked for.
+var heap memory.GoAllocator
+
 const (
 	// leastKept and mostKept bound the sizes that are kept: less is cheap to allocate, more is rare.
 	leastKept = 4 << 10
 	mostKept  = 64 << 20
-	alignment = 64
 )
 
 // kept holds freed memory by class, two for each doubling of the size.
@@ -40,7 +42,7 @@ func class(n int) (k, size int) {
 // Allocate returns size bytes, 64-byte aligned and cleared, as Arrow's builders expect.
 func (recycler) Allocate(size int) []byte {
 	if size < leastKept || size > mostKept {
-		return aligned(size)
+		return heap.Allocate(size)
 	}
 	k, n := class(size)
 	if p, _ := kept[k].Get().(*byte); p != nil {
@@ -48,7 +50,7 @@ func (recycler) Allocate(size int) []byte {
 		clear(b)
 		return b
 	}
-	return aligned(n)[:size:n]
+	return heap.Allocate(n)[:size:n]
 }
 
 // Reallocate returns size bytes that start with the contents of old, and frees old.
@@ -69,11 +71,4 @@ func (recycler) Free(data []byte) {
 		invariants.Mangle(data)
 	}
 	kept[k].Put(unsafe.SliceData(data))
-}
-
-// aligned makes memory that nobody had before.
-func aligned(n int) []byte {
-	b := make([]byte, n+alignment-1)
-	at := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (alignment - 1))
-	return b[at : at+n : at+n]
 }

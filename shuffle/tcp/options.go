@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/internal/jobtls"
+	"github.com/dovetail-dedup/dovetail/internal/link"
 	"github.com/dovetail-dedup/dovetail/mem"
-	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 const (
@@ -83,15 +83,8 @@ func (o *Options) EnsureDefaults() {
 	}
 }
 
-// leastBudget is one largest header that waits and one that was polled, for each peer.
-func (o *Options) leastBudget() int64 { return int64(len(o.Addrs)-1) * 2 * shuffle.MaxHeader }
-
-// window is how many bytes of headers each peer may have under way to this rank. The other half of its share
-// of the budget is for what the caller has polled and may still look at.
-func (o *Options) window() int {
-	peers := max(1, int64(len(o.Addrs)-1))
-	return int(min(o.ReceiveBudget/peers/2, shuffle.MaxInFlight*shuffle.MaxHeader))
-}
+func (o *Options) leastBudget() int64 { return link.LeastBudget(len(o.Addrs)) }
+func (o *Options) window() int        { return link.Window(o.ReceiveBudget, len(o.Addrs)) }
 
 // Validate returns every fault in one error, or nil. Defaults must have been filled in.
 func (o *Options) Validate() error {
