@@ -628,10 +628,14 @@ func (j *Job) Close(err error) {
 	if err != nil {
 		m.Text = err.Error()
 	}
+	var farewells sync.WaitGroup
 	for _, l := range links {
-		l.send(m)
-		_ = l.conn.Close()
+		farewells.Go(func() {
+			l.send(m)
+			_ = l.conn.Finish(l.deaf)
+		})
 	}
+	farewells.Wait()
 	j.cancel(errJobClosed)
 	j.all.Wait()
 	j.children.end()

@@ -290,6 +290,14 @@ func (p *peeked) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
+// CloseWrite tells the other end that nothing more comes.
+func (p *peeked) CloseWrite() error {
+	if half, ok := p.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
 // called makes a connection to the root safe.
 func (j *Job) called(ctx context.Context, c net.Conn) (net.Conn, error) {
 	if j.tls == nil {

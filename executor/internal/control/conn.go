@@ -28,13 +28,18 @@ type Conn struct {
 	mu      sync.Mutex
 	silence time.Duration
 	more    sync.Cond
-	queue   [][]byte // frames to be written
-	closing bool     // nothing more is queued
-	err     error    // of writing
+	queue   [][]byte  // frames to be written
+	closing bool      // nothing more is queued
+	err     error     // of writing
+	last    time.Time // of reading, after an error of writing
 	beat    *time.Timer
 
 	written sync.WaitGroup
 }
+
+// lastWords is for how long the other end of a connection is listened to that cannot be written to any more, or waited for that was
+// told that nothing more comes.
+const lastWords = time.Second
 
 // greetingMost is how many bytes a message of somebody may have who has not said who they are. The largest is what must be the same on
 // all ranks, the options of a command among it.
@@ -121,8 +126,14 @@ func (k *Conn) write() {
 		if _, err := list.WriteTo(k.c); err != nil {
 			k.mu.Lock()
 			k.err = explain(err, silence)
+			// Receive must hear of it. But the other end may have closed the connection with something unread, of which this end hears by
+			// writing, and its last words may have come and not been read here.
+			k.last = time.Now().Add(lastWords)
+			_ = k.c.SetReadDeadline(k.last)
 			k.mu.Unlock()
-			_ = k.c.Close() // Receive must hear of it
+			if errors.Is(k.err, ErrSilent) {
+				_ = k.c.Close()
+			}
 			return
 		}
 	}
@@ -172,27 +183,33 @@ func (k *Conn) Receive() (*Message, error) {
 // read fills b. Every byte that comes is a sign of life.
 func (k *Conn) read(b []byte) error {
 	for n := 0; n < len(b); {
-		silence, until := k.Silence(), k.until
+		until := k.until
+		k.mu.Lock()
+		silence := k.silence
 		if until.IsZero() {
 			until = time.Now().Add(silence)
 		}
+		if !k.last.IsZero() && k.last.Before(until) {
+			until = k.last
+		}
 		_ = k.c.SetReadDeadline(until)
+		k.mu.Unlock()
 		m, err := k.c.Read(b[n:])
 		n += m
 		if err == nil || n == len(b) {
 			continue
 		}
-		if errors.Is(err, io.EOF) {
-			if n > 0 {
-				return io.ErrUnexpectedEOF
-			}
+		k.mu.Lock()
+		failed := k.err // which is why there is nothing more to be read
+		k.mu.Unlock()
+		switch {
+		case failed != nil:
+			return failed
+		case errors.Is(err, io.EOF) && n > 0:
+			return io.ErrUnexpectedEOF
+		case errors.Is(err, io.EOF):
 			return io.EOF
 		}
-		k.mu.Lock()
-		if k.err != nil {
-			err = k.err // which is why the connection was closed
-		}
-		k.mu.Unlock()
 		if !k.until.IsZero() && errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("it has not said who it is within %v", silence)
 		}
@@ -219,6 +236,26 @@ func (k *Conn) Close() error {
 	k.more.Signal()
 	k.mu.Unlock()
 	k.written.Wait()
+	return k.c.Close()
+}
+
+// Finish writes what is queued, as [Conn.Close] does, and tells the other end that nothing more comes. It is still listened to: until
+// heard is closed, which whoever calls Receive does when there is nothing more, or for a second. Then the connection is closed. One that
+// is closed with something unread takes with it what the other end has not read.
+func (k *Conn) Finish(heard <-chan struct{}) error {
+	k.mu.Lock()
+	k.closing = true
+	k.more.Signal()
+	k.mu.Unlock()
+	k.written.Wait()
+	if half, ok := k.c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		t := time.NewTimer(lastWords)
+		defer t.Stop()
+		select {
+		case <-heard:
+		case <-t.C:
+		}
+	}
 	return k.c.Close()
 }
 

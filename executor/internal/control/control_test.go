@@ -159,6 +159,86 @@ func TestSilence(t *testing.T) {
 	}
 }
 
+// What an end says before it closes a connection is heard, also by one who finds out by writing that it is closed.
+func TestLastWords(t *testing.T) {
+	for range 20 {
+		a, b := pair(t)
+		x := NewConn(a, 10*time.Second)
+		if err := x.Send(sample()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Write(NewFrame(&Message{Text: "the disk is full"})); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Read(make([]byte, 1)); err != nil { // the rest is unread
+			t.Fatal(err)
+		}
+		b.Close()
+		for x.Send(&Message{}) == nil {
+			time.Sleep(time.Millisecond)
+		}
+		if m, err := x.Receive(); err != nil || m.Text != "the disk is full" {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		start := time.Now()
+		if m, err := x.Receive(); err == nil || err == io.EOF || time.Since(start) > 5*time.Second {
+			t.Fatalf("%+v, %v after %v", m, err, time.Since(start))
+		}
+		x.Break()
+	}
+}
+
+// An end that finishes is heard however much it was still told.
+func TestFinish(t *testing.T) {
+	for range 20 {
+		a, b := pair(t)
+		x, y := NewConn(a, 10*time.Second), NewConn(b, 10*time.Second)
+		heard, said := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(heard)
+			for {
+				if _, err := x.Receive(); err != nil {
+					return
+				}
+			}
+		}()
+		go func() {
+			defer close(said)
+			for y.Send(&Message{Data: make([]byte, 1<<10)}) == nil {
+				time.Sleep(time.Microsecond)
+			}
+		}()
+		for i := range 100 {
+			if err := x.Send(&Message{N: int64(i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		finished := make(chan error)
+		go func() { finished <- x.Finish(heard) }()
+		for i := range 100 {
+			if m, err := y.Receive(); err != nil || m.N != int64(i) {
+				t.Fatalf("message %d: %+v, %v", i, m, err)
+			}
+		}
+		if m, err := y.Receive(); err != io.EOF {
+			t.Fatalf("%+v, %v", m, err)
+		}
+		y.Break()
+		if err := <-finished; err != nil {
+			t.Fatal(err)
+		}
+		<-said
+	}
+
+	// One who does not answer is not waited for.
+	a, b := pair(t)
+	defer b.Close()
+	x, start := NewConn(a, 10*time.Second), time.Now()
+	if err := x.Finish(make(chan struct{})); err != nil || time.Since(start) > 5*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
+	}
+}
+
 func TestGarbage(t *testing.T) {
 	good := NewFrame(sample())
 	for name, in := range map[string][]byte{
