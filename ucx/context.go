@@ -27,6 +27,7 @@ type Context struct {
 	cuda     bool // buffers of CUDA devices can be sent and received
 	timeout  time.Duration
 	registry *registry // nil if memory is not registered
+	listens  portRange
 
 	mu     sync.Mutex
 	ports  int // that are open, or of transports that are
@@ -90,7 +91,9 @@ func Open(c Config) (*Context, error) {
 		return nil, err
 	}
 	ctx.cuda = memories&(1<<memoryCUDA) != 0
-	on, err := registers(c, ctx.Transports())
+	found := ctx.Transports()
+	ctx.listens = portsOf(set, found)
+	on, err := registers(c, found)
 	if err != nil {
 		_ = ctx.Close()
 		return nil, err

@@ -115,7 +115,8 @@
 //
 // # Security
 //
-// UCX encrypts nothing, and over TCP it listens at a port on each network device that it may use (UCX_NET_DEVICES, UCX_TCP_PORT_RANGE). Whoever
+// UCX encrypts nothing, and over TCP it listens at a port on each network device that it may use (UCX_NET_DEVICES; UCX_TCP_PORT_RANGE, or
+// Config.Set's TCP_PORT_RANGE, says at which ports). Whoever
 // reaches that port can, by UCX's own protocol, write into the memory of the process: tokens keep strangers from being taken for ranks, not from
 // that. So TCP through UCX is for networks that only the job's machines are on, or for tests. Through shared memory alone (UCX_TLS=sysv,cma)
 // there is no port; then other processes of the same user could interfere, who can do so anyway. Who can read the network can read tokens
