@@ -53,6 +53,7 @@ test-ucx: ucx-tools $(UCX_OLDEST)/done ## package ucx and jobs over it; vet, sta
 	$(UCX_TEST) test -tags ucx -run '^$$' -fuzz '^FuzzLink$$' -fuzztime 200x ./ucx
 
 .PHONY: bench-ucx
-bench-ucx: ucx-tools ## goodput of a shuffle over UCX beside a loop in C, messages, meetings
-	$(UCX_TEST) test -tags ucx -run '^$$' -bench Goodput -benchtime 15x -timeout 20m ./ucx
-	$(UCX_TEST) test -tags ucx -run '^$$' -bench 'Transport|Meeting' -timeout 20m ./ucx
+bench-ucx: ucx-tools ## goodput of a shuffle over UCX beside a loop in C, idle ranks, messages, meetings
+	$(UCX_TEST) test -tags ucx -run '^$$' -bench Goodput -benchtime 15x -timeout 20m ./ucx/goodput
+	$(UCX_TEST) test -tags ucx -run '^$$' -bench Idle -benchtime 3x ./ucx/goodput
+	$(UCX_TEST) test -tags ucx -run '^$$' -bench 'Transport|Meeting|Register' -timeout 20m ./ucx
