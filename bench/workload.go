@@ -75,6 +75,8 @@ type Ratio struct {
 	// Inverse divides By by Of: of times, how many times as fast Of is.
 	Inverse bool
 	Target  Target
+	// Short is for the table when the target is not met: what stands in the way, the bound, what was tried, and where more is said.
+	Short string
 	// Note says what differs between the two, or what the figure rests on.
 	Note string
 }
