@@ -2,6 +2,7 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -93,17 +94,14 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 			leaves = appendLeaves(leaves, &fr.Manifest.Fields[c])
 		}
 	}
-	var readers []*pqarrow.ColumnReader
+	var readers []columnReader
 	defer func() {
 		for _, c := range readers {
-			c.Release()
+			c.release()
 		}
 	}()
 	err := g.t.Guard(g.group, func() (err error) {
-		readers, _, err = fr.GetFieldReaders(ctx, leaves, []int{g.group})
-		if err == nil && len(readers) != len(fields) {
-			err = fmt.Errorf("it has %d columns, its schema %d", len(readers), len(fields))
-		}
+		readers, err = g.open(ctx, fr, fields, leaves)
 		return err
 	})
 	if err != nil {
@@ -137,8 +135,52 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 	return nil
 }
 
+// open opens the columns.
+func (g *groupReader) open(ctx context.Context, fr *pqarrow.FileReader, fields []arrow.Field, leaves []int) (out []columnReader, err error) {
+	defer func() {
+		if err != nil {
+			for _, c := range out {
+				c.release()
+			}
+			out = nil
+		}
+	}()
+	flat := len(leaves) == len(fields) // so leaf by leaf
+	if !flat {
+		readers, _, err := fr.GetFieldReaders(ctx, leaves, []int{g.group})
+		if err == nil && len(readers) != len(fields) {
+			err = fmt.Errorf("it has %d columns, its schema %d", len(readers), len(fields))
+		}
+		for _, r := range readers {
+			out = append(out, libraryColumn{r})
+		}
+		return out, err
+	}
+	for i, leaf := range leaves {
+		library := func() (columnReader, error) {
+			readers, _, err := fr.GetFieldReaders(ctx, []int{leaf}, []int{g.group})
+			if err == nil && len(readers) != 1 {
+				err = fmt.Errorf("column %q is %d columns", fields[i].Name, len(readers))
+			}
+			if err != nil {
+				return nil, err
+			}
+			return libraryColumn{readers[0]}, nil
+		}
+		c, err := openPlain(fr.ParquetReader(), g.group, leaf, fields[i].Type, library)
+		if err == nil && c == nil {
+			c, err = library()
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
 // batch reads the next n rows.
-func (g *groupReader) batch(readers []*pqarrow.ColumnReader, schema *arrow.Schema, n int64) (batch arrow.RecordBatch, err error) {
+func (g *groupReader) batch(readers []columnReader, schema *arrow.Schema, n int64) (batch arrow.RecordBatch, err error) {
 	cols := make([]arrow.Array, 0, len(readers))
 	defer func() {
 		for _, c := range cols {
@@ -147,18 +189,11 @@ func (g *groupReader) batch(readers []*pqarrow.ColumnReader, schema *arrow.Schem
 	}()
 	err = g.t.Guard(g.group, func() error {
 		for i, reader := range readers {
-			chunked, err := reader.NextBatch(n)
-			if err != nil {
-				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
-			}
-			if chunked == nil || int64(chunked.Len()) != n {
+			col, err := reader.next(n)
+			if errors.Is(err, errTooEarly) {
 				return fmt.Errorf("column %q ends too early", schema.Field(i).Name)
 			}
-			// The reader keeps what it returns until it is asked again.
-			col := chunked.Chunk(0)
-			if len(chunked.Chunks()) == 1 {
-				col.Retain()
-			} else if col, err = array.Concatenate(chunked.Chunks(), arrays); err != nil {
+			if err != nil {
 				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 			}
 			cols = append(cols, col)
