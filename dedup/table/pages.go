@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sort"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -37,10 +38,14 @@ type flatFile struct {
 // counted is a writer that knows how much was written.
 type counted struct {
 	io.Writer
-	n int64
+	n    int64
+	deaf bool // nothing is written for now
 }
 
 func (c *counted) Write(p []byte) (int, error) {
+	if c.deaf {
+		return len(p), nil
+	}
 	n, err := c.Writer.Write(p)
 	c.n += int64(n)
 	return n, err
@@ -155,7 +160,7 @@ func (f *flatFile) write(batches []arrow.RecordBatch) error {
 		}
 		n := int64(0)
 		if kind == byLibrary || nulls > 0 {
-			n, err = f.byLibrary(file.NewColumnChunkWriter(chunk, pager, f.props), arrs)
+			n, err = f.byLibrary(file.NewColumnChunkWriter(chunk, steadyPager{pager, f.sink, chunk}, f.props), arrs)
 		} else {
 			p := pageWriter{flatFile: f, column: c, chunk: chunk, pager: pager}
 			n, err = p.write(kind, arrs)
@@ -193,6 +198,31 @@ func (f *flatFile) byLibrary(w file.ColumnChunkWriter, arrs []arrow.Array) (int6
 	}
 	err = w.Close()
 	return w.TotalBytesWritten(), err
+}
+
+// steadyPager is a page writer that lists encodings in order. The library lists them as it finds them in a map, which shows when
+// a dictionary was given up after some pages.
+type steadyPager struct {
+	file.PageWriter
+	sink  *counted
+	chunk *metadata.ColumnChunkMetaDataBuilder
+}
+
+// Close ends the column chunk, and writes its metadata behind it.
+func (p steadyPager) Close(hasDict, fallback bool) error {
+	p.sink.deaf = true // it would write the metadata
+	err := p.PageWriter.Close(hasDict, fallback)
+	p.sink.deaf = false
+	if err != nil {
+		return err
+	}
+	stats := p.chunk.Contents().MetaData.EncodingStats
+	sort.Slice(stats, func(i, j int) bool {
+		a, b := stats[i], stats[j]
+		return a.PageType > b.PageType || a.PageType == b.PageType && a.Encoding < b.Encoding // dictionary first
+	})
+	_, err = p.chunk.WriteTo(p.sink)
+	return err
 }
 
 // close writes the footer.

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/dovetail-dedup/dovetail/shuffle/columns"
@@ -114,9 +115,10 @@ func sameAsLibrary(t *testing.T, seed uint64, rows int, most int64) {
 	compression := []string{"none", "snappy", "zstd"}[rng.IntN(3)]
 	opts := []parquet.WriterProperty{parquet.WithVersion(parquet.V2_LATEST), parquet.WithCreatedBy("dovetail"), parquet.WithCompression(codecs[compression]),
 		parquet.WithDictionaryDefault(false), parquet.WithMaxRowGroupLength(1 << 40), parquet.WithAllocator(arrays)}
-	for path, d := range dict {
-		opts = append(opts, parquet.WithDictionaryFor(path, d))
+	for path, d := range dict { // which are not given up: see TestSteadyDictionaries
+		opts = append(opts, parquet.WithDictionaryFor(path, d), parquet.WithDictionaryCostFallbackFor(path, false))
 	}
+	opts = append(opts, parquet.WithDictionaryPageSizeLimit(1<<30))
 	props, arrowProps := parquet.NewWriterProperties(opts...), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(arrays))
 	codec := must(columns.NewCodec(schema))
 	var want, got bytes.Buffer
@@ -163,6 +165,37 @@ func TestFlatFile(t *testing.T) {
 	}
 	for seed := range large { // pages end
 		sameAsLibrary(t, 1000+seed, 300_000, 40_000)
+	}
+}
+
+// A file in which a dictionary is given up after some pages is always the same.
+func TestSteadyDictionaries(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 1))
+	schema := arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil)
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	for i := range 30_000 {
+		b.Append(fmt.Sprint(rng.IntN(10 + i)))
+	}
+	batch := array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 30_000)
+	props := parquet.NewWriterProperties(parquet.WithDictionaryFor("s", true), parquet.WithDictionaryPageSizeLimit(20_000), parquet.WithDataPageSize(5000),
+		parquet.WithDictionaryCostFallbackFor("s", false))
+	arrowProps := pqarrow.NewArrowWriterProperties()
+	var first []byte
+	for range 50 {
+		var out bytes.Buffer
+		f := must(newFlatFile(schema, &out, props, arrowProps))
+		must(0, f.write([]arrow.RecordBatch{batch}))
+		must(0, f.close())
+		if first == nil {
+			first = out.Bytes()
+			chunk := must(must(file.NewParquetReader(bytes.NewReader(first))).MetaData().RowGroup(0).ColumnChunk(0))
+			if n := len(chunk.EncodingStats()); n != 3 {
+				t.Fatalf("the column has %d kinds of pages: the test shows nothing", n)
+			}
+		}
+		if !bytes.Equal(out.Bytes(), first) {
+			t.Fatal("the same rows made another file")
+		}
 	}
 }
 

@@ -22,11 +22,14 @@ const maxBatchRows = 256 << 10
 // readSplit reads the rows of a split in order, in batches of about target bytes. cols are the columns wanted, ascending, or nil
 // for all. The batch is do's until it returns; at says which file and row it begins with.
 func (r *run) readSplit(ctx context.Context, sp corpus.Split, cols []int, target int64, do func(at place, b arrow.RecordBatch) error) error {
+	// What the rows take is known only afterwards: values in dictionaries are larger than their pages. So the first batches
+	// are small, and each says how large the next may be, over the ends of row groups and files.
+	next := int64(512)
 	for i := sp.First; i <= sp.Last; i++ {
 		if err := r.set.Changed(ctx, i); err != nil {
 			return err
 		}
-		if err := r.readFile(ctx, i, sp, cols, target, do); err != nil {
+		if err := r.readFile(ctx, i, sp, cols, &next, target, do); err != nil {
 			return err
 		}
 	}
@@ -39,7 +42,7 @@ type place struct {
 	row  int64
 }
 
-func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, target int64, do func(place, arrow.RecordBatch) error) error {
+func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, next *int64, target int64, do func(place, arrow.RecordBatch) error) error {
 	t, err := r.set.OpenTable(ctx, i)
 	if err != nil {
 		return err
@@ -61,7 +64,7 @@ func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, 
 	for g := range end {
 		n := meta.RowGroup(g).NumRows()
 		if g >= sp.FirstGroup && n > 0 {
-			gr := groupReader{r: r, t: t, group: g, cols: cols}
+			gr := groupReader{r: r, t: t, group: g, cols: cols, next: next}
 			if err := gr.read(ctx, fr, place{i, row}, n, target, do); err != nil {
 				return err
 			}
@@ -77,6 +80,7 @@ type groupReader struct {
 	t     *corpus.Table
 	group int
 	cols  []int
+	next  *int64 // rows that the next batch may have
 }
 
 func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place, rows, target int64, do func(place, arrow.RecordBatch) error) error {
@@ -108,14 +112,13 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 		return err
 	}
 	wanted := arrow.NewSchema(fields, nil)
-	// What the rows take is known only afterwards: values in dictionaries are larger than their pages. So the first batches
-	// are small, and each says how large the next may be.
-	n := min(rows, 512)
 	for done := int64(0); done < rows; {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		n = min(n, rows-done)
+		left := rows - done
+		pieces := (left + *g.next - 1) / *g.next
+		n := (left + pieces - 1) / pieces
 		batch, err := g.batch(readers, wanted, n)
 		if err != nil {
 			return err
@@ -130,7 +133,7 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 			return err
 		}
 		done += n
-		n = min(max(1, n*target/size), 8*n, maxBatchRows)
+		*g.next = min(max(1, n*target/size), max(*g.next, 8*n), maxBatchRows)
 	}
 	return nil
 }
