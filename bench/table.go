@@ -168,7 +168,7 @@ func (t *Table) others(b *strings.Builder) {
 }
 
 // unitOrder are the units that a list of sides has, in this order.
-var unitOrder = []Unit{Rate, PerCPU, Seconds, Memory, Nanos, Bytes, variance, score, rmse, shareUnit, Others}
+var unitOrder = []Unit{Rate, PerCPU, Seconds, Memory, Nanos, Bytes, variance, score, rmse, shareUnit, percentUnit, Others}
 
 // markdown writes what the sides of a workload gave, and its quality.
 func (r *Result) markdown(b *strings.Builder) {

@@ -155,7 +155,7 @@ func Workloads() []Maker {
 		{"skew", skewWorkload},
 		{"stress", stressWorkload},
 		later("scale", "time and memory as documents double: make bench-scale, docs/bench-scale.md"),
-		later("ucx", "multi-rank shuffle goodput over UCX, 1 MiB chunks: make bench-ucx, docs/design/20261127-ucx.md"),
+		{"ucx", ucxWorkload},
 		later("gpu", "GPU kernels: calculated in docs/kernels.md, and to be measured by make test-gpu where there is a GPU"),
 	}
 }
