@@ -56,7 +56,7 @@ func (s setup) budgets() []*mem.Budget {
 // allocator, or if the ranks take a minute.
 func (s setup) run(t testing.TB, f func(ctx context.Context, g *collective.Group) error) []error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	alloc := mem.NewChecked(t, mem.Host())
 	transports := inproc.New(s.size, inproc.Options{Copy: s.copy, Alloc: alloc})
