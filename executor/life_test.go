@@ -110,6 +110,10 @@ func TestStuckWhenTheStageFails(t *testing.T) {
 						return err
 					}
 					defer e.Close()
+					// Or a rank comes too late to the stage.
+					if err := j.Meet(ctx, "start"); err != nil {
+						return err
+					}
 					var n atomic.Int32
 					do := func(at string) error {
 						if at != kind {
