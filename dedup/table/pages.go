@@ -450,16 +450,11 @@ func (p *pageWriter) flush() error {
 	return err
 }
 
-// appendLevels appends the definition levels of n values of which none is null, with their length, as the library encodes them:
-// a run, or bits where there are too few for one.
+// appendLevels appends the definition levels of n values of which none is null, with their length: one run.
 func appendLevels(b []byte, n int) []byte {
 	at := len(b)
 	b = append(b, 0, 0, 0, 0)
-	if n < 8 {
-		b = append(b, 1<<1|1, 1<<n-1)
-	} else {
-		b = append(binary.AppendUvarint(b, uint64(n)<<1), 1)
-	}
+	b = append(binary.AppendUvarint(b, uint64(n)<<1), 1)
 	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	return b
 }
