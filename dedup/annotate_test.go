@@ -89,7 +89,7 @@ func (c testCorpus) checkAnnotated(t fataler, out string, ref testCorpus, s Spec
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got, want.Bytes()) {
+		if got = plain(t, path, got); !bytes.Equal(got, want.Bytes()) {
 			t.Fatal(fmt.Sprintf("%s: got\n%s\nwant\n%s", path, got, want.Bytes()))
 		}
 	}

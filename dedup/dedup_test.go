@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/lsh"
+	"github.com/klauspost/compress/zstd"
 )
 
 // testDoc is a document of a test corpus.
@@ -55,8 +57,11 @@ func isCut(docs []testDoc) bool { return len(docs) > 0 && docs[len(docs)-1].bad 
 // name is the path of a file of a corpus.
 func fileName(i int, docs []testDoc) string {
 	name := fmt.Sprintf("sub%d/f%03d.jsonl", i%2, i)
-	if isCut(docs) {
+	switch {
+	case isCut(docs) || i >= 4 && i%2 == 0:
 		name += ".gz"
+	case i >= 4:
+		name += ".zst"
 	}
 	return name
 }
@@ -141,16 +146,9 @@ func (c testCorpus) write(t fataler, dir string) {
 			}
 			b.Write(append(line, '\n'))
 		}
+		b = *bytes.NewBuffer(compressed(t, fileName(i, docs), b.Bytes()))
 		if isCut(docs) {
-			var z bytes.Buffer
-			w := gzip.NewWriter(&z)
-			if _, err := w.Write(b.Bytes()); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
-			b = *bytes.NewBuffer(z.Bytes()[:z.Len()-1])
+			b.Truncate(b.Len() - 1)
 		}
 		path := filepath.Join(dir, filepath.FromSlash(fileName(i, docs)))
 		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
@@ -160,6 +158,56 @@ func (c testCorpus) write(t fataler, dir string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// compressed compresses the contents of a file as its name says, in two members or frames.
+func compressed(t fataler, name string, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, part := range [][]byte{data[:len(data)/3], data[len(data)/3:]} {
+		var w io.WriteCloser
+		var err error
+		switch filepath.Ext(name) {
+		case ".gz":
+			w = gzip.NewWriter(&b)
+		case ".zst":
+			w, err = zstd.NewWriter(&b, zstd.WithEncoderConcurrency(1))
+		default:
+			return data
+		}
+		if err == nil {
+			_, err = w.Write(part)
+		}
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// plain is the inverse of compressed.
+func plain(t fataler, name string, data []byte) []byte {
+	t.Helper()
+	var r io.Reader
+	var err error
+	switch filepath.Ext(name) {
+	case ".gz":
+		r, err = gzip.NewReader(bytes.NewReader(data))
+	case ".zst":
+		var z *zstd.Decoder
+		z, err = zstd.NewReader(bytes.NewReader(data), zstd.WithDecoderConcurrency(1))
+		defer z.Close()
+		r = z
+	default:
+		return data
+	}
+	if err == nil {
+		data, err = io.ReadAll(r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }
 
 // ordered returns the documents of the corpus by ordinal: files sort by their path.

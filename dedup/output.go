@@ -82,7 +82,7 @@ func (r *run) missing(old *Result) string {
 }
 
 // jobFormat changes when work files do.
-const jobFormat = "dovetail-work/3"
+const jobFormat = "dovetail-work/4"
 
 // openWork opens the work folder and finds out whether there is a run to go on from.
 func (r *run) openWork(ctx context.Context) (err error) {

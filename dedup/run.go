@@ -658,7 +658,6 @@ func (w *writeResult) add(o *writeResult) {
 	w.Exact += o.Exact
 	w.Clusters += o.Clusters
 	w.Bytes += o.Bytes
-	w.KeptText += o.KeptText
 	w.RemovedText += o.RemovedText
 	if o.Largest > w.Largest {
 		w.Largest, w.Of = o.Largest, o.Of

@@ -23,6 +23,7 @@ import (
 //
 //	ord          the ordinal
 //	row_hi/lo    128-bit content hash of the text as it stands in the file
+//	line         64-bit hash of the line with the document; left out unless lines are written
 //	class_hi/lo  the same of the normalized text; left out where nothing is normalized
 //	keep         the keep key; left out where Keep is "first"
 //	chars        length of the normalized text in code points, 0 for a null
@@ -43,6 +44,8 @@ type signResult struct {
 	Need      int64        `json:"need"`    // memory that reading the largest document took
 	First     uint64       `json:"first"`   // smallest ordinal, if there are documents
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
+	// Bytes are hashes of the files of JSON Lines, or parts of files, that are in the split.
+	Bytes []corpus.ByteSum `json:"byte_sums,omitempty"`
 
 	// Bad are files that are to be left out, BadFile the work file with the ordinals of the records that are, "" for
 	// none; BadRecords counts them, and BadExamples are the first.
@@ -86,6 +89,9 @@ func (r *run) signColumns() []colfile.Column {
 			cols = append(cols, colfile.Column{Name: n, Kind: kind})
 		}
 	}
+	if r.writesLines() {
+		add(colfile.Uint64, "line")
+	}
 	if r.normalizes {
 		add(colfile.Uint64, "class_hi", "class_lo")
 	}
@@ -104,6 +110,10 @@ func (r *run) signColumns() []colfile.Column {
 	}
 	return cols
 }
+
+// writesLines reports whether lines of the input become lines of the output. They are copied if they have the hash that they
+// had when they were signed.
+func (r *run) writesLines() bool { return r.set.Format == corpus.JSONL && r.spec.Write != WriteIDs }
 
 func bandColumn(b int) string { return "band_" + strconv.Itoa(b) }
 
@@ -153,6 +163,14 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 	bad := badRows{out: out}
 	o := a.readOptions(maxBytes, res.Bad)
 	o.TextAlloc = a.backend.TextAlloc()
+	if a.writesLines() {
+		o.Hash = func(file int) bool { return !a.set.Files[file].Reference }
+		o.Bytes = func(s corpus.ByteSum) {
+			if !a.set.Files[s.File].Reference {
+				res.Bytes = append(res.Bytes, s)
+			}
+		}
+	}
 	defer w.forget()
 	if w.texts != nil {
 		o.Chunk = func(file, group int, sum uint64) { w.texts.Chunk(texts.Place{File: file, Group: group}, sum) }

@@ -86,6 +86,9 @@ func (a *signActor) describe(b *signBatch, res *signResult) {
 	column(b.Ord)
 	column(rowHi)
 	column(rowLo)
+	if a.writesLines() {
+		column(b.Hash)
+	}
 	if a.normalizes {
 		hi, lo := make([]uint64, rows), make([]uint64, rows)
 		for i := range rows {

@@ -12,7 +12,6 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup/internal/runfolder"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/texts"
 	"github.com/dovetail-dedup/dovetail/executor"
-	"github.com/dovetail-dedup/dovetail/lsh"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
@@ -45,8 +44,7 @@ type writeResult struct {
 	Exact      int64 `json:"exact"` // of the removed
 	Clusters   int64 `json:"clusters"`
 	Bytes      int64 `json:"bytes"` // written to kept/ or annotated/
-	// KeptText and RemovedText are bytes of text.
-	KeptText    int64 `json:"kept_text"`
+	// RemovedText is bytes of text.
 	RemovedText int64 `json:"removed_text"`
 	// Largest is the size of the largest cluster whose kept document is here, and Of its ordinal.
 	Largest int64  `json:"largest"`
@@ -113,7 +111,7 @@ type fileWriter struct {
 
 	found            *found
 	docs             *docReader // every document, asked before its row is written
-	written          *docReader // the same once more, for the rows that are written later
+	written          *docReader // the same once more, for the rows that are written later; nil for lines, which are written at once
 	annotator        *annotator // nil unless files are annotated
 	bad              *badReader
 	touched          []bool // files of the task of which not every document is kept
@@ -126,7 +124,9 @@ type fileWriter struct {
 
 func (w *fileWriter) open() (err error) {
 	w.docs = &docReader{run: w.run, ctx: w.ctx, signs: w.in.Signs, removals: w.in.Removals}
-	w.written = &docReader{run: w.run, ctx: w.ctx, signs: w.in.Signs, removals: w.in.Removals}
+	if !w.writesLines() {
+		w.written = &docReader{run: w.run, ctx: w.ctx, signs: w.in.Signs, removals: w.in.Removals}
+	}
 	w.bad = &badReader{run: w.run, ctx: w.ctx, files: w.in.Bad}
 	if w.spec.Write == WriteAnnotate {
 		if w.annotator, err = newAnnotator(w.ctx, w.run, w.in.Removals); err != nil {
@@ -215,6 +215,9 @@ func (w *fileWriter) file(index int) error {
 			w.docs.unread()
 		}
 	}
+	if done, err := w.copied(index); done || err != nil {
+		return err
+	}
 	dst, err := w.place(w.spec.folder() + "/" + file.Path)
 	if err != nil {
 		return err
@@ -226,6 +229,7 @@ func (w *fileWriter) file(index int) error {
 	// file a row group later. What became of them is not held in between but read again.
 	var wrong error
 	asked, kept, shown := int64(0), int64(0), int64(0) // kept is how many are to be written
+	var last *outcome                                  // what was asked for last
 	stats, err := w.set.Rewrite(w.ctx, index,
 		func(row int64) bool {
 			if wrong != nil {
@@ -248,6 +252,7 @@ func (w *fileWriter) file(index int) error {
 				return false
 			}
 			asked++
+			last = d
 			if w.annotator == nil && d.removed() {
 				return false
 			}
@@ -268,11 +273,9 @@ func (w *fileWriter) file(index int) error {
 					return w.changed(corpus.Ordinal(index, row))
 				}
 				shown++
-				if !d.removed() {
-					w.res.KeptText += int64(len(text))
-				}
 				return nil
 			},
+			Line:  w.lineCheck(index, &last, &shown),
 			Texts: func(group int, row int64) *corpus.GroupTexts { return w.textsOf(index, group, row) },
 		})
 	if wrong != nil {
@@ -372,6 +375,9 @@ func (w *fileWriter) leftOut(ord uint64) (bool, error) {
 
 // nextWritten returns the next document of the file that is to be written and was not yet, or nil.
 func (w *fileWriter) nextWritten(file int) (*outcome, error) {
+	if w.written == nil {
+		return nil, nil
+	}
 	for {
 		d, err := w.written.next(file)
 		if err != nil || d == nil || w.annotator != nil || !d.removed() {
@@ -439,7 +445,11 @@ func (r *run) docID(ord uint64, id userID) docID {
 }
 
 func (w *fileWriter) finish() error {
-	if err := errors.Join(w.docs.finished(), w.written.finished()); err != nil {
+	err := w.docs.finished()
+	if w.written != nil {
+		err = errors.Join(err, w.written.finished())
+	}
+	if err != nil {
 		return err
 	}
 	more, err := w.bad.more()
@@ -479,134 +489,6 @@ func (w *fileWriter) close() {
 func rowOf(ord uint64) int64 {
 	_, row := corpus.SplitOrdinal(ord)
 	return row
-}
-
-// outcome is what became of one document.
-type outcome struct {
-	ord       uint64
-	text      lsh.Hash128 // of the raw text
-	bytes     uint64
-	id        userID
-	clustered bool
-	member    member // if clustered
-}
-
-func (o *outcome) removed() bool { return o.clustered && o.member.evidence != 0 }
-
-// docReader joins the sign files and removal files of consecutive splits, document by document.
-type docReader struct {
-	*run
-	ctx      context.Context // of the attempt that reads
-	signs    [][]string
-	removals []string
-	sign     *flow.ColumnReader // of the split in hand, nil between splits
-	members  *memberReader      // likewise
-	member   member             // the next one, by ordinal
-	some     bool               // there is one
-	block    []outcome
-	at       int // the next of block
-}
-
-// next returns the next document if it is one of the file, and nil otherwise. It is valid until the call
-// after next. Files are asked for in ascending order.
-func (d *docReader) next(file int) (*outcome, error) {
-	for d.at == len(d.block) {
-		if more, err := d.read(); err != nil || !more {
-			return nil, err
-		}
-	}
-	o := &d.block[d.at]
-	if f, _ := corpus.SplitOrdinal(o.ord); f != file {
-		return nil, nil
-	}
-	d.at++
-	return o, nil
-}
-
-// unread undoes the last next that returned a document.
-func (d *docReader) unread() { d.at-- }
-
-// read takes the next block of a sign file, and reports whether there was one.
-func (d *docReader) read() (bool, error) {
-	for {
-		if d.sign == nil {
-			if len(d.signs) == 0 {
-				return false, nil
-			}
-			if err := d.openNext(); err != nil {
-				return false, err
-			}
-		}
-		if d.sign.Next() {
-			return true, d.fill()
-		}
-		err := d.sign.Err
-		if err == nil && d.some {
-			err = fmt.Errorf("dedup: document %d was decided on and is not in its split", d.member.doc)
-		}
-		err = errors.Join(err, d.sign.Close(), d.members.Close())
-		d.sign, d.members = nil, nil
-		if err != nil {
-			return false, err
-		}
-	}
-}
-
-// openNext opens the files of the next split.
-func (d *docReader) openNext() error {
-	sign, err := flow.OpenColumns(d.ctx, d.work, d.signs[0]...)
-	if err != nil {
-		return err
-	}
-	members, err := d.openMembers(d.ctx, d.removals[0])
-	if err != nil {
-		return errors.Join(err, sign.Close())
-	}
-	d.sign, d.members = sign, members
-	d.signs, d.removals = d.signs[1:], d.removals[1:]
-	d.member, d.some, err = members.pull()
-	return err
-}
-
-// fill makes documents of the block in hand.
-func (d *docReader) fill() error {
-	f := d.sign
-	ords, hi, lo, size := f.Uint64("ord"), f.Uint64("row_hi"), f.Uint64("row_lo"), f.Uint64("bytes")
-	id, err := userIDs(f, d.set.IDKind)
-	if err != nil {
-		return err
-	}
-	d.block, d.at = d.block[:0], 0
-	for i, ord := range ords {
-		o := outcome{ord: ord, text: lsh.Hash128{Hi: hi[i], Lo: lo[i]}, bytes: size[i], id: id(i)}
-		if d.some && d.member.doc == ord {
-			o.clustered, o.member = true, d.member
-			if d.member, d.some, err = d.members.pull(); err != nil {
-				return err
-			}
-		}
-		d.block = append(d.block, o)
-	}
-	return nil
-}
-
-// finished reports documents that no file asked for.
-func (d *docReader) finished() error {
-	more, err := d.at < len(d.block), error(nil)
-	if !more {
-		more, err = d.read()
-	}
-	if err == nil && more {
-		err = errors.New("dedup: documents are left over after the last file of their splits")
-	}
-	return err
-}
-
-func (d *docReader) close() {
-	if d.sign != nil { // after a failure that is reported already
-		_ = d.sign.Close()
-		_ = d.members.Close()
-	}
 }
 
 func (w *fileWriter) table(kind string, fields []field) (*tableWriter, error) {

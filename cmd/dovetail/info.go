@@ -64,7 +64,7 @@ ranks can talk through, and which formats are read.`,
 				row("", "%s", line)
 			}
 			row("formats", "parquet (.parquet .pq), jsonl (.jsonl .json .ndjson, also .gz and .zst), files (one document per file)")
-			row("zstd", "pages of Parquet files are compressed %s", corpus.ZstdImplementation)
+			row("zstd", "Parquet pages and JSON Lines are compressed %s", corpus.ZstdImplementation)
 			_, err = fmt.Fprint(cmd.OutOrStdout(), b.String())
 			return err
 		},

@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -49,7 +50,9 @@ type jsonLines struct {
 	row   int64 // of the line that next returns next
 
 	compressed bool
-	window     int64 // see zstdWindow
+	window     int64         // see zstdWindow
+	from       int64         // where the bytes begin
+	seen       *hashedStream // hashes them, if that is wanted
 }
 
 // usualWindow is the largest window that zstd makes without being told to, and every decoder has to accept.
@@ -102,14 +105,21 @@ func (s *Set) openLines(ctx context.Context, file int, from, to, row int64, o Re
 	if o.MaxBytes > 0 && window > o.MaxBytes {
 		return nil, fail(&TooLargeError{Name: f.Name, Row: row, Need: window + lineBuffer, Limit: o.MaxBytes})
 	}
-	r, free, err := decompress(f.Compression, src.section(from, to))
+	l := &jsonLines{src: src, row: row, window: window, compressed: f.Compression != Uncompressed, from: from}
+	in := io.Reader(src.section(from, to))
+	if o.Bytes != nil {
+		l.seen = &hashedStream{r: in}
+		in = l.seen
+	}
+	if l.compressed {
+		in = bufio.NewReaderSize(in, 64<<10) // the libraries read the few bytes of a header at a time
+	}
+	in, l.free, err = decompress(f.Compression, in)
 	if err != nil {
 		return nil, fail(src.fault(ErrCorrupt, place{}, err))
 	}
-	return &jsonLines{
-		src: src, free: free, row: row, window: window, compressed: f.Compression != Uncompressed,
-		lines: lineReader{r: r, alloc: o.Alloc, limit: o.MaxBytes},
-	}, nil
+	l.lines = lineReader{r: in, alloc: o.Alloc, limit: o.MaxBytes}
+	return l, nil
 }
 
 // next returns the next line with its \n, and its number from 0.
@@ -359,6 +369,7 @@ type jsonReader struct {
 	skip    bool // bad records are left out
 	pending bool // doc holds a document that had no room yet
 	hash    bool // rows are hashed
+	bytes   func(ByteSum)
 	hasher  xxh3.Hasher
 	sum     uint64
 	added   []byte
@@ -380,8 +391,8 @@ func (s *Set) openJSONL(
 	return &jsonReader{
 		jsonLines: l, file: file, rows: rows, limit: o.MaxBytes, skip: s.Options.SkipRecords,
 		peak: l.window,
-		hash: o.Hash != nil && o.Hash(file),
-		doc:  newJSONDoc(opts, o.Columns, s.IDKind, o.Added),
+		hash: o.Hash != nil && o.Hash(file), bytes: o.Bytes,
+		doc: newJSONDoc(opts, o.Columns, s.IDKind, o.Added),
 	}, nil
 }
 
@@ -415,6 +426,7 @@ func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool
 				return false, true, nil
 			}
 			if err := r.skipLine(ctx); err == io.EOF {
+				r.atEnd()
 				return false, true, nil
 			} else if err != nil {
 				return false, false, err
@@ -423,6 +435,7 @@ func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool
 		}
 		line, row, err := r.next(ctx)
 		if err == io.EOF {
+			r.atEnd()
 			return false, true, nil
 		}
 		if err != nil {
@@ -453,6 +466,13 @@ func (r *jsonReader) advance(ctx context.Context, m *batchMaker) (some, end bool
 			r.at = row
 			return true, false, nil
 		}
+	}
+}
+
+// atEnd tells of the bytes that were read.
+func (r *jsonReader) atEnd() {
+	if r.bytes != nil {
+		r.bytes(ByteSum{File: r.file, From: r.from, End: r.from + r.seen.n, Sum: r.seen.h.Sum64()})
 	}
 }
 

@@ -55,6 +55,9 @@ type ReadOptions struct {
 	// Chunk, if not nil, is told of every row group of a Parquet file that was read to its end a hash of the bytes of its
 	// column of texts, as they are in the file.
 	Chunk func(file, group int, sum uint64)
+	// Bytes, if not nil, is told of the bytes of every file of JSON Lines, or of the part of it that is in the split, that was
+	// read to its end; see [Set.Copy].
+	Bytes func(ByteSum)
 	// Added are columns that files have at their end, put there by [Set.Rewrite], see Batch.Added. A Parquet file that
 	// lacks them is a [FileError] that wraps [ErrColumn], a line an [ErrRecord].
 	Added []Added

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"github.com/zeebo/xxh3"
 
 	"github.com/dovetail-dedup/dovetail/mem"
 )
@@ -19,6 +20,9 @@ type Sink struct {
 	// Kept, if not nil, is called for every kept row in row order with its text, which is borrowed until it
 	// returns; null is true for a document without a text. An error stops the rewriting and is returned.
 	Kept func(row int64, text []byte, null bool) error
+	// Line, if not nil, takes the place of Kept for JSON Lines: it is called for every kept line in row order with what
+	// Batch.Hash has of it. Lines are not parsed then: whoever knows the hash has seen that they are documents.
+	Line func(row int64, sum uint64) error
 	// Texts, if not nil, returns the texts of a row group of a Parquet file, whose first row is number row of the file, or
 	// nil if they are to be read from the file. What it yields is borrowed until Rewrite returns.
 	Texts func(group int, row int64) *GroupTexts
@@ -52,7 +56,7 @@ type Rewritten struct {
 // once for every document, in row order.
 //
 // JSON Lines: the kept lines byte for byte, with the compression of the input at a level like it. Lines that
-// are no documents are left out, but where columns are added blank ones stay. Files: the bytes, or nothing; a caller that writes no file for a document
+// are no documents are left out, but where columns are added blank ones stay. ([Set.Copy] copies a file of which nothing is left out.) Files: the bytes, or nothing; a caller that writes no file for a document
 // that is not kept asks keep itself. Parquet: the schema, the key-value metadata, the codec of each column, the
 // row groups (those without a kept row are left out) and all other columns are those of the input; values are
 // copied with their definition and repetition levels and never converted. A file without any kept row is a
@@ -136,10 +140,18 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = firstError(err, lines.close()) }()
-	out, finish, err := w.compressor(lines.src)
+	buffered := bufio.NewWriterSize(w.sink.W, 64<<10)
+	out, err := w.compressor(buffered, lines.src)
 	if err != nil {
 		return err
 	}
+	closed := false
+	finish := func() error { closed = true; return firstError(out.Close(), buffered.Flush()) }
+	defer func() {
+		if !closed {
+			_ = out.Close() // what was written is of no use
+		}
+	}()
 	doc := newJSONDoc(w.set.Options, ColumnText, NoIDs, nil)
 	var values []AddedValue
 	var fields []byte
@@ -155,12 +167,16 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 		if !blank && !w.want(row) || blank && len(w.sink.Add) == 0 {
 			continue
 		}
-		if !blank && (w.sink.Kept != nil || len(w.sink.Add) > 0) {
+		if !blank && w.sink.Line != nil {
+			if err := w.sink.Line(row, xxh3.Hash(line)); err != nil {
+				return err
+			}
+		} else if !blank && (w.sink.Kept != nil || len(w.sink.Add) > 0) {
 			if _, err := doc.parse(line, row); err != nil {
 				return lines.src.fault(ErrRecord, place{line: row + 1}, err)
 			}
 		}
-		if !blank && w.sink.Kept != nil {
+		if !blank && w.sink.Line == nil && w.sink.Kept != nil {
 			text, null := doc.textValue()
 			if err := w.sink.Kept(row, text, null); err != nil {
 				return err
@@ -182,28 +198,23 @@ func (w *rewriter) jsonl(ctx context.Context) (err error) {
 	}
 }
 
-// compressor returns a writer that compresses like the input file, and what ends it.
-func (w *rewriter) compressor(src *source) (io.Writer, func() error, error) {
-	buffered := bufio.NewWriterSize(w.sink.W, 64<<10)
-	finish := func(z io.Closer) func() error {
-		return func() error { return firstError(z.Close(), buffered.Flush()) }
-	}
+// compressor returns a writer that compresses like the input file.
+func (w *rewriter) compressor(to io.Writer, src *source) (io.WriteCloser, error) {
 	switch c := w.set.Files[w.file].Compression; c {
 	case Uncompressed:
-		return buffered, buffered.Flush, nil
+		return uncompressed{to}, nil
 	case Gzip:
-		z, err := gzip.NewWriterLevel(buffered, gzipLevel(src))
-		return z, finish(z), err
+		return gzip.NewWriterLevel(to, gzipLevel(src))
 	case Zstd:
-		z, err := zstd.NewWriter(buffered, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, finish(z), nil
+		return newZstdWriter(to, zstdLevel(src))
 	default:
-		return nil, nil, fmt.Errorf("unknown compression %q", c)
+		return nil, fmt.Errorf("unknown compression %q", c)
 	}
 }
+
+type uncompressed struct{ io.Writer }
+
+func (uncompressed) Close() error { return nil }
 
 // gzipLevel guesses the level a file was compressed with from the one byte of the header about it.
 func gzipLevel(src *source) int {
@@ -219,6 +230,27 @@ func gzipLevel(src *source) int {
 	}
 	return gzip.DefaultCompression
 }
+
+// zstdLevel guesses the level a file was compressed with from the window of its first frame, which zstd makes the smaller
+// the faster it is to be, if it does not know the size before. No level is larger than zstd's default.
+func zstdLevel(src *source) int {
+	head := make([]byte, zstd.HeaderMaxSize)
+	n, err := src.ReadAt(head, 0)
+	if err != nil && err != io.EOF {
+		return defaultZstdLevel // the reader says what is wrong with the file
+	}
+	var h zstd.Header
+	switch {
+	case h.Decode(head[:n]) != nil || h.SingleSegment:
+	case h.WindowSize <= 512<<10:
+		return 1
+	case h.WindowSize <= 1<<20:
+		return 2
+	}
+	return defaultZstdLevel
+}
+
+const defaultZstdLevel = 3
 
 // wholeFile copies a document that is a file.
 func (w *rewriter) wholeFile(ctx context.Context) (err error) {
