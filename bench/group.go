@@ -59,6 +59,9 @@ func groupWorkload(ctx context.Context, e *Env) (*Workload, error) {
 		},
 		Ratios: []Ratio{
 			{What: "group by band key, ns per (document, band), per core", Of: "dedup", Unit: Nanos, Target: Target{AtMost: 20},
+				Short: "loops that cannot be left out take 15 ns and more (scattering 3, two sums for the ledger 6, twice through the filter 6), and reading, copying " +
+					"to chunks and files of pairs come on top; the prototype's 17 had no ledger, chunks or files. Order of bands, sizes of chunks and " +
+					"partitions changed nothing (docs/design/20261127-grouping.md)",
 				Note: fmt.Sprintf("%d records; processor time of the process while these stages ran: reading band keys, shuffle with its ledger, "+
 					"buckets, files of pairs, garbage collection", docs*20)},
 			{What: "bytes moved per document beside its text, of NeMo Curator's", Of: "dedup", By: "curator", Unit: Bytes,

@@ -31,6 +31,7 @@ type Row struct {
 	ByMed   float64   `json:"by_median,omitempty"`
 	Met     bool      `json:"met"`
 	Note    string    `json:"note,omitempty"`
+	Short   string    `json:"short,omitempty"` // why the target is not met
 	Missing string    `json:"missing,omitempty"`
 }
 
@@ -150,5 +151,8 @@ func (r *Result) row(a Ratio) Row {
 		row.Missing = "no value in " + string(a.Unit)
 	}
 	row.Met = row.Spread.N > 0 && a.Target.Met(row.Spread)
+	if row.Spread.N > 0 && !row.Met {
+		row.Short = a.Short
+	}
 	return row
 }

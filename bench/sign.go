@@ -155,9 +155,14 @@ func signWorkload(ctx context.Context, e *Env) (*Workload, error) {
 				Target: Target{AtLeast: 0.8}},
 			{What: "sign, Curator-compatible, per core, against the same formula in scalar C", Of: "curator32", By: "scalar", Unit: PerCPU,
 				Target: Target{AtLeast: 9}},
-			{What: "sign, default sketch, against Curator-compatible", Of: "fast", By: "curator32", Unit: PerCPU, Target: Target{AtLeast: 8}},
+			{What: "sign, default sketch, against Curator-compatible", Of: "fast", By: "curator32", Unit: PerCPU, Target: Target{AtLeast: 8},
+				Short: "the front end of the processor limits this one, two ports the other, so that neighbours on the core cost this one more: 8.4 to 9.5 on " +
+					"a quiet machine. Places and keys from vectors, stores under branches, and windows and slots in one loop were slower " +
+					"(docs/design/20261127-simd.md)"},
 			{What: "sign, default sketch, against rensa's kernel", Of: "fast", By: "rensa-kernel", Unit: PerCPU,
-				Target: Target{AtLeast: 10}, Note: "rensa is given hashed windows of 24 characters, Dovetail text"},
+				Target: Target{AtLeast: 10}, Note: "rensa is given hashed windows of 24 characters, Dovetail text",
+				Short: "decoding and hashing windows, which the kernel of rensa is spared, is 1.2 of the 1.7 ns that a window takes; with the slots alone, one " +
+					"product for each hash, the bound would be some 20 times. What was tried is in docs/design/20261127-simd.md; from text see the row below"},
 			{What: "sign, default sketch, against rensa from text", Of: "fast", By: "rensa-text", Unit: PerCPU, Target: Target{AtLeast: 90}},
 		},
 		Quality: func(context.Context) (string, error) { return signQuality(curator, fast) },

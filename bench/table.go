@@ -87,9 +87,11 @@ func (t *Table) Markdown(w io.Writer) error {
 	return err
 }
 
-// verdict says how many targets are met, and which are not.
+// verdict says how many targets are met, which are not, and why: rows with one reason are one entry.
 func (t *Table) verdict(b *strings.Builder) {
-	met, short := 0, []string(nil)
+	met, missed := 0, 0
+	var reasons []string
+	rows := make(map[string][]string)
 	for _, r := range t.Results {
 		for _, row := range r.Rows {
 			switch {
@@ -97,13 +99,23 @@ func (t *Table) verdict(b *strings.Builder) {
 			case row.Met:
 				met++
 			default:
-				short = append(short, fmt.Sprintf("- %s: %s, wanted %s", row.What, number(row.Spread.Median), row.Target))
+				missed++
+				if !slices.Contains(reasons, row.Short) {
+					reasons = append(reasons, row.Short)
+				}
+				rows[row.Short] = append(rows[row.Short], fmt.Sprintf("%s: %s, wanted %s", row.What, number(row.Spread.Median), row.Target))
 			}
 		}
 	}
-	fmt.Fprintf(b, "%d of %d targets are met.", met, met+len(short))
-	if len(short) > 0 {
-		b.WriteString(" These are not:\n\n" + strings.Join(short, "\n"))
+	fmt.Fprintf(b, "%d of %d targets are met.", met, met+missed)
+	if missed > 0 {
+		b.WriteString(" These are not:\n")
+	}
+	for _, why := range reasons {
+		fmt.Fprintf(b, "\n- %s.", strings.Join(rows[why], "; "))
+		if why != "" {
+			fmt.Fprintf(b, " *%s.*", why)
+		}
 	}
 	b.WriteString("\n\n")
 }
@@ -156,7 +168,7 @@ func (t *Table) others(b *strings.Builder) {
 }
 
 // unitOrder are the units that a list of sides has, in this order.
-var unitOrder = []Unit{Rate, PerCPU, Seconds, Memory, Nanos, Bytes, variance, score, rmse, shareUnit, Others}
+var unitOrder = []Unit{Rate, PerCPU, Seconds, Memory, Nanos, Bytes, variance, score, rmse, shareUnit, percentUnit, Others}
 
 // markdown writes what the sides of a workload gave, and its quality.
 func (r *Result) markdown(b *strings.Builder) {

@@ -22,8 +22,10 @@ func exampleTable(t *testing.T) *Table {
 	r, err := Run(t.Context(), Maker{"sign", func(context.Context, *Env) (*Workload, error) {
 		return &Workload{Name: "sign", Data: "nothing", Sides: []Side{side("a", 30), side("b", 10), gone},
 			Ratios: []Ratio{
-				{What: "a by b", Of: "a", By: "b", Unit: Rate, Target: Target{AtLeast: 2}},
-				{What: "b by a", Of: "b", By: "a", Unit: Rate, Target: Target{AtLeast: 2}},
+				{What: "a by b", Of: "a", By: "b", Unit: Rate, Target: Target{AtLeast: 2}, Short: "never, as it is met"},
+				{What: "b by a", Of: "b", By: "a", Unit: Rate, Target: Target{AtLeast: 2}, Short: "a is the bound"},
+				{What: "d", Of: "b", Unit: Rate, Target: Target{AtLeast: 20}},
+				{What: "c by a", Of: "b", By: "a", Unit: Rate, Target: Target{AtLeast: 3}, Short: "a is the bound"},
 				{What: "seen", Of: "a", By: "b", Unit: Rate},
 				{What: "no other", Of: "a", By: "gone", Unit: Rate, Target: Target{AtLeast: 1}},
 			},
@@ -51,7 +53,7 @@ func TestMarkdown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"X, 2 cores, AVX2", "shared with other work",
-		"1 of 2 targets are met. These are not:\n\n- b by a: 0.333, wanted >= 2\n",
+		"1 of 4 targets are met. These are not:\n\n- b by a: 0.333, wanted >= 2; c by a: 0.333, wanted >= 3. *a is the bound.*\n- d: 10.0, wanted >= 20.\n\n",
 		"| a by b | >= 2 | 3.00 / 3.00 / 3.00 | met | 30.0 by 10.0 MB/s | sign |",
 		"| b by a | >= 2 | 0.333 / 0.333 / 0.333 | **not met** | 10.0 by 30.0 MB/s | sign |",
 		"| no other | >= 1 | - | - | not measured: no such program | sign |",
@@ -65,6 +67,9 @@ func TestMarkdown(t *testing.T) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
+	}
+	if strings.Contains(b.String(), "never") {
+		t.Error("a target that is met is excused")
 	}
 	if strings.Contains(b.String(), "replaced below") {
 		t.Error("a result was not replaced")

@@ -14,6 +14,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
+	"github.com/dovetail-dedup/dovetail/ucx/goodput"
 )
 
 // chunkBytes is the size of what is sent at a time.
@@ -90,53 +91,8 @@ func shuffleOver(ctx context.Context, chunks int) error {
 	}
 	defer comms[0].Close()
 	defer comms[1].Close()
-	buf, err := mem.AllocZeroed(mem.Host(), chunkBytes)
-	if err != nil {
-		return err
-	}
-	defer buf.Release()
-	var failed [2]error
-	var wg sync.WaitGroup
-	for r, c := range comms {
-		wg.Go(func() {
-			s, err := shuffle.New(shuffle.Options{Comm: c, TotalParts: 2})
-			if err != nil {
-				failed[r] = err
-				return
-			}
-			defer s.Close()
-			if r == 0 {
-				for range chunks {
-					// The data is only read, so that all chunks can share it.
-					if err = s.Insert(ctx, shuffle.Chunk{Partition: 1, Rows: 1, Data: buf.Retain()}); err != nil {
-						break
-					}
-				}
-			}
-			failed[r] = errors.Join(err, finish(ctx, s, r, chunks*r))
-		})
-	}
-	wg.Wait()
-	return errors.Join(failed[:]...)
-}
-
-// finish ends a rank's part: it extracts the chunks of its partition.
-func finish(ctx context.Context, s *shuffle.Shuffler, rank, want int) error {
-	if err := s.InsertFinished(ctx); err != nil {
-		return err
-	}
-	if err := s.Wait(ctx); err != nil {
-		return err
-	}
-	got, err := s.Extract(ctx, rank)
-	if err != nil {
-		return err
-	}
-	defer shuffle.ReleaseAll(got)
-	if len(got) != want {
-		return fmt.Errorf("rank %d has %d chunks, not %d", rank, len(got), want)
-	}
-	return nil
+	_, err = goodput.Move(ctx, comms, chunks, chunkBytes)
+	return err
 }
 
 // bareConnection sends as many bytes over one connection, with a checksum of each chunk before and after.

@@ -75,6 +75,8 @@ type Ratio struct {
 	// Inverse divides By by Of: of times, how many times as fast Of is.
 	Inverse bool
 	Target  Target
+	// Short is for the table when the target is not met: what stands in the way, the bound, what was tried, and where more is said.
+	Short string
 	// Note says what differs between the two, or what the figure rests on.
 	Note string
 }
@@ -153,7 +155,7 @@ func Workloads() []Maker {
 		{"skew", skewWorkload},
 		{"stress", stressWorkload},
 		later("scale", "time and memory as documents double: make bench-scale, docs/bench-scale.md"),
-		later("ucx", "multi-rank shuffle goodput over UCX, 1 MiB chunks: make bench-ucx, docs/design/20261127-ucx.md"),
+		{"ucx", ucxWorkload},
 		later("gpu", "GPU kernels: calculated in docs/kernels.md, and to be measured by make test-gpu where there is a GPU"),
 	}
 }

@@ -81,7 +81,7 @@ func (a *textAlloc) Alloc(n int) (*mem.Buffer, error) {
 	if a.used.Add(int64(n)) <= a.most {
 		b, err := a.pinned.Alloc(n)
 		if err == nil {
-			return mem.NewHostBuffer(mem.TierPinned, b.Bytes(), func(*mem.Buffer) {
+			return mem.Around(b, func(*mem.Buffer) {
 				b.Release()
 				a.used.Add(-int64(n))
 			}), nil

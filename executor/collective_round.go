@@ -19,6 +19,7 @@ type collectiveRound struct {
 	number uint32                    // of the attempts that are made in it
 	groups map[int]*collective.Group // of the ranks in this process, by rank
 	shares []share                   // by rank; those of other processes are empty
+	life   life                      // of the attempts of this process
 }
 
 // share is what one rank does.
@@ -86,7 +87,7 @@ func (c *collectiveRound) process(env *Env, a CollectiveActor) (fit bool) {
 	tasks := c.all[lo:hi]
 	outs := make([]*Attempt, max(1, len(tasks))) // without tasks, there is still the attempt itself to count
 	for i := range outs {
-		outs[i] = &Attempt{Meter{&meter{run: c.stageRun, env: env, number: c.number}}}
+		outs[i] = &Attempt{Meter{&meter{run: c.stageRun, env: env, number: c.number, life: &c.life}}}
 		if i < len(tasks) {
 			outs[i].m.task = tasks[i]
 		}

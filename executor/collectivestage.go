@@ -27,6 +27,9 @@ type CollectiveActor interface {
 	// All ranks make the same calls of their groups in the same order. What one rank returns too early, or with an error,
 	// or does in a panic, ends the calls of the others with an error. Nothing is tried again: an error, be it [Transient],
 	// ends the stage.
+	//
+	// In a job, if nothing happens on any rank for twice [Config].TaskTimeout, all ranks are told to stop and begin again: those that
+	// do not stop are lost. What takes long and makes no calls says so by [Meter.Alive].
 	Process(ctx context.Context, tasks []Task, outs []*Attempt) ([][]Task, error)
 	// Close tears the actor down, as [Actor].Close does. The group is closed by then.
 	Close() error

@@ -55,7 +55,8 @@ type Config struct {
 	// TaskTimeout is how long an actor may hold a task without a sign that it goes on: something read through [ReaderAt] or [Chunks],
 	// written to a [File], inserted, counted or reported by [Meter.Progress] or [Meter.Alive]. After it the actor is taken to be
 	// stuck: as after [Deadliner].TaskDeadline, it is replaced, and the task is given to another, once. Waiting for memory or for room is no reason.
-	// In a job a rank that does not come to a shuffle or collective stage for as long is lost. It must be the same on all ranks. 0 means for ever.
+	// In a job a rank that does not come to a shuffle or collective stage for as long is lost, and so is one that does not stop when it is told
+	// to because such a stage has stood still for twice as long. It must be the same on all ranks. 0 means for ever.
 	TaskTimeout time.Duration
 	// Events, if not nil, is told who ran what, where and when, and why again: stages and what went wrong at level Info and
 	// above, every attempt at level Debug. It is called from many goroutines, some of which hold a lock.

@@ -34,7 +34,8 @@ type dispatcher struct {
 	start   time.Time
 	done    chan struct{} // closed when all tasks are done
 	lose    func(actor int)
-	limited bool // a batch may take only so long
+	back    func(actor int) // takes back what an actor has done of what it holds; it does not wait. Nil if there is nothing to be taken back
+	limited bool            // a batch may take only so long
 
 	mu     sync.Mutex
 	m      *handout.Machine
@@ -351,16 +352,31 @@ func (d *dispatcher) expired(actor int, why error) {
 	}
 	g, far := s.now, s.far
 	time.AfterFunc(silence, func() {
-		// When the stage is ending anyway the task is nobody's business any more, but the end waits for the actor.
-		if d.sc.failed() && d.held(actor, g.ID) != g || !d.sc.failed() && !d.died(g, why) {
-			return
-		}
-		if far != nil {
-			far.giveUp()
-		} else {
+		if d.renounce(actor, g, why) && far == nil {
 			d.lose(actor)
 		}
 	})
+}
+
+// renounce gives up the actor that holds g. It reports whether it did hold it.
+func (d *dispatcher) renounce(actor int, g *grant, why error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.actors[actor]
+	if s == nil || s.now != g {
+		return false
+	}
+	// First of all: once the task is another's, all of them may be done at any moment, and nothing may be open then.
+	if s.far != nil {
+		s.far.giveUp()
+	} else if d.back != nil {
+		d.back(actor)
+	}
+	// When the stage is ending anyway the task is nobody's business any more, but the end waits for the actor.
+	if !d.sc.failed() {
+		d.vacate(s, handout.EvLost, why)
+	}
+	return true
 }
 
 // arm sets the timer for the next moment at which time matters.

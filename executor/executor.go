@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/vfs"
 	"github.com/dovetail-dedup/dovetail/mem"
@@ -24,8 +25,9 @@ type Executor struct {
 	fs    vfs.FS
 	runID uint64
 	epoch uint32
-	key   string // in front of the names of stages, where several executors share a job
-	idle  bool   // this is rank 0 and leaves the work to others
+	key   string        // in front of the names of stages, where several executors share a job
+	idle  bool          // this is rank 0 and leaves the work to others
+	still time.Duration // how long a stage of a job stands still at least before that is one
 	spill string
 	temp  bool // spill is a temporary folder of this executor
 
@@ -58,7 +60,7 @@ func New(cfg Config) (*Executor, error) {
 	}
 	e := &Executor{
 		cfg: cfg, fs: vfs.OS, runID: rand.Uint64(), epoch: 1, spill: cfg.SpillDir, used: make(map[string]bool),
-		devices: newDevices(&cfg),
+		devices: newDevices(&cfg), still: leastStandstill,
 	}
 	if w := cfg.Work; w != nil {
 		e.fs, e.runID, e.epoch = w.fs, w.runID, w.epoch

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/goleak"
 )
@@ -114,6 +115,11 @@ func newExecutor(t testing.TB, cfg Config) *Executor {
 		}
 	})
 	return e
+}
+
+// inBubble has a test see a clock that stands still until all its goroutines wait.
+func inBubble(f func(t *testing.T)) func(t *testing.T) {
+	return func(t *testing.T) { synctest.Test(t, f) }
 }
 
 func newWork(t testing.TB, dir string) *Work {

@@ -184,6 +184,89 @@ func TestJobCollectiveLoss(t *testing.T) {
 	}
 }
 
+// A rank that takes long over its share is waited for as long as it shows signs of life. One that shows none is told to stop, and named if
+// that happens again and again.
+func TestJobCollectiveStandsStill(t *testing.T) {
+	run := func(t *testing.T, still time.Duration, middle func(g *collective.Group, out *Attempt) error) (*testJob, []error) {
+		tj := &testJob{size: 3, silence: 400 * time.Millisecond}
+		return tj, tj.run(t, func(ctx context.Context, j *Job) error {
+			e, err := New(Config{Job: j, Workers: 2, TaskTimeout: 200 * time.Millisecond})
+			if err != nil {
+				return err
+			}
+			defer e.Close()
+			e.still = still
+			got, err := e.Collective(ctx, slowly(func(ctx context.Context, g *collective.Group, outs []*Attempt) error {
+				if err := g.Barrier(ctx); err != nil {
+					return err
+				}
+				if j.Rank() == 1 {
+					if err := middle(g, outs[0]); err != nil {
+						return err
+					}
+				}
+				return g.Barrier(ctx)
+			}), makeTasks(6))
+			if err == nil && len(got) != 6 {
+				err = fmt.Errorf("%d results", len(got))
+			}
+			return err
+		})
+	}
+	t.Run("slow", func(t *testing.T) {
+		t.Parallel()
+		tj, errs := run(t, leastStandstill, func(_ *collective.Group, out *Attempt) error {
+			for start := time.Now(); time.Since(start) < 3*leastStandstill/2; out.Alive() {
+				time.Sleep(leastStandstill / 20)
+			}
+			return nil
+		})
+		if err := errors.Join(errs...); err != nil || len(tj.notes) > 0 {
+			t.Errorf("%v, %q", err, tj.notes)
+		}
+	})
+	t.Run("again and again", func(t *testing.T) {
+		t.Parallel()
+		_, errs := run(t, time.Second, func(g *collective.Group, _ *Attempt) error {
+			for g.Err() == nil {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return g.Err()
+		})
+		for r, err := range errs {
+			if err == nil || !strings.Contains(err.Error(), "rank 1 is busy with something else while the others wait in a call") ||
+				!strings.Contains(err.Error(), "run the job again to go on") {
+				t.Errorf("rank %d: %v", r, err)
+			}
+		}
+	})
+}
+
+// slowly is a collective stage without results, made of what a rank does.
+type slowly func(ctx context.Context, g *collective.Group, outs []*Attempt) error
+
+func (slowly) Name() string         { return "slowly" }
+func (slowly) Resources() Resources { return Resources{} }
+
+func (s slowly) NewCollectiveActor(_ context.Context, _ *Env, g *collective.Group) (CollectiveActor, error) {
+	return slowActor{s, g}, nil
+}
+
+type slowActor struct {
+	s slowly
+	g *collective.Group
+}
+
+func (slowActor) Close() error { return nil }
+
+func (a slowActor) Process(ctx context.Context, tasks []Task, outs []*Attempt) ([][]Task, error) {
+	results := make([][]Task, len(tasks))
+	for i := range tasks {
+		results[i] = tasks[i : i+1]
+	}
+	return results, a.s(ctx, a.g, outs)
+}
+
 // What goes wrong on one rank is told on all.
 func TestJobCollectiveFails(t *testing.T) {
 	for _, bad := range []int{0, 2} {

@@ -100,12 +100,12 @@ func TestJobStreamBackPressure(t *testing.T) {
 
 // A rank that is lost costs its tasks; one that leaves the loop with the others costs nothing.
 func TestJobStreamLoss(t *testing.T) {
-	tj := &testJob{size: 4, silence: 2 * time.Second}
+	tj, turns := &testJob{size: 4, silence: 2 * time.Second}, newTurns(4)
 	var once atomic.Bool
 	errs := tj.run(t, func(ctx context.Context, j *Job) error {
 		return jobExecutor(ctx, j, "", func(e *Executor) error {
 			st := &stage{process: func(_ context.Context, task Task, _ *Attempt) ([]Task, error) {
-				time.Sleep(2 * time.Millisecond)
+				turns.at(j.Rank())
 				if j.Rank() == 2 && !once.Swap(true) {
 					j.links[0].conn.Break()
 				}
@@ -178,11 +178,11 @@ func TestJobStreamFails(t *testing.T) {
 					case where == "source" && mine:
 						src = func(yield func(Task, error) bool) { yield(Task{}, boom) }
 					case where == "process":
-						st.process = func(_ context.Context, task Task, _ *Attempt) ([]Task, error) {
-							time.Sleep(time.Millisecond)
+						st.process = func(ctx context.Context, task Task, _ *Attempt) ([]Task, error) {
 							if mine {
 								return nil, boom
 							}
+							<-ctx.Done() // or one rank does it all
 							return nil, nil
 						}
 					case where == "setup" && mine:

@@ -63,6 +63,34 @@ func (tj *testJob) run(t *testing.T, body func(ctx context.Context, j *Job) erro
 	return errs
 }
 
+// turns hold back tasks until each of so many ranks is at one: no rank comes too late to get any, however busy the machine is.
+type turns struct {
+	mu   sync.Mutex
+	want int
+	came map[int]bool
+	all  chan struct{}
+}
+
+func newTurns(ranks int) *turns {
+	return &turns{want: ranks, came: make(map[int]bool), all: make(chan struct{})}
+}
+
+// at says that a rank is at a task, and waits until all are.
+func (w *turns) at(rank int) {
+	w.mu.Lock()
+	if !w.came[rank] {
+		if w.came[rank] = true; len(w.came) == w.want {
+			close(w.all)
+		}
+	}
+	w.mu.Unlock()
+	select {
+	case <-w.all:
+	case <-time.After(time.Minute):
+		panic("a rank is given no task")
+	}
+}
+
 // executor makes the executor of a rank of a job, over the folder dir, and has it closed.
 func jobExecutor(ctx context.Context, j *Job, dir string, use func(e *Executor) error) error {
 	var w *Work
@@ -91,12 +119,12 @@ func TestJobPool(t *testing.T) {
 			out := filepath.Join(dir, "out")
 			os.Mkdir(out, 0o777)
 			var mu sync.Mutex
-			did := make(map[int]int)
+			did, turns := make(map[int]int), newTurns(size)
 			tj := &testJob{size: size}
 			errs := tj.run(t, func(ctx context.Context, j *Job) error {
 				return jobExecutor(ctx, j, filepath.Join(dir, "work"), func(e *Executor) error {
 					st := &stage{name: "first", process: func(_ context.Context, task Task, out2 *Attempt) ([]Task, error) {
-						time.Sleep(time.Millisecond)
+						turns.at(j.Rank())
 						mu.Lock()
 						did[j.Rank()]++
 						mu.Unlock()
@@ -173,10 +201,10 @@ func TestJobFails(t *testing.T) {
 						if j.Rank() == 2 {
 							return nil, fail()
 						}
-						time.Sleep(time.Millisecond)
+						<-ctx.Done() // or one rank does it all
 						return nil, nil
 					}}
-					_, err := e.Execute(ctx, []Stage{st}, makeTasks(1000))
+					_, err := e.Execute(ctx, []Stage{st}, makeTasks(100))
 					st.check(t)
 					return err
 				})
@@ -194,12 +222,12 @@ func TestJobFails(t *testing.T) {
 func TestJobLoss(t *testing.T) {
 	for _, stop := range []bool{false, true} {
 		t.Run(fmt.Sprint("stop=", stop), func(t *testing.T) {
-			tj := &testJob{size: 3, stop: stop}
+			tj, turns := &testJob{size: 3, stop: stop}, newTurns(3)
 			var once atomic.Bool
 			errs := tj.run(t, func(ctx context.Context, j *Job) error {
 				return jobExecutor(ctx, j, "", func(e *Executor) error {
 					st := &stage{process: func(_ context.Context, task Task, _ *Attempt) ([]Task, error) {
-						time.Sleep(time.Millisecond)
+						turns.at(j.Rank())
 						if j.Rank() == 1 && !once.Swap(true) {
 							j.links[0].conn.Break() // as if it were killed
 							time.Sleep(20 * time.Millisecond)
@@ -237,16 +265,18 @@ func TestJoinRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := JobConfig{Rank: 1, Size: 3, Root: l.Addr().String(), Name: "job", Spec: "x", JoinTimeout: 3 * time.Second}
+	good := JobConfig{Rank: 1, Size: 3, Root: l.Addr().String(), Name: "job", Spec: "x", JoinTimeout: time.Minute}
 	var rootErr error
 	var mu sync.Mutex
 	var notes []string
 	var all sync.WaitGroup
+	ctx, enough := context.WithCancelCause(t.Context())
+	defer enough(nil)
 	all.Go(func() {
 		cfg := good
 		cfg.Rank, cfg.Listener = 0, l
 		cfg.Note = func(line string) { mu.Lock(); notes = append(notes, line); mu.Unlock() }
-		_, rootErr = Join(t.Context(), cfg)
+		_, rootErr = Join(ctx, cfg)
 	})
 	for want, bend := range map[string]func(*JobConfig){
 		`it is of the job "other"`:    func(c *JobConfig) { c.Name = "other" },
@@ -261,7 +291,7 @@ func TestJoinRefused(t *testing.T) {
 		}
 	}
 	secret := good
-	secret.JoinTimeout = 300 * time.Millisecond
+	secret.JoinTimeout = 2 * time.Second
 	secret.Secret = []byte("q83vEjRWeJCrze8S")
 	if _, err := Join(t.Context(), secret); err == nil || !strings.Contains(err.Error(), "it does not answer with TLS") {
 		t.Errorf("a rank with a secret: %v", err)
@@ -276,9 +306,10 @@ func TestJoinRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	enough(errors.New("it took too long"))
 	all.Wait()
 	j.Close(nil)
-	if rootErr == nil || !strings.Contains(rootErr.Error(), "rank 0 of 3 misses rank 2: ") {
+	if rootErr == nil || !strings.Contains(rootErr.Error(), "rank 0 of 3 misses rank 2: it took too long") {
 		t.Errorf("got %v", rootErr)
 	}
 	mu.Lock()

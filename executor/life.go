@@ -102,16 +102,20 @@ func (d *dispatcher) watch() (stop func()) {
 const (
 	// kindAlive says that the actors Names show signs of life, each with its grant in Sums; with flagYes that one does more than wait.
 	kindAlive uint8 = 50
-	// kindPulse says that this rank does something in Stage.
+	// kindPulse says that this rank does something in Stage; with flagYes that it now waits in a call for others.
 	kindPulse uint8 = 51
 )
 
 // tellAlive tells the root which actors of this rank show signs of life.
 func (m *member) tellAlive() {
 	if m.pulse != nil {
-		if now := m.pulse(); now != m.pulsed {
+		if now, calling := m.pulse(); now != m.pulsed {
 			m.pulsed = now
-			m.job.send(&control.Message{Kind: kindPulse, Stage: m.key})
+			msg := &control.Message{Kind: kindPulse, Stage: m.key}
+			if calling {
+				msg.Flags = flagYes
+			}
+			m.job.send(msg)
 		}
 	}
 	m.mu.Lock()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/collective"
 )
 
 // An actor that is stuck is replaced; one that is slow, and reads, writes, reports or waits, is not.
@@ -201,7 +202,7 @@ func (t *stuckTransport) Poll(events []shuffle.Event) (int, error) {
 	return n, err
 }
 
-// wedgeProgram is what all ranks run: a stage, a shuffle and a stage. What is said by where gets stuck on rank 1, once or always.
+// wedgeProgram is what all ranks run: a stage, a shuffle and a collective stage. What is said by where gets stuck on rank 1, once or always.
 func wedgeProgram(ctx context.Context, j *Job, where string) error {
 	e, err := New(Config{Job: j, Workers: 2, TaskTimeout: 2 * time.Second})
 	if err != nil {
@@ -239,13 +240,23 @@ func wedgeProgram(ctx context.Context, j *Job, where string) error {
 			return fmt.Errorf("partition %d: %q, want %q", p, out[p].Data, want)
 		}
 	}
+	all := &together{name: "together",
+		setup:  func(*Env, *collective.Group) error { wedge("setup"); return nil },
+		middle: func(*Env) error { wedge("collective"); return nil },
+	}
+	if got, err = e.Collective(ctx, all, makeTasks(7)); err != nil {
+		return err
+	}
+	if len(got) != 7 || string(got[6].Data) != "6 of 21, at most 6" {
+		return fmt.Errorf("together: %q", got[6].Data)
+	}
 	return nil
 }
 
 // A rank in another process whose program is stuck, while its heartbeats go on, is noticed: its task, or the rank, is done without.
 func TestWedgedRank(t *testing.T) {
-	for _, where := range []string{"pool", "insert", "extract", "between", "wire"} {
-		lost := where == "between" || where == "wire"
+	for _, where := range []string{"pool", "insert", "extract", "between", "wire", "setup", "collective"} {
+		lost := where != "pool" && where != "insert" && where != "extract"
 		t.Run(where, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {

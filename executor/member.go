@@ -22,8 +22,8 @@ type member struct {
 	mu     sync.Mutex
 	hand   *farHand
 	giveUp func(actor int)
-	pulse  func() int64 // a number that changes when this rank does something in the stage; nil if nobody asks
-	pulsed int64        // when the root was told last
+	pulse  func() (n int64, calling bool) // n changes when this rank does something in the stage; calling: it waits in a call for others. Or nil
+	pulsed int64                          // when the root was told last
 
 	shownUnits, shownRows int64
 	shownTimes            actorTimes

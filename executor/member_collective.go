@@ -35,6 +35,7 @@ type memberCollective struct {
 func (e *Executor) collectiveMember(ctx context.Context, st CollectiveStage, tasks []Task) ([]Task, error) {
 	r := e.newRun(ctx, st, kindCollective)
 	m := &collectiveMember{member: e.newMember(r), st: st, tasks: tasks}
+	m.pulse = m.beat
 	defer m.detach(e.cfg.Job.attach(r.key, m))
 	return m.inRounds(hashTasks(tasks, 0), m.stopRound)
 }
@@ -97,7 +98,11 @@ func (m *collectiveMember) connect(msg *control.Message) {
 
 // runRound does this rank's part of a round, and stays until the round is over for all.
 func (m *collectiveMember) runRound(rd *memberCollective, msg *control.Message) {
-	kind, why := rd.take(m.job, rd.mesh, msg.Names, rd.rank, rd.number, msg.N, func(f func()) { f() })
+	kind, why := rd.take(m.job, rd.mesh, msg.Names, rd.rank, rd.number, msg.N, func(f func()) {
+		m.rmu.Lock()
+		defer m.rmu.Unlock()
+		f()
+	})
 	out := &control.Message{Kind: kindOver, Stage: m.key, Epoch: msg.Epoch, Rank: -1}
 	switch kind {
 	case rounds.EvBroken:

@@ -144,15 +144,15 @@ func (m *shuffleMember) runRound(rd *memberRound, envs []*Env, addrs []string) {
 }
 
 // beat is a number that changes when this rank does something in the round.
-func (m *shuffleMember) beat() int64 {
+func (m *shuffleMember) beat() (int64, bool) {
 	m.rmu.Lock()
 	rd := m.cur
 	linked := rd != nil && rd.linked
 	m.rmu.Unlock()
 	if !linked {
-		return 0
+		return 0, false
 	}
-	return rd.beat()
+	return rd.beat(), false
 }
 
 // stopRound ends the round, if there is one, and tells the root when it has ended.

@@ -126,7 +126,8 @@ func (s *slow) TaskDeadline() time.Duration { return s.deadline }
 // nothing.
 func TestTooSlow(t *testing.T) {
 	for _, listens := range []bool{true, false} {
-		t.Run(fmt.Sprint("listens=", listens), func(t *testing.T) {
+		// On a clock that stands still but for what waits: on a busy machine any task may be too slow.
+		t.Run(fmt.Sprint("listens=", listens), inBubble(func(t *testing.T) {
 			e := newExecutor(t, Config{})
 			var tries atomic.Int32
 			free := make(chan struct{})
@@ -156,7 +157,7 @@ func TestTooSlow(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 			st.check(t)
-		})
+		}))
 	}
 	t.Run("always", func(t *testing.T) {
 		e := newExecutor(t, Config{})

@@ -15,8 +15,11 @@ import (
 type collectiveRoot struct {
 	*roundLoop
 	c   *collectiveRun
-	own *ownCollective // guarded by the loop's lock
 	all sync.WaitGroup // goroutines of own rounds
+
+	// Guarded by the loop's lock:
+	own   *ownCollective
+	waits map[int]bool // ranks that were in a call of the round when they were last heard of
 }
 
 // ownCollective is the root's part of a round, and what it knows of the others'.
@@ -35,11 +38,14 @@ type ownCollective struct {
 // runRounds runs a collective stage on all ranks of the job.
 func (c *collectiveRun) runRounds() {
 	c.shuffle = &ShuffleStats{}
-	r := &collectiveRoot{c: c}
+	r := &collectiveRoot{c: c, waits: make(map[int]bool)}
 	r.roundLoop = newRoundLoop(c.stageRun, r.act)
+	r.calling = func(rank int) bool { return r.waits[rank] }
 	c.spilled = r.spilledBytes
 	c.announce(c.tasks.Load())
+	unwatch := r.watch(r.beat)
 	r.drive(r)
+	unwatch()
 	r.finish()
 }
 
@@ -112,7 +118,7 @@ func (r *collectiveRoot) prepare(a rounds.Action) {
 		r.c.note(fmt.Sprintf("stage %q begins again with %d ranks", r.c.name, len(a.Members)))
 	}
 	sc := newScope(r.c.ctx)
-	r.addrs, r.place = make(map[int]string), make(map[int]int)
+	r.addrs, r.place, r.waits = make(map[int]string), make(map[int]int), make(map[int]bool)
 	for i, rank := range a.Members {
 		r.place[rank] = i
 	}
@@ -232,6 +238,14 @@ func (r *collectiveRoot) left(l *link, why error) {
 }
 
 func (r *collectiveRoot) handle(l *link, m *control.Message) {
+	r.noticed(m)
+	if m.Kind == kindPulse {
+		r.mu.Lock()
+		if r.links[l.rank] == l {
+			r.waits[l.rank] = m.Flags&flagYes != 0
+		}
+		r.mu.Unlock()
+	}
 	if r.c.aside(l, m) {
 		return
 	}

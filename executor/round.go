@@ -78,7 +78,7 @@ func (s *round) run(envs []*Env, feed func(*dispatcher)) {
 	}
 	local, _ := s.inserts.(*dispatcher)
 	if local != nil {
-		local.lose = giveUp
+		local.lose, local.back = giveUp, s.takeBack
 	}
 	if s.hired != nil {
 		s.hired(giveUp)
@@ -159,6 +159,9 @@ func (s *round) serve(env *Env, a ShuffleActor) (fit bool) {
 
 // insert attempts to insert one task.
 func (s *round) insert(env *Env, a ShuffleActor, g *grant) (fit bool) {
+	if why := context.Cause(g.ctx); errors.Is(why, errTooLong) {
+		return s.inserts.outcome(g, 0, false, why) // nobody would take it back
+	}
 	it := g.items[0]
 	m := &meter{run: s.stageRun, env: env, task: it.task, number: g.Tasks[0].Number, life: g.life}
 	sh := s.shufflers[env.Rank-s.first]

@@ -37,7 +37,8 @@ type roundLoop struct {
 	place  map[int]int   // a member's rank in the round
 	why    map[int]error // of ranks that were lost, and, at -1-rank, of links that broke
 
-	signs atomic.Int64 // that other ranks have given of doing something
+	signs   atomic.Int64   // that other ranks have given of doing something
+	calling func(int) bool // whether a rank waits in a call for others; nil if there are no calls
 }
 
 func newRoundLoop(run *stageRun, perform func(rounds.Action)) *roundLoop {

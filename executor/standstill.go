@@ -2,18 +2,21 @@ package executor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/executor/internal/control"
 	"github.com/dovetail-dedup/dovetail/executor/internal/rounds"
+	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
 // How a shuffle stage is noticed that stands still although every process answers and no actor can be blamed: between inserts and partitions no
-// actor holds a task, an insert may hang while it is committed, and actors that wait for room are not stuck. Each rank counts what its
-// shuffler and its actors do, and tells the root when that has changed. If it has changed nowhere for twice [Config].TaskTimeout, and for
-// some seconds at least, the round is given up, as when a link breaks. Who is at fault shows then: a rank that does not even stop is lost, and the others begin again
-// without it. If all stop, they begin again together, three times at most.
+// actor holds a task, an insert may hang while it is committed, and actors that wait for room are not stuck. In a collective stage one
+// actor that is stuck has all others wait in a call, and no other could take its place. Each rank counts what its
+// shuffler or its calls and its actors do, and tells the root when that has changed. If it has changed nowhere for twice [Config].TaskTimeout, and for
+// some seconds at least, the round is given up, as when a link breaks. Who is at fault shows then: a rank that does not even stop is lost,
+// and the others begin again without it. If all stop, they begin again together, three times at most.
 
 // standstill is how many looks at a stage in which nothing happens are too many, of which there are four to the timeout: stuck actors are
 // noticed before, and are something that happens.
@@ -39,7 +42,7 @@ func (r *roundLoop) watch(own func() int64) (stop func()) {
 	}
 	var signs, did int64
 	looks := 0
-	most := max(standstill, int(leastStandstill*looksPerTimeout/timeout))
+	most := max(standstill, int(r.run.e.still*looksPerTimeout/timeout))
 	return every(timeout/looksPerTimeout, func() {
 		nowSigns, nowDid := r.signs.Load(), own()
 		if nowSigns != signs || nowDid != did {
@@ -48,7 +51,7 @@ func (r *roundLoop) watch(own func() int64) (stop func()) {
 		}
 		if looks++; looks > most {
 			looks = 0
-			r.standsStill(max(2*timeout, leastStandstill))
+			r.standsStill(max(2*timeout, r.run.e.still))
 		}
 	})
 }
@@ -61,12 +64,18 @@ func (r *roundLoop) standsStill(since time.Duration) {
 		return // it is this rank that is at something, and what others have answered is not looked at yet
 	}
 	round, ranks, work := r.m.Awaited()
+	about := "not done"
+	if r.calling != nil && work {
+		if rest := slices.DeleteFunc(slices.Clone(ranks), r.calling); len(rest) > 0 && len(rest) < len(ranks) {
+			ranks, about = rest, "busy with something else while the others wait in a call"
+		}
+	}
 	links := make(map[int]*link)
 	for _, rank := range ranks {
 		links[rank] = r.links[rank]
 	}
 	if len(ranks) > 0 && work {
-		err := fmt.Errorf("nothing has happened on any rank for %v, although all answer; %s not done", since, areRanks(ranks))
+		err := fmt.Errorf("nothing has happened on any rank for %v, although all answer; %s %s", since, areRanks(ranks), about)
 		r.why[-1-ranks[0]] = err
 		r.run.note(fmt.Sprintf("stage %q: %v", r.run.name, err))
 	}
@@ -106,11 +115,7 @@ func (r *shuffleRoot) beat() int64 {
 // beat is a number that changes when the shufflers or actors of this process do something in the round.
 func (s *round) beat() (n int64) {
 	for _, sh := range s.shufflers {
-		st := sh.Statistics()
-		n += st.Messages + st.Wants
-		for _, t := range []int64{st.Sent.Chunks, st.Received.Chunks, st.Self.Chunks, st.Dropped.Chunks, st.Spilled.Chunks, st.Unspilled.Chunks} {
-			n += t
-		}
+		n += moved(sh.Statistics())
 	}
 	s.opening.Lock()
 	dispatchers := s.extracts
@@ -122,6 +127,49 @@ func (s *round) beat() (n int64) {
 		n += d.beat()
 	}
 	return n
+}
+
+// moved is a number that grows when a shuffler moves something.
+func moved(s shuffle.Statistics) int64 {
+	return s.Messages + s.Wants + s.Sent.Chunks + s.Received.Chunks + s.Self.Chunks + s.Dropped.Chunks + s.Spilled.Chunks + s.Unspilled.Chunks
+}
+
+// beat is a number that changes when this process's ranks do something in the round, and whether they are all in a call of their groups:
+// then they wait for others.
+func (c *collectiveRound) beat() (n int64, calling bool) {
+	n, calling = c.life.signs.Load(), len(c.groups) > 0
+	for _, g := range c.groups {
+		st, begun, in := g.Progress()
+		n += moved(st) + 2*int64(begun)
+		if in {
+			n++
+		}
+		calling = calling && in
+	}
+	return n, calling
+}
+
+// beat is a number that changes when the root does something in the stage.
+func (r *collectiveRoot) beat() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.c.units.Load() + r.c.rows.Load()
+	if own := r.own; own != nil && !own.stopped {
+		did, calling := own.beat()
+		n += did
+		r.waits[0] = calling
+	}
+	return n
+}
+
+// beat is [collectiveRound.beat] of this rank.
+func (m *collectiveMember) beat() (int64, bool) {
+	m.rmu.Lock()
+	defer m.rmu.Unlock()
+	if m.cur == nil {
+		return 0, false
+	}
+	return m.cur.beat()
 }
 
 // beat counts the signs of life of the actors of this process.

@@ -6,12 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 func TestProgress(t *testing.T) {
+	// On a clock that stands still but for what sleeps: on a busy machine there would be fewer reports.
+	synctest.Test(t, testProgress)
+}
+
+func testProgress(t *testing.T) {
 	rep := new(lines)
 	e := newExecutor(t, Config{Workers: 2, Progress: rep, ProgressInterval: time.Millisecond})
 	st := &stage{name: "slow", process: func(_ context.Context, task Task, out *Attempt) ([]Task, error) {
@@ -114,6 +121,7 @@ func TestPeakMemoryOfStage(t *testing.T) {
 	}
 	const size = 64 << 20
 	e := newExecutor(t, Config{})
+	debug.FreeOSMemory() // or what the stage takes may be there already
 	before := residentBytes()
 	st := &stage{process: func(context.Context, Task, *Attempt) ([]Task, error) {
 		b := make([]byte, size)

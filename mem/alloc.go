@@ -50,9 +50,22 @@ var hostAllocator host
 
 type host struct {
 	mu    sync.Mutex
-	free  map[int][][]byte // size class -> memory kept for reuse, mapped from mapFrom on
-	kept  int              // bytes in free
+	free  map[int][]span // size class -> memory kept for reuse, mapped from mapFrom on
+	kept  int            // bytes in free
 	inUse atomic.Int64
+}
+
+// span is memory of a size class.
+type span struct {
+	data   []byte
+	mapped *Mapping // nil for memory of the Go heap
+}
+
+// buffer makes a buffer of the first n bytes.
+func (s span) buffer(n int, free func(*Buffer)) *Buffer {
+	b := NewHostBuffer(TierHost, s.data[:n:n], free)
+	b.mapped = s.mapped
+	return b
 }
 
 func (h *host) Tier() Tier { return TierHost }
@@ -66,64 +79,69 @@ func (h *host) Alloc(n int) (*Buffer, error) {
 	}
 	class := sizeClass(n)
 	if class <= slabTo {
-		if data := hostSlabs.take(class); data != nil {
+		if s := hostSlabs.take(class); s.data != nil {
 			h.inUse.Add(int64(class))
-			return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) {
+			return s.buffer(n, func(*Buffer) {
 				h.inUse.Add(-int64(class))
-				hostSlabs.give(data)
+				hostSlabs.give(s.data)
 			}), nil
 		}
 	}
-	data := h.take(class)
+	s := h.take(class)
 	if class < mapFrom {
-		if data == nil {
-			data = alignedMake(class)
+		if s.data == nil {
+			s.data = alignedMake(class)
 		}
-		return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) { h.keep(data) }), nil
+		return h.small(s, n), nil
 	}
-	if data == nil {
-		var err error
-		if data, err = mapPages(class); err != nil {
+	if s.data == nil {
+		data, err := mapPages(class)
+		if err != nil {
 			return nil, &NoMemoryError{Need: int64(n), Cause: err}
 		}
+		s = span{data, newMapping(TierHost, data)}
 	}
 	h.inUse.Add(int64(class))
-	return NewHostBuffer(TierHost, data[:n:n], func(*Buffer) { h.give(data) }), nil
+	return h.large(s, n), nil
 }
 
-func (h *host) take(class int) []byte {
+func (h *host) small(s span, n int) *Buffer { return s.buffer(n, func(*Buffer) { h.keep(s) }) }
+func (h *host) large(s span, n int) *Buffer { return s.buffer(n, func(*Buffer) { h.give(s) }) }
+
+func (h *host) take(class int) span {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	l := h.free[class]
 	if len(l) == 0 {
-		return nil
+		return span{}
 	}
-	data := l[len(l)-1]
+	s := l[len(l)-1]
 	h.free[class] = l[:len(l)-1]
 	h.kept -= class
-	return data
+	return s
 }
 
 // give takes a mapping back.
-func (h *host) give(data []byte) {
-	h.inUse.Add(-int64(cap(data)))
-	if !h.keep(data) {
-		unmapPages(data[:cap(data)])
+func (h *host) give(s span) {
+	h.inUse.Add(-int64(cap(s.data)))
+	if !h.keep(s) {
+		s.mapped.returning()
+		unmapPages(s.data)
 	}
 }
 
 // keep keeps memory for reuse if there is room for it.
-func (h *host) keep(data []byte) bool {
-	class := cap(data)
+func (h *host) keep(s span) bool {
+	class := cap(s.data)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.kept+class > keepFree {
 		return false
 	}
 	if h.free == nil {
-		h.free = make(map[int][][]byte)
+		h.free = make(map[int][]span)
 	}
-	h.free[class] = append(h.free[class], data[:class])
+	h.free[class] = append(h.free[class], s)
 	h.kept += class
 	return true
 }

@@ -22,6 +22,7 @@ type Buffer struct {
 	refs   atomic.Int32
 	parent *Buffer
 	free   func(*Buffer)
+	mapped *Mapping // what it was cut from, if that is known
 }
 
 // NewHostBuffer wraps data, which the caller stops using, as a buffer of TierHost or TierPinned. free, if
@@ -39,6 +40,17 @@ func NewDeviceBuffer(addr uintptr, n int, free func(*Buffer)) *Buffer {
 	b.refs.Store(1)
 	return b
 }
+
+// Around returns a buffer over the bytes of inner, which the caller stops using; free, as in [NewHostBuffer], has to release inner. It is
+// for those who count what is held.
+func Around(inner *Buffer, free func(*Buffer)) *Buffer {
+	b := &Buffer{data: inner.data, addr: inner.addr, n: inner.n, tier: inner.tier, free: free, mapped: inner.mapped}
+	b.refs.Store(1)
+	return b
+}
+
+// Mapping returns what the buffer was cut from, or nil: memory of the Go heap, and memory of unknown origin.
+func (b *Buffer) Mapping() *Mapping { return b.mapped }
 
 // Len returns the length in bytes.
 func (b *Buffer) Len() int { return b.n }
@@ -105,7 +117,7 @@ func (b *Buffer) Slice(i, j int) (*Buffer, error) {
 	if i < 0 || j < i || j > b.n {
 		return nil, fmt.Errorf("mem: slice [%d, %d) of a buffer of %d bytes", i, j, b.n)
 	}
-	s := &Buffer{n: j - i, tier: b.tier, parent: b.Retain()}
+	s := &Buffer{n: j - i, tier: b.tier, parent: b.Retain(), mapped: b.mapped}
 	if b.data != nil {
 		s.data = b.data[i:j:j]
 	}

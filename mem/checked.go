@@ -48,13 +48,12 @@ func (c *Checked) Alloc(n int) (*Buffer, error) {
 	}
 	pcs := make([]uintptr, 16)
 	pcs = pcs[:runtime.Callers(2, pcs)]
-	b := NewHostBuffer(inner.tier, inner.data, func(b *Buffer) {
+	b := Around(inner, func(b *Buffer) {
 		c.mu.Lock()
 		delete(c.live, b)
 		c.mu.Unlock()
 		inner.Release()
 	})
-	b.addr, b.n = inner.addr, inner.n
 	c.mu.Lock()
 	c.live[b] = pcs
 	c.mu.Unlock()

@@ -15,7 +15,8 @@ const poolAlignment = 256
 //
 // Whoever releases a buffer says that nothing uses it any more: the next Alloc may give its bytes to another.
 type Pool struct {
-	whole *Buffer
+	whole  *Buffer
+	mapped *Mapping
 
 	mu    sync.Mutex
 	parts []part // free, by address
@@ -46,7 +47,11 @@ func NewPool(from Allocator, size int64) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mem: a pool of %d bytes of tier %s: %w", size, from.Tier(), err)
 	}
-	return &Pool{whole: whole, parts: []part{{0, int(size)}}, stats: PoolStats{Size: size}}, nil
+	m := &Mapping{tier: whole.tier, addr: whole.addr, data: whole.data, n: whole.n}
+	if whole.data != nil {
+		m.addr = addressOf(whole.data)
+	}
+	return &Pool{whole: whole, mapped: m, parts: []part{{0, int(size)}}, stats: PoolStats{Size: size}}, nil
 }
 
 // Tier implements [Allocator].
@@ -63,10 +68,14 @@ func (p *Pool) Alloc(n int) (*Buffer, error) {
 		return nil, &NoMemoryError{Need: int64(n), Limit: p.stats.Size, Cause: fmt.Errorf("the largest free part of the pool has %d bytes", free)}
 	}
 	give := func(*Buffer) { p.give(part{at, room}) }
+	var b *Buffer
 	if p.whole.tier == TierDevice {
-		return NewDeviceBuffer(p.whole.addr+uintptr(at), n, give), nil
+		b = NewDeviceBuffer(p.whole.addr+uintptr(at), n, give)
+	} else {
+		b = NewHostBuffer(p.whole.tier, p.whole.data[at:at+n:at+n], give)
 	}
-	return NewHostBuffer(p.whole.tier, p.whole.data[at:at+n:at+n], give), nil
+	b.mapped = p.mapped
+	return b, nil
 }
 
 // take cuts n bytes, or returns -1 and the size of the largest part.
@@ -133,6 +142,7 @@ func (p *Pool) Close() error {
 	if s := p.Stats(); s.Buffers > 0 {
 		return fmt.Errorf("mem: a pool of tier %s is closed while %d buffers, %d bytes, are in use", p.Tier(), s.Buffers, s.Used)
 	}
+	p.mapped.returning()
 	p.whole.Release()
 	return nil
 }

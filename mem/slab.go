@@ -48,23 +48,24 @@ type slabs struct {
 }
 
 type slab struct {
-	data []byte
-	free [][]byte // blocks
-	all  int      // number of blocks
+	data   []byte
+	free   [][]byte // blocks
+	all    int      // number of blocks
+	mapped *Mapping
 }
 
-// take returns a block of a size class, or nil if there are no slabs.
-func (s *slabs) take(class int) []byte {
+// take returns a block of a size class, or nothing if there are no slabs.
+func (s *slabs) take(class int) span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := s.partial[class]
 	if len(list) == 0 {
 		if s.holders == 0 {
-			return nil
+			return span{}
 		}
 		b := s.vacant()
 		if b == nil {
-			return nil
+			return span{}
 		}
 		b.free = b.free[:0]
 		for at := 0; at+class <= slabBytes; at += class {
@@ -82,7 +83,7 @@ func (s *slabs) take(class int) []byte {
 		s.partial = make(map[int][]*slab)
 	}
 	s.partial[class] = list
-	return block
+	return span{block, b.mapped}
 }
 
 // vacant returns an empty slab, a new one if need be, or nil.
@@ -98,7 +99,7 @@ func (s *slabs) vacant() *slab {
 		s.of = make(map[uintptr]*slab)
 	}
 	for _, data := range mapSlabs() {
-		b := &slab{data: data}
+		b := &slab{data: data, mapped: newMapping(TierHost, data)}
 		s.of[addressOf(data)/slabBytes] = b
 		s.returned = append(s.returned, b)
 	}
@@ -141,6 +142,7 @@ func (s *slabs) trim() {
 	for n := len(s.empty); n > keep; n-- {
 		b := s.empty[n-1]
 		s.empty = s.empty[:n-1]
+		b.mapped.returning()
 		returnSlab(b.data)
 		s.returned = append(s.returned, b)
 	}

@@ -142,7 +142,7 @@ func (p *receivePoolMemory) take(n int64) *mem.Buffer {
 		return nil
 	}
 	m := &pooledMemory{inner: inner}
-	b := mem.NewHostBuffer(inner.Tier(), inner.Bytes(), func(b *mem.Buffer) {
+	b := mem.Around(inner, func(b *mem.Buffer) {
 		m.inner.Release()
 		p.mu.Lock()
 		delete(p.live, b)

@@ -23,9 +23,11 @@ import (
 // Context is UCX in this process: the transports that one configuration of it finds here. Ports are opened on it. Its methods are
 // safe for concurrent use.
 type Context struct {
-	c       unsafe.Pointer
-	cuda    bool // buffers of CUDA devices can be sent and received
-	timeout time.Duration
+	c        unsafe.Pointer
+	cuda     bool // buffers of CUDA devices can be sent and received
+	timeout  time.Duration
+	registry *registry // nil if memory is not registered
+	listens  portRange
 
 	mu     sync.Mutex
 	ports  int // that are open, or of transports that are
@@ -89,6 +91,16 @@ func Open(c Config) (*Context, error) {
 		return nil, err
 	}
 	ctx.cuda = memories&(1<<memoryCUDA) != 0
+	found := ctx.Transports()
+	ctx.listens = portsOf(set, found)
+	on, err := registers(c, found)
+	if err != nil {
+		_ = ctx.Close()
+		return nil, err
+	}
+	if on {
+		ctx.registry = newRegistry(ctx.c, c.RegisterLimit)
+	}
 	return ctx, nil
 }
 
@@ -148,6 +160,9 @@ func (c *Context) Close() error {
 	}
 	if !c.closed {
 		c.closed = true
+		if c.registry != nil {
+			c.registry.close()
+		}
 		C.dvt_context_free(c.c)
 	}
 	return nil

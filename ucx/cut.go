@@ -56,8 +56,9 @@ type place struct {
 }
 
 // next returns where the next n bytes are, which lie in one buffer, and steps over them.
-func (p *place) next(bufs []*mem.Buffer, n int64) (addr uint64, memory uint64) {
+func (p *place) next(bufs []*mem.Buffer, n int64) (addr uint64, memory uint64, m *mem.Mapping) {
 	b := bufs[p.piece]
+	m = b.Mapping()
 	if b.Tier() == mem.TierDevice {
 		addr, memory = uint64(b.DeviceAddr()), memoryCUDA
 	} else {
@@ -67,7 +68,7 @@ func (p *place) next(bufs []*mem.Buffer, n int64) (addr uint64, memory uint64) {
 	if p.at += n; p.at == int64(b.Len()) {
 		p.piece, p.at = p.piece+1, 0
 	}
-	return addr, memory
+	return addr, memory, m
 }
 
 func addressOf(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }

@@ -89,15 +89,34 @@
 //
 // Headers are bounded by Options.ReceiveBudget as in package tcp, and there are a mebibyte at most of frames that are kept for reuse, and lists of
 // lengths. Each worker of UCX has some MiB of shared memory or socket buffers of its own. Payloads may be in ordinary memory or in that of a CUDA
-// device, if UCX knows such. Memory is not registered ahead: shared memory and TCP need none.
+// device, if UCX knows such.
 //
-// Written, and not run, as there was no hardware: RDMA, and memory of devices. With RDMA, UCX remembers the registration of memory that it has
-// sent from, and does not learn that Go's memory was given back to the system; set UCX_IB_REG_METHODS=odp there, or expect checksum
-// errors.
+// # Registered memory
+//
+// RDMA moves bytes only from and to memory that the adapter was told of. UCX by itself registers what it is given, remembers that,
+// and hooks libc to learn when the memory goes back to the system; Go and package mem call the system themselves, so that it would not
+// learn, and send what is no longer there. Where a transport needs registration (Config.Register can say otherwise) this package therefore
+// says all of it:
+//
+//   - A payload whose buffer is of a [mem.Mapping] (large buffers, slabs, pools of pinned memory and of devices) has that mapping registered
+//     as a whole by the first operation in it, and the registration given to UCX with this and all others. mem tells before the memory goes
+//     (munmap, madvise, the end of a pool): then the registration ends, and UCX's own cache is told, too.
+//   - Other payloads are of the Go heap. UCX registers them as it likes, and is told to forget that when the operation is done; they
+//     are pinned until then.
+//   - Config.RegisterLimit bounds what is registered; what was not used for longest makes room. If all is in use, a payload is treated as
+//     one of the heap, as it is when the system refuses.
+//
+// Registered memory is in memory as a whole, which is up to a fifth more than a large buffer has bytes. Frames are in libc's memory, whose end
+// UCX sees. Shared memory and TCP need no registration: then nothing of this is done.
+//
+// Proven: which memory is registered when, over shared memory and TCP, where UCX takes the handles and has nothing to tell an adapter; that
+// registrations end before the memory goes; and that messages are whole. Written, and not run, as there was no hardware: RDMA, so what
+// adapters make of it, and memory of devices.
 //
 // # Security
 //
-// UCX encrypts nothing, and over TCP it listens at a port on each network device that it may use (UCX_NET_DEVICES, UCX_TCP_PORT_RANGE). Whoever
+// UCX encrypts nothing, and over TCP it listens at a port on each network device that it may use (UCX_NET_DEVICES; UCX_TCP_PORT_RANGE, or
+// Config.Set's TCP_PORT_RANGE, says at which ports). Whoever
 // reaches that port can, by UCX's own protocol, write into the memory of the process: tokens keep strangers from being taken for ranks, not from
 // that. So TCP through UCX is for networks that only the job's machines are on, or for tests. Through shared memory alone (UCX_TLS=sysv,cma)
 // there is no port; then other processes of the same user could interfere, who can do so anyway. Who can read the network can read tokens

@@ -16,7 +16,7 @@
 #define FUNCTIONS(F) \
 	F(ucp_am_data_release) F(ucp_am_send_nbx) F(ucp_cleanup) F(ucp_config_modify) F(ucp_config_read) F(ucp_config_release) \
 	F(ucp_context_print_info) F(ucp_context_query) F(ucp_ep_close_nbx) F(ucp_ep_create) F(ucp_get_version) \
-	F(ucp_init_version) F(ucp_request_cancel) F(ucp_request_free) F(ucp_tag_recv_nbx) \
+	F(ucp_init_version) F(ucp_mem_map) F(ucp_mem_unmap) F(ucp_request_cancel) F(ucp_request_free) F(ucp_tag_recv_nbx) \
 	F(ucp_tag_send_nbx) F(ucp_worker_arm) F(ucp_worker_create) F(ucp_worker_destroy) F(ucp_worker_get_efd) \
 	F(ucp_worker_progress) F(ucp_worker_query) F(ucp_worker_release_address) F(ucp_worker_set_am_recv_handler) \
 	F(ucp_worker_signal) F(ucs_status_string)
@@ -25,6 +25,7 @@ static struct {
 #define FIELD(name) __typeof__(name) *name;
 	FUNCTIONS(FIELD)
 #undef FIELD
+	void (*ucm_vm_munmap)(void *address, size_t len); // of libucm, which comes with libucp; NULL if it is not there
 } api;
 
 static int loaded;
@@ -58,6 +59,7 @@ int dvt_load(const char *path, char *message, size_t size) {
 	}
 	FUNCTIONS(LOOK)
 #undef LOOK
+	*(void **)&api.ucm_vm_munmap = dlsym(lib, "ucm_vm_munmap");
 	unsigned major, minor, release;
 	api.ucp_get_version(&major, &minor, &release);
 	if (major != UCP_API_MAJOR || minor < LEAST_MINOR) {
@@ -115,6 +117,36 @@ char *dvt_describe(void *context) {
 	api.ucp_context_print_info(context, f);
 	fclose(f);
 	return text;
+}
+
+int dvt_can_forget(void) { return api.ucm_vm_munmap != NULL; }
+
+static ucs_memory_type_t typeOf(uint64_t memory) { return memory == DVT_CUDA ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST; }
+
+int64_t dvt_map(void *context, uint64_t addr, uint64_t len, uint64_t memory, uint64_t *handle) {
+	ucp_mem_map_params_t p = {
+		.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE,
+		.address = (void *)(uintptr_t)addr,
+		.length = len,
+		.memory_type = typeOf(memory),
+	};
+	ucp_mem_h h;
+	ucs_status_t s = api.ucp_mem_map(context, &p, &h);
+	*handle = s == UCS_OK ? (uintptr_t)h : 0;
+	return s;
+}
+
+int64_t dvt_unmap(void *context, uint64_t handle) { return api.ucp_mem_unmap(context, (ucp_mem_h)(uintptr_t)handle); }
+
+// page is memory that is always there.
+static char page[64] __attribute__((aligned(64)));
+
+void dvt_forget(void *context, uint64_t addr, uint64_t len) {
+	api.ucm_vm_munmap((void *)(uintptr_t)addr, len);
+	// UCX notes that only, and does what follows from it when its cache is used next: at once, so that the memory is not held.
+	uint64_t h;
+	if (dvt_map(context, (uintptr_t)page, sizeof page, DVT_HOST, &h) == UCS_OK)
+		dvt_unmap(context, h);
 }
 
 // slot is where an operation is under way. It stays at its place, for callbacks have its address.
@@ -308,6 +340,14 @@ static void started(dvt_op *op, slot *s, ucs_status_ptr_t r) {
 	}
 }
 
+// with tells UCX of the registration of an operation's memory.
+static void with(ucp_request_param_t *p, uint64_t handle) {
+	if (handle) {
+		p->op_attr_mask |= UCP_OP_ATTR_FIELD_MEMH;
+		p->memh = (ucp_mem_h)(uintptr_t)handle;
+	}
+}
+
 static void start(dvt_worker *w, dvt_op *op) {
 	op->result = 0;
 	if (op->kind == DVT_OP_RELEASE) {
@@ -348,7 +388,8 @@ static void start(dvt_worker *w, dvt_op *op) {
 	if (op->kind == DVT_OP_RECEIVE) {
 		ucp_tag_recv_info_t info = {0};
 		p.op_attr_mask |= UCP_OP_ATTR_FIELD_RECV_INFO | UCP_OP_ATTR_FIELD_MEMORY_TYPE;
-		p.memory_type = op->owner == DVT_CUDA ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST;
+		p.memory_type = typeOf(op->owner);
+		with(&p, op->memory);
 		p.cb.recv = onReceived;
 		p.recv_info.tag_info = &info;
 		started(op, s, api.ucp_tag_recv_nbx(w->worker, addr, op->len, op->tag, UINT64_MAX, &p));
@@ -368,7 +409,8 @@ static void start(dvt_worker *w, dvt_op *op) {
 		started(op, s, api.ucp_am_send_nbx(c->ep, ACTIVE_MESSAGE, NULL, 0, addr, op->len, &p));
 	} else {
 		p.op_attr_mask |= UCP_OP_ATTR_FIELD_MEMORY_TYPE;
-		p.memory_type = op->owner == DVT_CUDA ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST;
+		p.memory_type = typeOf(op->owner);
+		with(&p, op->memory);
 		started(op, s, api.ucp_tag_send_nbx(c->ep, addr, op->len, op->tag, &p));
 	}
 }

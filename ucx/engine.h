@@ -17,9 +17,10 @@ enum {
 	DVT_OP_CLOSE,       // close the endpoint of link; owner is 1 to drop what is under way
 };
 
+// memory of a send or receive is a handle of dvt_map whose range has the bytes, or 0.
 // result of a message, send or receive: 0 done, 1 under way (a DVT_EV_DONE of that slot follows), or UCX's error, negative.
 typedef struct {
-	uint64_t kind, link, addr, len, tag, slot, owner;
+	uint64_t kind, link, addr, len, tag, slot, owner, memory;
 	int64_t result;
 } dvt_op;
 
@@ -58,6 +59,15 @@ int64_t dvt_context(void *config, void **context, uint64_t *memories);
 void dvt_context_free(void *context);
 // dvt_describe returns what UCX says of a context, to be freed by the caller, or NULL.
 char *dvt_describe(void *context);
+
+// dvt_map registers memory of a kind with all that a context moves bytes with. The handle is for dvt_op.memory and dvt_unmap. Any thread
+// may call it.
+int64_t dvt_map(void *context, uint64_t addr, uint64_t len, uint64_t memory, uint64_t *handle);
+// dvt_unmap gives a handle back, which no operation uses any more. UCX's cache may keep the registration; see dvt_forget.
+int64_t dvt_unmap(void *context, uint64_t handle);
+// dvt_forget has UCX give up registrations that it keeps of memory which no operation uses any more. It needs dvt_can_forget.
+void dvt_forget(void *context, uint64_t addr, uint64_t len);
+int dvt_can_forget(void);
 
 // dvt_open makes a worker. fd becomes ready when it should be progressed, once dvt_arm has returned 0.
 int64_t dvt_open(void *context, dvt_worker **worker, int *fd);

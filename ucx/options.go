@@ -35,6 +35,43 @@ type Config struct {
 	Set map[string]string
 	// LinkTimeout is what keepalives of UCX and of the system are set for. Default 10 s.
 	LinkTimeout time.Duration
+
+	// Register says whether the memory of payloads is registered with UCX ahead. $DOVETAIL_UCX_REGISTER, auto, always or never, says it
+	// where this is RegisterAuto.
+	Register Register
+	// RegisterLimit bounds the memory that is registered at one time, in bytes; what is in use counts. Default 4 GiB.
+	RegisterLimit int64
+}
+
+// RegisterVariable is the environment variable that says whether memory is registered: auto, always or never.
+const RegisterVariable = "DOVETAIL_UCX_REGISTER"
+
+// Register is whether the memory of payloads is registered with UCX once and for all, and not by UCX for each message.
+type Register uint8
+
+const (
+	// RegisterAuto registers if one of the transports that UCX has found needs it; TCP and shared memory do not.
+	RegisterAuto Register = iota
+	// RegisterAlways registers whatever the transports are.
+	RegisterAlways
+	// RegisterNever leaves it to UCX, which keeps registrations of memory that was given back to the system; see the package's
+	// documentation.
+	RegisterNever
+)
+
+// Registrations counts what was registered on a [Context].
+type Registrations struct {
+	On       bool  // memory is registered
+	Made     int64 // registrations that were made
+	Kept     int64 // of those, there now
+	InUse    int64 // of those, used by an operation
+	Bytes    int64 // of those that are kept
+	Unmapped int64 // ended because the memory went back to the system
+	Evicted  int64 // ended because there was no room for another
+	Failed   int64 // could not be made
+	Used     int64 // operations in registered memory
+	Bare     int64 // operations in memory that was not registered: of the Go heap, or when there was no room
+	Late     int64 // registrations that were in use when their memory went: a mistake
 }
 
 // Options says which job a rank belongs to and how it meets the others. Job, Addrs, Epoch, Spec and Secret must be the same on

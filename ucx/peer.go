@@ -227,11 +227,14 @@ func (p *peer) sayAnswers() {
 		in.left = len(in.cuts)
 		var at place
 		for i, n := range in.cuts {
-			addr, memory := at.next(m.Payload, n)
-			p.t.ops = append(p.t.ops, op{
+			addr, memory, mapping := at.next(m.Payload, n)
+			o := op{
 				kind: opReceive, link: uint64(p.rank), addr: addr, len: uint64(n), tag: tag(p.tagsIn, r.Number, i), owner: memory,
-				slot: p.t.slot(slot{p: p, kind: opReceive, number: r.Number, want: uint64(n)}),
-			})
+			}
+			s := slot{p: p, kind: opReceive, number: r.Number, want: uint64(n)}
+			p.t.register(&o, &s, mapping)
+			o.slot = p.t.slot(s)
+			p.t.ops = append(p.t.ops, o)
 			p.receives++
 		}
 		p.frame(frame{kind: kindAccept, number: r.Number}, m.Payload)
@@ -292,11 +295,14 @@ func (p *peer) send() {
 				return
 			}
 			length := out.cuts[out.next]
-			addr, memory := out.at.next(m.Payload, length)
-			p.t.ops = append(p.t.ops, op{
+			addr, memory, mapping := out.at.next(m.Payload, length)
+			o := op{
 				kind: opSend, link: uint64(p.rank), addr: addr, len: uint64(length), tag: tag(p.tagsOut, n, out.next), owner: memory,
-				slot: p.t.slot(slot{p: p, kind: opSend, number: n}),
-			})
+			}
+			s := slot{p: p, kind: opSend, number: n, want: uint64(length)}
+			p.t.register(&o, &s, mapping)
+			o.slot = p.t.slot(s)
+			p.t.ops = append(p.t.ops, o)
 			p.sends++
 			out.left++
 		}

@@ -16,13 +16,13 @@ type Port struct {
 	once sync.Once
 }
 
-// Listen opens a port. UCX listens on it at once, at addresses and ports of its own choice; what arrives is not looked at before
-// [Port.Connect].
+// Listen opens a port. UCX listens on it at once, at addresses of its own choice and ports of TCP_PORT_RANGE, if that is set, of which the error
+// says if none is free; what arrives is not looked at before [Port.Connect].
 func (c *Context) Listen() (*Port, error) {
 	if err := c.use(1); err != nil {
 		return nil, err
 	}
-	w, err := c.newWorker()
+	w, err := c.listen()
 	if err != nil {
 		_ = c.use(-1)
 		return nil, err

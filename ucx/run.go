@@ -66,9 +66,11 @@ func (t *Transport) shut() {
 	t.hub.Unlock()
 	t.w.close()
 	for i := range t.slots {
-		if s := &t.slots[i]; s.block.bytes != nil {
+		s := &t.slots[i]
+		if s.block.bytes != nil {
 			t.blocks.give(s.block)
 		}
+		t.unregister(s)
 	}
 	t.blocks.close()
 	for _, p := range t.peers {
@@ -147,6 +149,7 @@ func (t *Transport) handle(e *event) {
 // finish ends what a slot is for. n is the number of bytes that were received.
 func (t *Transport) finish(i uint64, status int64, n uint64) {
 	s := t.slots[i]
+	t.unregister(&s)
 	t.slots[i] = slot{}
 	t.free = append(t.free, i)
 	p := s.p

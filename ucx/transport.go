@@ -63,6 +63,8 @@ type slot struct {
 	number uint64 // of the message
 	want   uint64 // bytes
 	block  block
+	using  *registration // of the memory
+	bare   uint64        // the address, if memory is registered and this is not
 }
 
 // eventsMost is how many events a round returns.

@@ -41,16 +41,19 @@ test-ucx: ucx-tools $(UCX_OLDEST)/done ## package ucx and jobs over it; vet, sta
 	$(UCX_BUILD) run $(STATICCHECK) -tags ucx ./ucx/... ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx ./ucx/...
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx,invariants -run 'Pieces|Close|Killed' ./ucx
-	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed' ./ucx
+	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed|Registe|Bare' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Pieces|Close|Misbehaviour|Meeting|Strangers|KilledBusy' ./ucx
 	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Conformance$$/shm' ./ucx
+	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Registe|Bare' ./ucx
+	DOVETAIL_UCX_REGISTER=always $(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance$$|Pieces|Close|Killed' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'Fabric|Transports' ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'TestJobOverUCX|TestRankKilled|TestInfoAndHelp' ./cmd/dovetail
 	for f in FuzzFrame FuzzHello FuzzCut; do $(UCX_TEST) test -tags ucx -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./ucx || exit 1; done
 	$(UCX_TEST) test -tags ucx -run '^$$' -fuzz '^FuzzLink$$' -fuzztime 200x ./ucx
 
 .PHONY: bench-ucx
-bench-ucx: ucx-tools ## goodput of a shuffle over UCX beside a loop in C, messages, meetings
-	$(UCX_TEST) test -tags ucx -run '^$$' -bench Goodput -benchtime 15x -timeout 20m ./ucx
-	$(UCX_TEST) test -tags ucx -run '^$$' -bench 'Transport|Meeting' -timeout 20m ./ucx
+bench-ucx: ucx-tools ## goodput of a shuffle over UCX beside a loop in C, idle ranks, messages, meetings
+	$(UCX_TEST) test -tags ucx -run '^$$' -bench Goodput -benchtime 15x -timeout 20m ./ucx/goodput
+	$(UCX_TEST) test -tags ucx -run '^$$' -bench Idle -benchtime 3x ./ucx/goodput
+	$(UCX_TEST) test -tags ucx -run '^$$' -bench 'Transport|Meeting|Register' -timeout 20m ./ucx

@@ -37,8 +37,8 @@ const (
 
 // op is a dvt_op: one without pointers, or cgo would look at every one of them in each call.
 type op struct {
-	kind, link, addr, len, tag, slot, owner uint64
-	result                                  int64
+	kind, link, addr, len, tag, slot, owner, memory uint64
+	result                                          int64
 }
 
 // event is a dvt_event.

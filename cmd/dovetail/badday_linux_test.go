@@ -203,6 +203,10 @@ func TestTwoRuns(t *testing.T) {
 	if _, err := lines.ReadString('\n'); err != nil { // it has begun
 		t.Fatal(err)
 	}
+	// It goes on when the others have been refused, however long that takes.
+	if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
 	for _, work := range []string{out + ".work", filepath.Join(dir, "other")} {
 		code, _, said := dovetail("dedup", "--progress", "none", "--input", filepath.Join(dir, "in"), "--output", out, "--work", work)
 		if code != 1 || !strings.Contains(said, "in use") || !strings.Contains(said, fmt.Sprint(first.Process.Pid)) || strings.Count(said, "\n") != 1 {
@@ -213,6 +217,9 @@ func TestTwoRuns(t *testing.T) {
 	code, _, said := dovetail("dedup", "--progress", "none", "--input", filepath.Join(dir, "in"), "--output", out+"2", "--work", out+".work")
 	if code != 1 || !strings.Contains(said, "in use") {
 		t.Errorf("in one work folder: %d %q", code, said)
+	}
+	if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, lines); err != nil {
 		t.Fatal(err)

@@ -95,7 +95,7 @@ func TestActorProcesses(t *testing.T) {
 		args = append(args, "--progress", "none", "--input", in, "--output", out)
 		for range 2 { // the second finds that it is done
 			k := startIsolated(t, temp, args...)
-			if err := k.wait(t, time.Minute); err != nil || k.err.Len() > 0 {
+			if err := k.wait(t, 3*time.Minute); err != nil || k.err.Len() > 0 {
 				t.Fatalf("%q: %v %q", args, err, k.err.String())
 			}
 		}
@@ -124,7 +124,7 @@ func TestActorKilled(t *testing.T) {
 	for n := range runs {
 		dir, temp := t.TempDir(), t.TempDir()
 		out := filepath.Join(dir, "out")
-		args := []string{"--progress", "plain", "--workers", "3", "--input", in, "--output", out, "--rank-timeout", "2s"}
+		args := []string{"--progress", "plain", "--workers", "3", "--input", in, "--output", out, "--rank-timeout", "5s"}
 		k := startIsolated(t, temp, args...)
 		parent := n%4 == 3
 		for range 1 + rng.IntN(3) {
@@ -136,7 +136,7 @@ func TestActorKilled(t *testing.T) {
 				_ = syscall.Kill(c[rng.IntN(len(c))], sig)
 			}
 		}
-		err := k.wait(t, time.Minute)
+		err := k.wait(t, 3*time.Minute)
 		noProcess(t, dir)
 		said := k.err.String()
 		lost += strings.Count(said, "another takes its place")
@@ -145,7 +145,7 @@ func TestActorKilled(t *testing.T) {
 			if !parent && !strings.Contains(said, "actors died of it") {
 				t.Errorf("seed %d run %d: %v: %s", seed, n, err, said)
 			}
-			if k = startIsolated(t, temp, args...); k.wait(t, time.Minute) != nil {
+			if k = startIsolated(t, temp, args...); k.wait(t, 3*time.Minute) != nil {
 				t.Fatalf("seed %d run %d: going on: %s", seed, n, k.err.String())
 			}
 		}
@@ -175,7 +175,7 @@ func TestActorsInterrupted(t *testing.T) {
 		if err := syscall.Kill(-k.Process.Pid, sig); err != nil {
 			t.Fatal(err)
 		}
-		err := k.wait(t, time.Minute)
+		err := k.wait(t, 3*time.Minute)
 		var exit *exec.ExitError
 		if err == nil {
 			t.Logf("%v: it was too late", sig)
@@ -184,7 +184,7 @@ func TestActorsInterrupted(t *testing.T) {
 			t.Errorf("%v: %v %q", sig, err, said)
 		}
 		noProcess(t, dir)
-		if k := startIsolated(t, temp, args...); k.wait(t, time.Minute) != nil {
+		if k := startIsolated(t, temp, args...); k.wait(t, 3*time.Minute) != nil {
 			t.Errorf("the same again: %q", k.err.String())
 		}
 		if got := readDigest(t, out); got != digest {
@@ -221,7 +221,7 @@ func TestActorMistakes(t *testing.T) {
 	// A line that is none is what it is without processes.
 	_, _, want := dovetail("dedup", "--progress", "none", "--input", in, "--output", out)
 	k := startIsolated(t, t.TempDir(), "--progress", "none", "--input", in, "--output", out, "--workers", "2")
-	if err := k.wait(t, time.Minute); err == nil || k.err.String() != want {
+	if err := k.wait(t, 3*time.Minute); err == nil || k.err.String() != want {
 		t.Errorf("%v: %q, want %q", err, k.err.String(), want)
 	}
 	if left, err := os.ReadDir(filepath.Dir(out)); err != nil || slices.ContainsFunc(left, func(e os.DirEntry) bool { return e.Name() == "out" }) {

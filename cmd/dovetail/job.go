@@ -31,6 +31,7 @@ type jobFlags struct {
 	secretFile  string
 	dataHost    string
 	dataPorts   string
+	ports       tcp.PortRange // of dataPorts
 	public      bool
 	warning     string // about the secret file
 	onRankLoss  string
@@ -128,6 +129,10 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 	if err := f.environ(cmd.Flags()); err != nil {
 		return nil, err
 	}
+	var err error
+	if f.ports, err = tcp.ParsePortRange(f.dataPorts); err != nil {
+		return nil, fmt.Errorf("--data-ports %q: %w", f.dataPorts, err)
+	}
 	if err := f.launched(cmd); err != nil {
 		return nil, err
 	}
@@ -173,33 +178,12 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 		local = f.place.LocalRank
 		c.Find, c.Launcher, c.Host = f.find, f.place.String(), f.place.Node
 	}
-	var err error
 	if c.DataHost, err = bootstrap.DataHost(f.dataHost, local); err != nil {
 		return nil, fmt.Errorf("--data-host: %w", err)
 	}
-	if c.Network, err = f.network(); err != nil {
-		return nil, err
-	}
+	c.Network = f.ports.Network(tcp.System)
 	c.Secret, err = f.secret()
 	return c, err
-}
-
-// network is what ranks connect through; nil means the system's TCP.
-func (f *jobFlags) network() (tcp.Network, error) {
-	if f.dataPorts == "" {
-		return nil, nil
-	}
-	from, to, isRange := strings.Cut(f.dataPorts, "-")
-	if !isRange {
-		to = from
-	}
-	first, err1 := strconv.Atoi(from)
-	last, err2 := strconv.Atoi(to)
-	n, err := tcp.Ports(tcp.System, first, last)
-	if err1 != nil || err2 != nil || err != nil {
-		return nil, fmt.Errorf("--data-ports %q: give ports from 1 to 65535, as 40000-40999", f.dataPorts)
-	}
-	return n, nil
 }
 
 // mostSecret is how long a secret may be: whoever names another file by mistake is told so.

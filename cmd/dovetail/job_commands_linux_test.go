@@ -35,7 +35,7 @@ func inJob(t *testing.T, size int, args ...string) string {
 	t.Helper()
 	ranks := startCommand(t, size, args...)
 	for r, k := range ranks {
-		if err := k.wait(t, 2*time.Minute); err != nil {
+		if err := k.wait(t, 3*time.Minute); err != nil {
 			t.Fatalf("%s: rank %d: %v: %s", args[0], r, err, k.err.String())
 		}
 		if r > 0 && k.out.Len()+k.err.Len() > 0 {
@@ -148,7 +148,7 @@ func TestVerifyAsJob(t *testing.T) {
 	writeFile(t, bad, strings.Replace(string(data), "w", "v", 1))
 	ranks := startCommand(t, 3, verify...)
 	for r, k := range ranks {
-		if k.wait(t, time.Minute) == nil || r == 0 && !strings.Contains(k.out.String(), "3.jsonl") {
+		if k.wait(t, 3*time.Minute) == nil || r == 0 && !strings.Contains(k.out.String(), "3.jsonl") {
 			t.Errorf("rank %d: %q %q", r, k.out.String(), k.err.String())
 		}
 	}
@@ -172,10 +172,10 @@ func TestCommandsRefuseStrangers(t *testing.T) {
 		go func() { k.done <- k.Wait() }()
 		ranks = append(ranks, k)
 	}
-	if err := ranks[1].wait(t, time.Minute); err == nil || !strings.Contains(ranks[1].err.String(), "other options") {
+	if err := ranks[1].wait(t, 3*time.Minute); err == nil || !strings.Contains(ranks[1].err.String(), "other options") {
 		t.Errorf("rank 1: %v, %q", err, ranks[1].err.String())
 	}
-	if err := ranks[0].wait(t, time.Minute); err == nil || !strings.Contains(ranks[0].err.String(), "misses rank 1") {
+	if err := ranks[0].wait(t, 3*time.Minute); err == nil || !strings.Contains(ranks[0].err.String(), "misses rank 1") {
 		t.Errorf("rank 0: %v, %q", err, ranks[0].err.String())
 	}
 }

@@ -16,15 +16,19 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup"
 )
 
-// freeAddr is an address of this machine at which nobody listens.
+// freeAddr is an address of this machine at which nobody listens. Its port is below those that a system gives to whoever asks for any:
+// one of these may be a connection's of another test before it is listened at.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // rank is one process of a job.
@@ -110,7 +114,7 @@ func TestJobOfProcesses(t *testing.T) {
 			out := filepath.Join(dir, "out")
 			ranks := startJob(t, c.size, append([]string{"--input", in, "--output", out}, c.args...)...)
 			for r, k := range ranks {
-				if err := k.wait(t, 2*time.Minute); err != nil {
+				if err := k.wait(t, 3*time.Minute); err != nil {
 					t.Errorf("rank %d: %v: %s", r, err, k.err.String())
 				}
 				if r > 0 && k.out.Len()+k.err.Len() > 0 {
@@ -128,7 +132,7 @@ func TestJobOfProcesses(t *testing.T) {
 			}
 			// Again: it is done already, for all.
 			for r, k := range startJob(t, c.size, append([]string{"--input", in, "--output", out}, c.args...)...) {
-				if err := k.wait(t, time.Minute); err != nil {
+				if err := k.wait(t, 3*time.Minute); err != nil {
 					t.Errorf("again, rank %d: %v: %s", r, err, k.err.String())
 				}
 			}
@@ -151,7 +155,7 @@ func TestRankKilled(t *testing.T) {
 		out := filepath.Join(dir, "out")
 		victim := []int{1 + rng.IntN(3), 0, 1 + rng.IntN(3)}[n%3]
 		signal := []syscall.Signal{syscall.SIGKILL, syscall.SIGKILL, syscall.SIGSTOP}[n%3]
-		args := []string{"--input", in, "--output", out, "--rank-timeout", "2s", "--join-timeout", "5s"}
+		args := []string{"--input", in, "--output", out, "--rank-timeout", "5s", "--join-timeout", "10s"}
 		ranks := startJob(t, 4, args...)
 		time.Sleep(time.Duration(rng.Int64N(int64(took) + int64(200*time.Millisecond))))
 		_ = ranks[victim].Process.Signal(signal)
@@ -160,7 +164,7 @@ func TestRankKilled(t *testing.T) {
 			if r == victim {
 				continue
 			}
-			err := k.wait(t, time.Minute)
+			err := k.wait(t, 3*time.Minute)
 			if victim != 0 && err != nil && !joinFailed(k) {
 				t.Errorf("seed %d run %d: rank %d after %v of rank %d: %v: %s", seed, n, r, signal, victim, err, k.err.String())
 			}
@@ -174,7 +178,7 @@ func TestRankKilled(t *testing.T) {
 		if signal == syscall.SIGSTOP {
 			_ = ranks[victim].Process.Signal(syscall.SIGCONT)
 		}
-		_ = ranks[victim].wait(t, time.Minute)
+		_ = ranks[victim].wait(t, 3*time.Minute)
 		if _, err := os.Stat(out); err != nil || victim == 0 {
 			// It was rank 0, or the ranks had not met yet. One process goes on with what they did, or cleans up after it.
 			if err != nil && failed == 0 {
@@ -231,7 +235,7 @@ func TestRankMistakes(t *testing.T) {
 	}
 	// A rank that sees another input.
 	ranks := startJob(t, 1, "--input", in, "--output", out+"1")
-	if err := ranks[0].wait(t, time.Minute); err != nil {
+	if err := ranks[0].wait(t, 3*time.Minute); err != nil {
 		t.Errorf("%v: %s", err, ranks[0].err.String())
 	}
 	addr := freeAddr(t)
@@ -245,7 +249,7 @@ func TestRankMistakes(t *testing.T) {
 		jobs = append(jobs, startRank(t, r, 2, addr, "--input", other, "--output", out+"2", "--on-rank-loss", "stop"))
 	}
 	for r, k := range jobs {
-		err := k.wait(t, time.Minute)
+		err := k.wait(t, 3*time.Minute)
 		if s := k.err.String(); err == nil || strings.Count(s, "\n") != 1 || r == 1 && !strings.Contains(s, "does not see the input that rank 0 sees") {
 			t.Errorf("rank %d: %v %q", r, err, s)
 		}

@@ -34,7 +34,7 @@ func TestJobOverUCX(t *testing.T) {
 			}
 			out := filepath.Join(t.TempDir(), "out")
 			for r, k := range startJob(t, c.size, "--input", in, "--output", out, "--transport", c.transport, "--secret-file", secret) {
-				if err := k.wait(t, 2*time.Minute); err != nil {
+				if err := k.wait(t, 3*time.Minute); err != nil {
 					t.Errorf("rank %d: %v: %s", r, err, k.err.String())
 				}
 			}

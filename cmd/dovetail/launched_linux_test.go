@@ -58,7 +58,7 @@ func TestLaunchedByEnvironment(t *testing.T) {
 			ranks = append(ranks, startWith(t, c.env(r, addr, addr[strings.LastIndex(addr, ":")+1:]), args...))
 		}
 		for r, k := range ranks {
-			if err := k.wait(t, time.Minute); err != nil {
+			if err := k.wait(t, 3*time.Minute); err != nil {
 				t.Errorf("%q: rank %d: %v: %s", c.name, r, err, k.err.String())
 			}
 		}
@@ -107,7 +107,7 @@ func TestLaunchedMistakes(t *testing.T) {
 		{append(two, "RANK=x"), []string{"--launcher", "none"}, 0, ""},
 	} {
 		k := startWith(t, c.env, append([]string{"dedup", "--progress", "none", "--input", in, "--output", out}, c.args...)...)
-		_ = k.wait(t, time.Minute)
+		_ = k.wait(t, 3*time.Minute)
 		said := k.err.String()
 		if code := k.ProcessState.ExitCode(); code != c.code || !strings.Contains(said, c.want) || c.want != "" && strings.Count(said, "\n") != 1 {
 			t.Errorf("%q %q: %d %q, want %d and %q", c.env, c.args, code, said, c.code, c.want)
@@ -174,7 +174,7 @@ func TestKubernetesManifest(t *testing.T) {
 		ranks = append(ranks, startWith(t, list, args...))
 	}
 	for r, k := range ranks {
-		if err := k.wait(t, time.Minute); err != nil {
+		if err := k.wait(t, 3*time.Minute); err != nil {
 			t.Errorf("rank %d: %v: %s", r, err, k.err.String())
 		}
 	}

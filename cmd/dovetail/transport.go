@@ -21,19 +21,16 @@ func addTransport(fl *pflag.FlagSet, transport *string) {
 		"; auto is ucx for ranks on one machine if all have it, else tcp, which alone encrypts ($DOVETAIL_TRANSPORT)")
 }
 
-// fabric returns what carries data between ranks that are processes; processes says whether they are. Faults are of the command line.
+// fabric returns what carries data between ranks that are processes; processes says whether they are. config comes before it. Faults are of the
+// command line.
 func (f *jobFlags) fabric(fl *pflag.FlagSet, processes bool, note func(string)) (executor.Fabric, error) {
-	network, err := f.network()
-	if err != nil {
-		return nil, err
-	}
 	name := f.transport
 	if v := os.Getenv("DOVETAIL_TRANSPORT"); v != "" && !fl.Changed(transportFlag) {
 		name = v
 	}
 	name = cmp.Or(name, engine.TransportAuto)
 	if processes {
-		return engine.Fabric(name, network, note)
+		return engine.Fabric(name, f.ports, note)
 	}
 	switch name {
 	case engine.TransportAuto, engine.TransportInproc:

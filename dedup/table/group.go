@@ -15,12 +15,13 @@ import (
 	"github.com/dovetail-dedup/dovetail/shuffle/columns"
 )
 
-// partWriter writes the file of a partition. Where a row group ends depends on the rows alone, and a row group is given to the
-// library as one batch in one layout, so the bytes of the file do not depend on how the rows came.
+// partWriter writes the file of a partition. Where a row group ends depends on the rows alone, and the pages of a row group do not
+// depend on the batches that its rows came in, so neither do the bytes of the file.
 type partWriter struct {
 	layout *layout
 	spec   *Spec
-	w      *pqarrow.FileWriter
+	flat   *flatFile           // or nil
+	whole  *pqarrow.FileWriter // if there are nested columns
 
 	pending []arrow.RecordBatch // owned, of the row group in hand
 	bytes   int64
@@ -45,17 +46,26 @@ func newPartWriter(l *layout, s *Spec, w io.Writer) (*partWriter, error) {
 	for path, dict := range l.dict {
 		opts = append(opts, parquet.WithDictionaryFor(path, dict))
 	}
-	fw, err := pqarrow.NewFileWriter(l.written, keepOpen{w}, parquet.NewWriterProperties(opts...),
-		pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(arrays)))
-	if err != nil {
-		return nil, err
+	p := &partWriter{layout: l, spec: s, order: xxh3.New()}
+	props, arrowProps := parquet.NewWriterProperties(opts...), pqarrow.NewArrowWriterProperties(pqarrow.WithAllocator(arrays))
+	var err error
+	if p.flat, err = newFlatFile(l.written, w, props, arrowProps); err == nil && p.flat == nil {
+		p.whole, err = pqarrow.NewFileWriter(l.written, keepOpen{w}, props, arrowProps)
 	}
-	return &partWriter{layout: l, spec: s, w: fw, order: xxh3.New()}, nil
+	return p, err
 }
 
 // add adds rows, which become the writer's own.
 func (p *partWriter) add(b arrow.RecordBatch) error {
 	defer b.Release()
+	// Mostly all of them fit.
+	if size, ok := p.layout.codec.FlatBytes(b); ok && p.bytes+size <= p.spec.RowGroupBytes && p.rows+b.NumRows() <= p.spec.RowGroupRows {
+		b.Retain()
+		p.pending = append(p.pending, b)
+		p.bytes += size
+		p.rows += b.NumRows()
+		return nil
+	}
 	sizes, err := p.layout.codec.RowBytes(b)
 	if err != nil {
 		return err
@@ -80,7 +90,16 @@ func (p *partWriter) drop() {
 	for _, b := range p.pending {
 		b.Release()
 	}
-	p.pending, p.bytes, p.rows = nil, 0, 0
+	clear(p.pending)
+	p.pending, p.bytes, p.rows = p.pending[:0], 0, 0
+}
+
+// abandon gives back what the writer of a file has that is not complete.
+func (p *partWriter) abandon() {
+	p.drop()
+	if p.flat != nil {
+		p.flat.drop()
+	}
 }
 
 // flush writes the row group in hand.
@@ -89,26 +108,38 @@ func (p *partWriter) flush() error {
 	if p.rows == 0 {
 		return nil
 	}
-	group, err := p.layout.codec.Concat(p.pending, arrays)
-	if err != nil {
-		return err
-	}
-	defer group.Release()
-	err = p.layout.codec.EachHash(group, func(a, b []uint64) {
-		p.buf = p.buf[:0]
-		for i := range a {
-			p.total.Hash = p.total.Hash.Add(shuffle.Hash{A: a[i], B: b[i]})
-			p.buf = binary.LittleEndian.AppendUint64(p.buf, a[i])
-			p.buf = binary.LittleEndian.AppendUint64(p.buf, b[i])
+	batches := p.pending
+	if p.whole != nil {
+		// The library ends pages where a batch does.
+		group, err := p.layout.codec.Concat(p.pending, arrays)
+		if err != nil {
+			return err
 		}
-		_, _ = p.order.Write(p.buf) // a hash takes every byte
-	})
-	if err != nil {
-		return err
+		defer group.Release()
+		batches = []arrow.RecordBatch{group}
+	}
+	for _, b := range batches {
+		if err := p.layout.codec.EachHash(b, p.hashed); err != nil {
+			return err
+		}
 	}
 	p.total.Rows += p.rows
 	p.total.Chunks++
-	return p.w.Write(group)
+	if p.whole != nil {
+		return p.whole.Write(batches[0])
+	}
+	return p.flat.write(batches)
+}
+
+// hashed takes the hashes of rows, in order.
+func (p *partWriter) hashed(a, b []uint64) {
+	p.buf = p.buf[:0]
+	for i := range a {
+		p.total.Hash = p.total.Hash.Add(shuffle.Hash{A: a[i], B: b[i]})
+		p.buf = binary.LittleEndian.AppendUint64(p.buf, a[i])
+		p.buf = binary.LittleEndian.AppendUint64(p.buf, b[i])
+	}
+	_, _ = p.order.Write(p.buf) // a hash takes every byte
 }
 
 // pick makes a batch of some rows of another, in the order given.
@@ -134,5 +165,8 @@ func (p *partWriter) close() error {
 	if err := p.flush(); err != nil {
 		return err
 	}
-	return p.w.Close()
+	if p.whole != nil {
+		return p.whole.Close()
+	}
+	return p.flat.close()
 }

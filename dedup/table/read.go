@@ -2,6 +2,7 @@ package table
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -21,11 +22,14 @@ const maxBatchRows = 256 << 10
 // readSplit reads the rows of a split in order, in batches of about target bytes. cols are the columns wanted, ascending, or nil
 // for all. The batch is do's until it returns; at says which file and row it begins with.
 func (r *run) readSplit(ctx context.Context, sp corpus.Split, cols []int, target int64, do func(at place, b arrow.RecordBatch) error) error {
+	// What the rows take is known only afterwards: values in dictionaries are larger than their pages. So the first batches
+	// are small, and each says how large the next may be, over the ends of row groups and files.
+	next := int64(512)
 	for i := sp.First; i <= sp.Last; i++ {
 		if err := r.set.Changed(ctx, i); err != nil {
 			return err
 		}
-		if err := r.readFile(ctx, i, sp, cols, target, do); err != nil {
+		if err := r.readFile(ctx, i, sp, cols, &next, target, do); err != nil {
 			return err
 		}
 	}
@@ -38,7 +42,7 @@ type place struct {
 	row  int64
 }
 
-func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, target int64, do func(place, arrow.RecordBatch) error) error {
+func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, next *int64, target int64, do func(place, arrow.RecordBatch) error) error {
 	t, err := r.set.OpenTable(ctx, i)
 	if err != nil {
 		return err
@@ -60,7 +64,7 @@ func (r *run) readFile(ctx context.Context, i int, sp corpus.Split, cols []int, 
 	for g := range end {
 		n := meta.RowGroup(g).NumRows()
 		if g >= sp.FirstGroup && n > 0 {
-			gr := groupReader{r: r, t: t, group: g, cols: cols}
+			gr := groupReader{r: r, t: t, group: g, cols: cols, next: next}
 			if err := gr.read(ctx, fr, place{i, row}, n, target, do); err != nil {
 				return err
 			}
@@ -76,6 +80,7 @@ type groupReader struct {
 	t     *corpus.Table
 	group int
 	cols  []int
+	next  *int64 // rows that the next batch may have
 }
 
 func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place, rows, target int64, do func(place, arrow.RecordBatch) error) error {
@@ -93,31 +98,27 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 			leaves = appendLeaves(leaves, &fr.Manifest.Fields[c])
 		}
 	}
-	var readers []*pqarrow.ColumnReader
+	var readers []columnReader
 	defer func() {
 		for _, c := range readers {
-			c.Release()
+			c.release()
 		}
 	}()
 	err := g.t.Guard(g.group, func() (err error) {
-		readers, _, err = fr.GetFieldReaders(ctx, leaves, []int{g.group})
-		if err == nil && len(readers) != len(fields) {
-			err = fmt.Errorf("it has %d columns, its schema %d", len(readers), len(fields))
-		}
+		readers, err = g.open(ctx, fr, fields, leaves)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	wanted := arrow.NewSchema(fields, nil)
-	// What the rows take is known only afterwards: values in dictionaries are larger than their pages. So the first batches
-	// are small, and each says how large the next may be.
-	n := min(rows, 512)
 	for done := int64(0); done < rows; {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		n = min(n, rows-done)
+		left := rows - done
+		pieces := (left + *g.next - 1) / *g.next
+		n := (left + pieces - 1) / pieces
 		batch, err := g.batch(readers, wanted, n)
 		if err != nil {
 			return err
@@ -132,13 +133,57 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 			return err
 		}
 		done += n
-		n = min(max(1, n*target/size), 8*n, maxBatchRows)
+		*g.next = min(max(1, n*target/size), max(*g.next, 8*n), maxBatchRows)
 	}
 	return nil
 }
 
+// open opens the columns.
+func (g *groupReader) open(ctx context.Context, fr *pqarrow.FileReader, fields []arrow.Field, leaves []int) (out []columnReader, err error) {
+	defer func() {
+		if err != nil {
+			for _, c := range out {
+				c.release()
+			}
+			out = nil
+		}
+	}()
+	flat := len(leaves) == len(fields) // so leaf by leaf
+	if !flat {
+		readers, _, err := fr.GetFieldReaders(ctx, leaves, []int{g.group})
+		if err == nil && len(readers) != len(fields) {
+			err = fmt.Errorf("it has %d columns, its schema %d", len(readers), len(fields))
+		}
+		for _, r := range readers {
+			out = append(out, libraryColumn{r})
+		}
+		return out, err
+	}
+	for i, leaf := range leaves {
+		library := func() (columnReader, error) {
+			readers, _, err := fr.GetFieldReaders(ctx, []int{leaf}, []int{g.group})
+			if err == nil && len(readers) != 1 {
+				err = fmt.Errorf("column %q is %d columns", fields[i].Name, len(readers))
+			}
+			if err != nil {
+				return nil, err
+			}
+			return libraryColumn{readers[0]}, nil
+		}
+		c, err := openPlain(fr.ParquetReader(), g.group, leaf, fields[i].Type, library)
+		if err == nil && c == nil {
+			c, err = library()
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
 // batch reads the next n rows.
-func (g *groupReader) batch(readers []*pqarrow.ColumnReader, schema *arrow.Schema, n int64) (batch arrow.RecordBatch, err error) {
+func (g *groupReader) batch(readers []columnReader, schema *arrow.Schema, n int64) (batch arrow.RecordBatch, err error) {
 	cols := make([]arrow.Array, 0, len(readers))
 	defer func() {
 		for _, c := range cols {
@@ -147,18 +192,11 @@ func (g *groupReader) batch(readers []*pqarrow.ColumnReader, schema *arrow.Schem
 	}()
 	err = g.t.Guard(g.group, func() error {
 		for i, reader := range readers {
-			chunked, err := reader.NextBatch(n)
-			if err != nil {
-				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
-			}
-			if chunked == nil || int64(chunked.Len()) != n {
+			col, err := reader.next(n)
+			if errors.Is(err, errTooEarly) {
 				return fmt.Errorf("column %q ends too early", schema.Field(i).Name)
 			}
-			// The reader keeps what it returns until it is asked again.
-			col := chunked.Chunk(0)
-			if len(chunked.Chunks()) == 1 {
-				col.Retain()
-			} else if col, err = array.Concatenate(chunked.Chunks(), arrays); err != nil {
+			if err != nil {
 				return fmt.Errorf("column %q: %w", schema.Field(i).Name, err)
 			}
 			cols = append(cols, col)

@@ -137,7 +137,7 @@ func (a *shuffleActor) Extract(ctx context.Context, part *shuffle.Partition, out
 	if err != nil {
 		return nil, err
 	}
-	defer w.drop()
+	defer w.abandon()
 	if err := a.copyRows(ctx, part, w, out); err != nil {
 		return nil, err
 	}

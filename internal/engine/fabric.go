@@ -26,8 +26,8 @@ func Transports() []string {
 	return []string{TransportAuto, TransportInproc, TransportTCP, TransportUCX}
 }
 
-// Fabric returns what carries data between ranks that are processes. network, which may be nil, is what TCP goes
-// through; note, which may be nil, is given lines worth showing.
+// Fabric returns what carries data between ranks that are processes. They listen at ports of a range, over whatever listens at TCP ports;
+// note, which may be nil, is given lines worth showing.
 //
 //   - TransportTCP is package shuffle/tcp: encrypted with TLS if the ranks have a secret.
 //   - TransportUCX is package ucx, with everything that UCX finds. It is an error if there is no UCX here. Nothing is encrypted.
@@ -37,15 +37,16 @@ func Transports() []string {
 //     agree by what each tells the others: one without UCX has all use TCP.
 //
 // Ranks with TransportTCP and with TransportAuto can be in one job; all use TCP then.
-func Fabric(name string, network tcp.Network, note func(line string)) (executor.Fabric, error) {
+func Fabric(name string, ports tcp.PortRange, note func(line string)) (executor.Fabric, error) {
 	if note == nil {
 		note = func(string) {}
 	}
+	network := ports.Network(tcp.System)
 	switch name {
 	case TransportTCP:
 		return &chooser{tcp: executor.TCPFabric(network)}, nil
 	case TransportUCX:
-		f, err := newUCX(note)
+		f, err := newUCX(ports, note)
 		if err != nil {
 			return nil, fmt.Errorf("--transport %s: %w", TransportUCX, err)
 		}

@@ -4,10 +4,13 @@ package engine
 
 import (
 	"github.com/dovetail-dedup/dovetail/executor"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 	"github.com/dovetail-dedup/dovetail/ucx"
 )
 
-func newUCX(func(line string)) (executor.Fabric, error) { return nil, ucx.ErrNotBuilt }
+func newUCX(tcp.PortRange, func(line string)) (executor.Fabric, error) {
+	return nil, ucx.ErrNotBuilt
+}
 
 func offers() offerer { return nil }
 

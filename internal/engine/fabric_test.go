@@ -10,6 +10,7 @@ import (
 
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 )
 
 // meetOver opens a port of each fabric and connects them as the ranks of a round.
@@ -49,7 +50,7 @@ func meetOver(t *testing.T, fabrics ...executor.Fabric) []error {
 
 func fabric(t *testing.T, name string) executor.Fabric {
 	t.Helper()
-	f, err := Fabric(name, nil, nil)
+	f, err := Fabric(name, tcp.PortRange{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestFabricsAgree(t *testing.T) {
 
 func TestFabricNames(t *testing.T) {
 	for name, text := range map[string]string{"inproc": "no memory in common", "carrier pigeon": "must be auto, inproc, tcp, ucx"} {
-		if _, err := Fabric(name, nil, nil); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
+		if _, err := Fabric(name, tcp.PortRange{}, nil); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

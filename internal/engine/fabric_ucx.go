@@ -15,6 +15,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/jobtls"
 	"github.com/dovetail-dedup/dovetail/shuffle"
+	"github.com/dovetail-dedup/dovetail/shuffle/tcp"
 	"github.com/dovetail-dedup/dovetail/ucx"
 )
 
@@ -45,28 +46,35 @@ func openContext(set map[string]string) (*ucx.Context, error) {
 
 // ucxFabric is that of TransportUCX.
 type ucxFabric struct {
+	ports  tcp.PortRange
 	note   func(line string)
 	warned sync.Once
 }
 
-func newUCX(note func(line string)) (executor.Fabric, error) {
+func newUCX(ports tcp.PortRange, note func(line string)) (executor.Fabric, error) {
 	if err := ucx.Load(""); err != nil {
 		return nil, err
 	}
-	return &ucxFabric{note: note}, nil
+	if said := os.Getenv("UCX_TCP_PORT_RANGE"); said != "" && !ports.Any() && said != ports.String() {
+		return nil, fmt.Errorf("the ports for data are %v, and $UCX_TCP_PORT_RANGE is %s; unset one of the two", ports, said)
+	}
+	return &ucxFabric{ports: ports, note: note}, nil
 }
 
 func (f *ucxFabric) Name() string { return TransportUCX }
 
 // Open opens a port with everything that UCX finds; if host is a loopback address UCX listens at no other.
 func (f *ucxFabric) Open(host string) (executor.Port, error) {
-	var set map[string]string
+	set := make(map[string]string)
 	if jobtls.Loopback(net.JoinHostPort(host, "0")) {
-		set = map[string]string{"NET_DEVICES": loopbackDevice()}
+		set["NET_DEVICES"] = loopbackDevice()
 	} else {
 		f.warned.Do(func() {
 			f.note("data between the ranks goes over UCX, which encrypts nothing; --transport tcp does")
 		})
+	}
+	if !f.ports.Any() {
+		set["TCP_PORT_RANGE"] = f.ports.String()
 	}
 	c, err := openContext(set)
 	if err != nil {

@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"dedup/corpus": {"mem"},
 	"dedup/report": {"lsh", "mem"},
 	"dedup":        {"lsh", "shuffle", "executor", "mem", "internal/link"},
-	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup", "internal/link"},
+	"bench":        {"mem", "lsh", "shuffle", "executor", "dedup", "internal/link", "ucx"},
 	"cuda":         {"mem", "lsh", "shuffle"},
 	"ucx":          {"mem", "=shuffle", "internal/link"},
 	// What transports over a network share.

@@ -55,7 +55,7 @@ const (
 )
 
 // Group is one rank's end of a group of all ranks. Calls are made by one goroutine at a time, in the same order on all
-// ranks; Abort, Err, Rank, Size, Session and Statistics may be called by any at any time.
+// ranks; Abort, Err, Rank, Size, Session, Statistics and Progress may be called by any at any time.
 type Group struct {
 	opts       Options
 	rank, size int
@@ -133,6 +133,19 @@ func (g *Group) Statistics() shuffle.Statistics {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.stats
+}
+
+// Progress returns what this rank's calls have moved so far, that which is under way included, how many were begun, and whether one is
+// under way: whoever looks twice sees whether anything happens, and who makes others wait.
+func (g *Group) Progress() (moved shuffle.Statistics, begun int, calling bool) {
+	g.mu.Lock()
+	s := g.current
+	moved, begun, calling = g.stats, g.calls, g.busy
+	g.mu.Unlock()
+	if s != nil {
+		moved = moved.Add(s.Statistics())
+	}
+	return moved, begun, calling
 }
 
 // Err returns why no further call can be made, or nil. It wraps what happened as the error of the call does in which it was found.

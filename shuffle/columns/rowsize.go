@@ -37,6 +37,35 @@ func (c *Codec) RowBytes(batch arrow.RecordBatch) ([]int64, error) {
 	return total, nil
 }
 
+// FlatBytes returns the sum of [Codec.RowBytes] without looking at the rows one by one, which it can if all columns are of fixed
+// width or strings without nulls.
+func (c *Codec) FlatBytes(batch arrow.RecordBatch) (total int64, ok bool) {
+	if c.check(batch) != nil {
+		return 0, false
+	}
+	rows := int(batch.NumRows())
+	for i, n := range c.columns {
+		switch n.shape {
+		case shapeFixed, shapeBool:
+			total += int64(rows * max(n.width, 1))
+		case shapeBinary:
+			col := storage(batch.Column(i))
+			if col.NullN() > 0 {
+				return 0, false
+			}
+			if total += 4 * int64(rows); rows > 0 {
+				b := binaryOf(col, n.width)
+				from, _ := b.span(0)
+				_, to := b.span(rows - 1)
+				total += int64(to - from)
+			}
+		default:
+			return 0, false
+		}
+	}
+	return total, true
+}
+
 // elementBytes returns a function that gives the bytes of an element.
 func elementBytes(n *node, arr arrow.Array) func(i int) int64 {
 	arr = storage(arr)

@@ -84,7 +84,7 @@ func exchange(t *testing.T, spec string, n int) (got []string, down error) {
 		}
 		select {
 		case <-ts[1].Ready():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(300 * time.Millisecond): // much longer than what is delayed
 			return got, down
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -98,7 +99,7 @@ func (g *greeter) call(ctx context.Context, c rawConn, r int) (conn net.Conn, th
 		no = &refusal{verdictNo, true, mismatch("it is rank %d; Addrs must be the same on all ranks", theirs.rank)}
 	}
 	if no != nil {
-		return nil, theirs, g.refuse(conn, no)
+		return nil, theirs, g.refuse(ctx, conn, no)
 	}
 	v, err := g.readVerdict(conn)
 	if err != nil {
@@ -147,9 +148,9 @@ func (g *greeter) receive(ctx context.Context, c rawConn, admit func(rank int) *
 	conn = c
 	switch {
 	case plain && g.tls != nil:
-		return nil, theirs, g.refuse(conn, &refusal{code: verdictNo, err: mismatch("it calls without TLS, here TLS is on")})
+		return nil, theirs, g.refuse(ctx, conn, &refusal{code: verdictNo, err: mismatch("it calls without TLS, here TLS is on")})
 	case isTLS && g.tls == nil:
-		return nil, theirs, g.refuse(conn, &refusal{code: verdictNo, err: mismatch("it calls with TLS, here TLS is off")})
+		return nil, theirs, g.refuse(ctx, conn, &refusal{code: verdictNo, err: mismatch("it calls with TLS, here TLS is off")})
 	case g.tls != nil && isTLS:
 		if conn, err = secure(ctx, c, first, g.tls, true); err != nil {
 			return nil, theirs, explainTLS(err)
@@ -176,9 +177,7 @@ func (g *greeter) receive(ctx context.Context, c rawConn, admit func(rank int) *
 		return nil, theirs, err
 	}
 	if no != nil {
-		err := g.refuse(conn, no)
-		_, _ = g.readVerdict(conn) // the caller has heard it
-		return nil, theirs, err
+		return nil, theirs, g.refuse(ctx, conn, no)
 	}
 	yes := verdict{code: verdictYes}
 	if _, err := conn.Write(yes.encode()); err != nil {
@@ -194,10 +193,22 @@ func (g *greeter) receive(ctx context.Context, c rawConn, admit func(rank int) *
 	return conn, theirs, done(c, stop)
 }
 
-// refuse tells the other end, and returns why.
-func (g *greeter) refuse(conn net.Conn, no *refusal) error {
+// lastWords is for how long an end that was refused may take to hear why.
+const lastWords = time.Second
+
+// refuse tells the other end, and returns why. It waits until the other end has closed the connection, for a second at most: one that is
+// closed with something unread takes with it what was said last.
+func (g *greeter) refuse(ctx context.Context, conn net.Conn, no *refusal) error {
 	v := verdict{code: no.code, text: no.Error()}
-	_, _ = conn.Write(v.encode()) // the reason matters more than whether it was heard
+	c := under(conn)
+	// The reason matters more than whether it was heard.
+	if _, err := conn.Write(v.encode()); err != nil || c.CloseWrite() != nil {
+		return no
+	}
+	_ = c.SetReadDeadline(time.Now().Add(lastWords))
+	if ctx.Err() == nil { // or the deadline was in the past already
+		_, _ = io.Copy(io.Discard, io.LimitReader(c, 2*greetingMost))
+	}
 	return no
 }
 

@@ -41,7 +41,7 @@ func TestMismatch(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			patience := time.Second
+			patience := 3 * time.Second
 			if tc.quick {
 				patience = 30 * time.Second
 			}
@@ -63,7 +63,7 @@ func TestMismatch(t *testing.T) {
 	}
 	t.Run("tls on the other side", func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, errs := startRanks(t, ctx, 2, func(o *Options) { o.ForceTLS, o.Secret = o.Rank == 0, testSecret })
 		wantLine(t, errs[0], "it calls without TLS, here TLS is on")
@@ -71,7 +71,7 @@ func TestMismatch(t *testing.T) {
 	})
 	t.Run("secret", func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, errs := startRanks(t, ctx, 2, func(o *Options) {
 			o.ForceTLS, o.Secret = true, append(bytes.Clone(testSecret), byte(o.Rank))
@@ -101,7 +101,7 @@ func TestMismatch(t *testing.T) {
 	})
 	t.Run("rank given twice", func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, errs := startRanks(t, ctx, 3, func(o *Options) {
 			if o.Rank == 2 {
@@ -160,24 +160,68 @@ func callAs(t testing.TB, g *greeter, l *Listener, r int) (net.Conn, hello, erro
 	return g.call(t.Context(), c.(*net.TCPConn), r)
 }
 
+// Whoever is turned away hears why, however much more was said than is read: the connection ends in order, and is not reset.
+func TestLastWords(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		g, l := listenAs(t, 0, 2)
+		want, says := "calls with TLS", []byte("\x16\x03\x01\x00\x50")
+		if secure {
+			var err error
+			if g.tls, err = identity(testSecret); err != nil {
+				t.Fatal(err)
+			}
+			want, says = "calls without TLS", []byte(greetingMagic)
+		}
+		heard := make(chan error, 1)
+		go func() { heard <- acceptOne(t, g, l) }()
+		c, err := net.Dial("tcp", l.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(append(says, make([]byte, 1000)...)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(c)
+		if err != nil || !strings.Contains(string(answer), want) {
+			t.Errorf("got %q, %v", answer, err)
+		}
+		c.Close()
+		wantLine(t, <-heard, want)
+	}
+
+	// One who does not go is not waited for.
+	g, l := listenAs(t, 0, 2)
+	heard := make(chan error, 1)
+	go func() { heard <- acceptOne(t, g, l) }()
+	c, err := net.Dial("tcp", l.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("\x16\x03\x01\x00\x50 and")); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	wantLine(t, <-heard, "calls with TLS")
+	if took := time.Since(start); took > 8*lastWords {
+		t.Errorf("it took %v", took)
+	}
+}
+
 // The error names those who are missing.
 func TestMissingRanks(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dead, err := Listen("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = dead.Close()
-	_, err = Connect(ctx, Options{Rank: 1, Listener: l, Addrs: []string{dead.Addr(), l.Addr(), "127.0.0.1:7777"}})
+	const dead = "127.0.0.1:1" // which nobody is given who asks for any port
+	_, err = Connect(ctx, Options{Rank: 1, Listener: l, Addrs: []string{dead, l.Addr(), "127.0.0.1:7777"}})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
-	wantLine(t, err, "rank 1 of 3 misses rank 0 at "+dead.Addr()+" (connect: connection refused), "+
+	wantLine(t, err, "rank 1 of 3 misses rank 0 at "+dead+" (connect: connection refused), "+
 		"rank 2 at 127.0.0.1:7777 (never heard of)")
 	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the listener was still open: %v", err)

@@ -6,16 +6,47 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
-// Ports returns a network that is n but for listeners at port 0: they get a port from first to last that is free. It is for networks
-// whose firewalls let only these pass.
-func Ports(n Network, first, last int) (Network, error) {
-	if first < 1 || last > 65535 || first > last {
-		return nil, fmt.Errorf("tcp: ports %d-%d: must be from 1 to 65535, the smaller first", first, last)
+// PortRange is ports from First to Last; the zero PortRange is any. It is for networks whose firewalls let only some pass.
+type PortRange struct{ First, Last int }
+
+// ParsePortRange reads a port, or two and a hyphen between them, as 40000-40999; nothing is any port.
+func ParsePortRange(text string) (r PortRange, err error) {
+	if text == "" {
+		return r, nil
 	}
-	return portRange{n, first, last}, nil
+	from, to, two := strings.Cut(text, "-")
+	if !two {
+		to = from
+	}
+	first, err1 := strconv.Atoi(from)
+	last, err2 := strconv.Atoi(to)
+	if err1 != nil || err2 != nil || first < 1 || last > 65535 || first > last {
+		return r, errors.New("give ports from 1 to 65535, as 40000-40999")
+	}
+	return PortRange{first, last}, nil
+}
+
+// Any reports whether any port will do.
+func (r PortRange) Any() bool { return r == PortRange{} }
+
+// String returns the range as ParsePortRange reads it.
+func (r PortRange) String() string {
+	if r.Any() {
+		return ""
+	}
+	return fmt.Sprintf("%d-%d", r.First, r.Last)
+}
+
+// Network returns a network that is n but for listeners at port 0: they get a port of the range that is free.
+func (r PortRange) Network(n Network) Network {
+	if r.Any() {
+		return n
+	}
+	return portRange{n, r.First, r.Last}
 }
 
 type portRange struct {

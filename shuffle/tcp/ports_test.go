@@ -10,10 +10,7 @@ import (
 func TestPorts(t *testing.T) {
 	// Five in a row, of which others may take some at any time.
 	const first, n = 28731, 5
-	network, err := Ports(System, first, first+n-1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	network := PortRange{first, first + n - 1}.Network(System)
 	got := make(map[int]bool)
 	for range n {
 		l, err := network.Listen("127.0.0.1:0")
@@ -40,9 +37,24 @@ func TestPorts(t *testing.T) {
 	if l, err := network.Listen("203.0.113.1:0"); err == nil || strings.Contains(err.Error(), "none of the ports") {
 		t.Errorf("an address of another machine: %v, %v", l, err)
 	}
-	for _, r := range [][2]int{{0, 5}, {5, 4}, {5, 70000}} {
-		if _, err := Ports(System, r[0], r[1]); err == nil {
-			t.Errorf("%v is accepted", r)
+}
+
+func TestParsePortRange(t *testing.T) {
+	for text, want := range map[string]PortRange{"": {}, "5": {5, 5}, "40000-40999": {40000, 40999}} {
+		r, err := ParsePortRange(text)
+		if r != want || err != nil {
+			t.Errorf("%q: %v, %v", text, r, err)
 		}
+		if again, err := ParsePortRange(r.String()); again != r || err != nil {
+			t.Errorf("%q is said as %q: %v, %v", text, r, again, err)
+		}
+	}
+	for _, text := range []string{"0-5", "5-4", "5-70000", "-", "5-", "-5", "some", "5-6-7", " 5"} {
+		if r, err := ParsePortRange(text); err == nil || !r.Any() {
+			t.Errorf("%q is accepted: %v", text, r)
+		}
+	}
+	if (PortRange{}).Network(System) != System {
+		t.Error("any port is not the network as it is")
 	}
 }

@@ -27,7 +27,7 @@ func (p *peakAlloc) Alloc(n int) (*mem.Buffer, error) {
 	p.live += int64(n)
 	p.peak = max(p.peak, p.live)
 	p.mu.Unlock()
-	return mem.NewHostBuffer(b.Tier(), b.Bytes(), func(*mem.Buffer) {
+	return mem.Around(b, func(*mem.Buffer) {
 		p.mu.Lock()
 		p.live -= int64(n)
 		p.mu.Unlock()

@@ -187,7 +187,7 @@ func (j *job) flows(leaf int, bytes int64) bool {
 func (p *process) hears(j *job, what string) {
 	j.Helper()
 	re := regexp.MustCompile(what)
-	for end := time.Now().Add(j.c.limit); !re.MatchString(p.err.String()); {
+	for end := time.Now().Add(busy * j.c.limit); !re.MatchString(p.err.String()); {
 		select {
 		case <-p.over:
 			if !re.MatchString(p.err.String()) {
@@ -276,7 +276,7 @@ func (j *job) again() {
 	j.c = &quiet
 	j.startRanks()
 	for _, p := range j.ranks {
-		if err := p.wait(j, time.Minute); err != nil {
+		if err := p.wait(j, busy*time.Minute); err != nil {
 			j.Fatalf("going on: %s: %v: %s", p.name, err, j.words())
 		}
 	}

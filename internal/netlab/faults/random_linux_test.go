@@ -106,7 +106,7 @@ func playRandom(t *testing.T, k *trouble, r int, moment float64, rng *rand.Rand,
 	} else {
 		t.Logf("the job had ended before")
 	}
-	end := time.Now().Add(j.c.limit)
+	end := time.Now().Add(busy * j.c.limit)
 	for i, p := range j.ranks {
 		if i != r || !dead {
 			_ = p.wait(j, time.Until(end))
@@ -117,7 +117,7 @@ func playRandom(t *testing.T, k *trouble, r int, moment float64, rng *rand.Rand,
 	}
 	if dead {
 		_ = j.ranks[r].Process.Signal(syscall.SIGCONT)
-		_ = j.ranks[r].wait(j, 20*time.Second)
+		_ = j.ranks[r].wait(j, busy*20*time.Second)
 	}
 	for i, p := range j.ranks {
 		if p.failed != nil && (i != r || !dead) {

@@ -182,6 +182,7 @@ int dvt_loop(const char *library, const char *tls, const char *devices, int chun
 	api.ucp_config_modify(config, "TLS", tls);
 	api.ucp_config_modify(config, "POSIX_ERROR_HANDLING", "y");
 	api.ucp_config_modify(config, "SYSV_ERROR_HANDLING", "y");
+	api.ucp_config_modify(config, "CMA_MEMORY_INVALIDATE", "y"); // as package ucx has it: one copy
 	if (*devices)
 		api.ucp_config_modify(config, "NET_DEVICES", devices);
 	ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_MT_WORKERS_SHARED, .features = UCP_FEATURE_TAG, .mt_workers_shared = 1};
