@@ -16,7 +16,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/ucx/internal/cloop"
 )
 
-// sets is how UCX is told of the ways that [Names] has.
+// sets is how UCX is told of the ways in Names.
 var sets = map[string]map[string]string{
 	"shm": {"TLS": "sysv,cma"},
 	"tcp": {"TLS": "tcp", "NET_DEVICES": "lo"},
