@@ -81,7 +81,7 @@ func TestSpill(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String}}, nil)
 	dir := t.TempDir()
 	b := makeBatch(rng, schema, 40_000, 0)
-	for i := range 12 {
+	for i := range 18 {
 		writeTable(t, filepath.Join(dir, fmt.Sprintf("%02d.parquet", i)), b, 10_000)
 	}
 	s := smallSpec("k")

@@ -18,6 +18,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 )
 
 // flatFile writes a Parquet file without nested columns. It makes the pages of numbers and strings that are neither null nor in a
@@ -359,8 +361,16 @@ func appendTexts(page, data []byte, offsets []int32) []byte {
 	page = page[:at+need]
 	from := offsets[0]
 	for _, to := range offsets[1:] {
-		binary.LittleEndian.PutUint32(page[at:], uint32(to-from))
-		at += 4 + copy(page[at+4:], data[from:to])
+		size := int(to - from)
+		binary.LittleEndian.PutUint32(page[at:], uint32(size))
+		at += 4
+		// 64 bytes are as quick as fewer, without a branch; what is written beyond the end is overwritten by the next.
+		if size <= 64 && int(from)+64 <= len(data) && at+64 <= len(page) {
+			rowloops.Move64(page[at:], data[from:])
+		} else {
+			copy(page[at:], data[from:to])
+		}
+		at += size
 		from = to
 	}
 	return page
@@ -440,16 +450,11 @@ func (p *pageWriter) flush() error {
 	return err
 }
 
-// appendLevels appends the definition levels of n values of which none is null, with their length, as the library encodes them:
-// a run, or bits where there are too few for one.
+// appendLevels appends the definition levels of n values of which none is null, with their length: one run.
 func appendLevels(b []byte, n int) []byte {
 	at := len(b)
 	b = append(b, 0, 0, 0, 0)
-	if n < 8 {
-		b = append(b, 1<<1|1, 1<<n-1)
-	} else {
-		b = append(binary.AppendUvarint(b, uint64(n)<<1), 1)
-	}
+	b = append(binary.AppendUvarint(b, uint64(n)<<1), 1)
 	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	return b
 }

@@ -158,6 +158,7 @@ func sameAsLibrary(t *testing.T, seed uint64, rows int, most int64) {
 func TestFlatFile(t *testing.T) {
 	for seed := range uint64(150) {
 		sameAsLibrary(t, seed, 3000, 500)
+		sameAsLibrary(t, 500+seed, 20, 9)
 	}
 	large := uint64(6)
 	if testing.Short() {

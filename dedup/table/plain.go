@@ -11,6 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
+
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 )
 
 // columnReader reads a column of a row group.
@@ -227,11 +229,9 @@ func copyStrings(dst, values []byte, ends []int32) {
 		at := ends[i]
 		n := int(end - at)
 		from += 4
-		// Two words each way copy most of them; what they write beyond the end is overwritten by the next.
-		if n <= 16 && from+16 <= len(values) && int(at)+16 <= len(dst) {
-			s, d := values[from:from+16], dst[at:at+16]
-			binary.LittleEndian.PutUint64(d, binary.LittleEndian.Uint64(s))
-			binary.LittleEndian.PutUint64(d[8:], binary.LittleEndian.Uint64(s[8:]))
+		// 64 bytes are as quick as fewer, without a branch; what is written beyond the end is overwritten by the next.
+		if n <= 64 && from+64 <= len(values) && int(at)+64 <= len(dst) {
+			rowloops.Move64(dst[at:], values[from:])
 		} else {
 			copy(dst[at:end], values[from:from+n])
 		}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
@@ -112,6 +114,9 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 		return err
 	}
 	wanted := arrow.NewSchema(fields, nil)
+	if g.known(fields, leaves, rows) <= 2*target {
+		*g.next = max(*g.next, min(rows, maxBatchRows))
+	}
 	for done := int64(0); done < rows; {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
@@ -136,6 +141,29 @@ func (g *groupReader) read(ctx context.Context, fr *pqarrow.FileReader, at place
 		*g.next = min(max(1, n*target/size), max(*g.next, 8*n), maxBatchRows)
 	}
 	return nil
+}
+
+// known returns how many bytes the row group's rows take at most, if that can be said before they are read: if values lie in the
+// pages as they are, so that they take what the pages do, or if they are null what their widths are.
+func (g *groupReader) known(fields []arrow.Field, leaves []int, rows int64) (size int64) {
+	const unknown = math.MaxInt64
+	if len(leaves) != len(fields) {
+		return unknown
+	}
+	meta := g.t.Metadata().RowGroup(g.group)
+	for i, f := range fields {
+		chunk, err := meta.ColumnChunk(leaves[i])
+		if _, ok := plainWidth(f.Type, g.t.Metadata().Schema.Column(leaves[i])); !ok || err != nil || chunk.HasDictionaryPage() {
+			return unknown
+		}
+		for _, e := range chunk.Encodings() {
+			if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE && e != parquet.Encodings.BitPacked {
+				return unknown
+			}
+		}
+		size += chunk.TotalUncompressedSize() + 9*rows
+	}
+	return size
 }
 
 // open opens the columns.

@@ -175,7 +175,7 @@ func (e *Exec) plan() plan {
 		p.chunk = min(p.chunk, p.budget/16)
 		p.hold = min(p.hold, p.budget/16/actors)
 	}
-	p.batch = min(4<<20, p.share/8)
+	p.batch = min(8<<20, p.share/8)
 	if e.BatchBytes > 0 {
 		p.batch = e.BatchBytes
 	}

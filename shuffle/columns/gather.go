@@ -2,6 +2,8 @@ package columns
 
 import (
 	"encoding/binary"
+
+	"github.com/dovetail-dedup/dovetail/internal/rowloops"
 )
 
 // gather writes the values of a piece into its buffers; the validity is written already. Nulls stay zero.
@@ -147,8 +149,8 @@ func (s *selection) gatherBinary(bufs [3][]byte, rows []int32, nulls bool) {
 	}
 }
 
-// gatherStrings is gatherBinary for strings without nulls with offsets of 4 bytes. Short ones are moved by two loads and two
-// stores, which write beyond their end what the next overwrites.
+// gatherStrings is gatherBinary for strings without nulls with offsets of 4 bytes. Those of up to 64 bytes are moved as if they had
+// as many, without a branch on how many they have: what is written beyond their end the next overwrites.
 func gatherStrings(offsets, dst []byte, b binaryValues, rows []int32) {
 	le := binary.LittleEndian
 	at := 0
@@ -156,10 +158,8 @@ func gatherStrings(offsets, dst []byte, b binaryValues, rows []int32) {
 	for k, row := range rows {
 		span := b.offsets[4*int(row):]
 		from, to := int(le.Uint32(span)), int(le.Uint32(span[4:]))
-		if n := to - from; n <= 16 && from+16 <= len(b.data) && at+16 <= len(dst) {
-			src, d := b.data[from:from+16], dst[at:at+16]
-			le.PutUint64(d, le.Uint64(src))
-			le.PutUint64(d[8:], le.Uint64(src[8:]))
+		if n := to - from; n <= 64 && from+64 <= len(b.data) && at+64 <= len(dst) {
+			rowloops.Move64(dst[at:], b.data[from:])
 			at += n
 		} else {
 			at += copy(dst[at:], b.data[from:to])

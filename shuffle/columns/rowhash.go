@@ -115,6 +115,9 @@ func foldFixed(a, b []uint64, data []byte, w int) {
 func foldBinary(n *node, col arrow.Array) func(from int, a, b []uint64) {
 	v := binaryOf(col, n.width)
 	nulls := col.NullN() > 0
+	if n.width == 4 && !nulls {
+		return func(from int, a, b []uint64) { foldStrings(a, b, v.offsets[4*from:], v.data) }
+	}
 	return func(from int, a, b []uint64) {
 		for i := range a {
 			if nulls && col.IsNull(from+i) {
@@ -123,6 +126,19 @@ func foldBinary(n *node, col arrow.Array) func(from int, a, b []uint64) {
 				foldInto(a, b, i, hashBytes(v.at(from+i)))
 			}
 		}
+	}
+}
+
+// foldStrings folds strings without nulls with offsets of 4 bytes.
+func foldStrings(a, b []uint64, offsets, data []byte) {
+	le := binary.LittleEndian
+	b, offsets = b[:len(a)], offsets[:4*len(a)+4]
+	from := int(le.Uint32(offsets))
+	for i := range a {
+		to := int(le.Uint32(offsets[4*i+4:]))
+		u := xxh3.Hash128(data[from:to])
+		a[i], b[i] = mixA(a[i]*foldA+u.Hi), mixB(b[i]*foldB+u.Lo)
+		from = to
 	}
 }
 
@@ -257,8 +273,13 @@ func hashInt(v uint64) shuffle.Hash { return shuffle.Hash{A: v, B: v} }
 // fold appends an element to the hash of a sequence. The halves are mixed by the finalizers of
 // MurmurHash3_x64 and of SplitMix64, which makes them independent.
 func fold(h, next shuffle.Hash) shuffle.Hash {
-	return shuffle.Hash{A: mixA(h.A*0x9fb21c651e98df25 + next.A), B: mixB(h.B*0xa24baed4963ee407 + next.B)}
+	return shuffle.Hash{A: mixA(h.A*foldA + next.A), B: mixB(h.B*foldB + next.B)}
 }
+
+const (
+	foldA = 0x9fb21c651e98df25
+	foldB = 0xa24baed4963ee407
+)
 
 func mixA(x uint64) uint64 {
 	x = (x ^ x>>33) * 0xff51afd7ed558ccd
