@@ -91,7 +91,11 @@ func useWith(t *testing.T, data []byte, name string, o Options) error {
 	keep := func(row int64) bool {
 		return row%2 == 1 && !slices.ContainsFunc(bad, func(b Bad) bool { return b.Ord == Ordinal(0, row) })
 	}
-	_, werr := s.Rewrite(t.Context(), 0, keep, Sink{W: io.Discard, Alloc: checked, Kept: func(int64, []byte, bool) error { return nil }})
+	var parsed bytes.Buffer
+	_, werr := s.Rewrite(t.Context(), 0, keep, Sink{W: &parsed, Alloc: checked, Kept: func(int64, []byte, bool) error { return nil }})
+	if err == nil && werr == nil && s.Format == JSONL {
+		copyLines(t, s, data, keep, parsed.Bytes())
+	}
 	if errors.Is(err, errAbsurd) || errors.Is(serr, errAbsurd) || errors.Is(werr, errAbsurd) {
 		t.Errorf("%v, %v, %v", err, serr, werr)
 	}
@@ -105,6 +109,23 @@ func useWith(t *testing.T, data []byte, name string, o Options) error {
 		t.Errorf("it was verified, and rewriting says %v", werr)
 	}
 	return firstError(err, serr, werr)
+}
+
+// copyLines copies a file of JSON Lines by the hashes of its bytes, and its lines by theirs.
+func copyLines(t *testing.T, s *Set, data []byte, keep func(int64) bool, parsed []byte) {
+	t.Helper()
+	var sums []ByteSum
+	if _, _, err := readBoth(t, s, Split{}, ReadOptions{Bytes: func(b ByteSum) { sums = append(sums, b) }}); err != nil {
+		t.Fatal(err)
+	}
+	var whole, lines bytes.Buffer
+	if _, err := s.Copy(t.Context(), 0, sums, &whole); err != nil || !bytes.Equal(whole.Bytes(), data) {
+		t.Errorf("%d bytes of %d were copied: %v", whole.Len(), len(data), err)
+	}
+	_, err := s.Rewrite(t.Context(), 0, keep, Sink{W: &lines, Line: func(int64, uint64) error { return nil }})
+	if err != nil || !bytes.Equal(lines.Bytes(), parsed) {
+		t.Errorf("unlike lines that are parsed: %v", err)
+	}
 }
 
 // readBoth reads the documents of a split and the records that are left out.
