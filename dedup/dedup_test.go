@@ -396,7 +396,9 @@ func checkOutput(t *testing.T, c testCorpus, out string, verdicts map[uint64]Ver
 			return err
 		}
 		data, err := os.ReadFile(path)
-		lines += bytes.Count(data, []byte{'\n'})
+		if err == nil {
+			lines += bytes.Count(plain(t, path, data), []byte{'\n'})
+		}
 		return err
 	})
 	if err != nil || lines != kept {

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"bytes"
 	"encoding/json"
 	"math/big"
 	"math/rand/v2"
@@ -107,12 +108,11 @@ func TestEvidence(t *testing.T) {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		f, err := os.Open(path)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		for dec := json.NewDecoder(f); dec.More(); {
+		for dec := json.NewDecoder(bytes.NewReader(plain(t, path, data))); dec.More(); {
 			var d testDoc
 			if err := dec.Decode(&d); err != nil {
 				return err

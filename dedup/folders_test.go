@@ -120,7 +120,7 @@ func TestLargeDocumentsUnderALimit(t *testing.T) {
 		ways = ways[:2]
 	}
 	for _, e := range ways {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		res, err := Run(ctx, Options{Spec: s, Exec: e, Inputs: []string{dir}, Output: filepath.Join(t.TempDir(), "out")})
 		cancel()
 		switch {

@@ -46,6 +46,8 @@ type signResult struct {
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
 	// Bytes are hashes of the files of JSON Lines, or parts of files, that are in the split.
 	Bytes []corpus.ByteSum `json:"byte_sums,omitempty"`
+	// Groups are hashes of the texts of the row groups of Parquet in the split, in their order.
+	Groups []corpus.GroupSum `json:"group_sums,omitempty"`
 
 	// Bad are files that are to be left out, BadFile the work file with the ordinals of the records that are, "" for
 	// none; BadRecords counts them, and BadExamples are the first.
@@ -172,8 +174,12 @@ func (a *signActor) split(ctx context.Context, out *executor.Attempt, maxBytes i
 		}
 	}
 	defer w.forget()
-	if w.texts != nil {
-		o.Chunk = func(file, group int, sum uint64) { w.texts.Chunk(texts.Place{File: file, Group: group}, sum) }
+	if a.spec.Write == WriteKept {
+		o.Chunk = func(s corpus.GroupSum) {
+			if !a.set.Files[s.File].Reference {
+				res.Groups = append(res.Groups, s)
+			}
+		}
 	}
 	need, err := a.eachBatch(ctx, a.splits[res.Split], o, func(b *corpus.Batch) error {
 		if err := bad.add(res, b.Bad); err != nil || len(b.Ord) == 0 {

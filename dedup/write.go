@@ -1,11 +1,13 @@
 package dedup
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/dovetail-dedup/dovetail/dedup/corpus"
 	"github.com/dovetail-dedup/dovetail/dedup/internal/flow"
@@ -276,7 +278,21 @@ func (w *fileWriter) file(index int) error {
 				return nil
 			},
 			Line:  w.lineCheck(index, &last, &shown),
-			Texts: func(group int, row int64) *corpus.GroupTexts { return w.textsOf(index, group, row) },
+			Texts: func(_ int, row int64) *corpus.GroupTexts { return w.textsOf(index, row) },
+			Sum:   func(group int, row int64) (uint64, bool) { return w.groupSum(index, group, row) },
+			Copied: func(row, n int64) error {
+				for i := range n {
+					d, err := w.nextWritten(index)
+					if err != nil {
+						return err
+					}
+					if d == nil || rowOf(d.ord) != row+i {
+						return w.changed(corpus.Ordinal(index, row+i))
+					}
+					shown++
+				}
+				return nil
+			},
 		})
 	if wrong != nil {
 		err = wrong
@@ -305,7 +321,7 @@ func (w *fileWriter) file(index int) error {
 }
 
 // textsOf returns the texts of a row group of a file, which begins at row, if they are in memory.
-func (w *fileWriter) textsOf(index, group int, row int64) *corpus.GroupTexts {
+func (w *fileWriter) textsOf(index int, row int64) *corpus.GroupTexts {
 	split := w.splitOf(corpus.Ordinal(index, row))
 	if w.texts == nil || split != w.textSplit {
 		w.texts.Close()
@@ -314,7 +330,7 @@ func (w *fileWriter) textsOf(index, group int, row int64) *corpus.GroupTexts {
 	if w.texts == nil {
 		return nil
 	}
-	known := &corpus.GroupTexts{At: func(row int64) ([]byte, bool, error) {
+	return &corpus.GroupTexts{At: func(row int64) ([]byte, bool, error) {
 		ord := corpus.Ordinal(index, row)
 		text, null, ok := w.texts.Text(ord)
 		if !ok {
@@ -322,8 +338,18 @@ func (w *fileWriter) textsOf(index, group int, row int64) *corpus.GroupTexts {
 		}
 		return text, null, nil
 	}}
-	known.Sum, known.Summed = w.texts.Chunk(texts.Place{File: index, Group: group})
-	return known
+}
+
+// groupSum returns the hash of the texts of a row group of a file, which begins at row, when they were signed.
+func (w *fileWriter) groupSum(index, group int, row int64) (sum uint64, ok bool) {
+	groups := w.signs[w.splitOf(corpus.Ordinal(index, row))].Groups
+	i, ok := slices.BinarySearchFunc(groups, corpus.GroupSum{File: index, Group: group}, func(a, b corpus.GroupSum) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Group, b.Group))
+	})
+	if ok {
+		sum = groups[i].Sum
+	}
+	return sum, ok
 }
 
 // unwritten accounts for a file of which nothing is written.

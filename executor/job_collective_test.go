@@ -188,14 +188,18 @@ func TestJobCollectiveLoss(t *testing.T) {
 // that happens again and again.
 func TestJobCollectiveStandsStill(t *testing.T) {
 	run := func(t *testing.T, still time.Duration, middle func(g *collective.Group, out *Attempt) error) (*testJob, []error) {
-		tj := &testJob{size: 3, silence: 400 * time.Millisecond}
+		tj := &testJob{size: 3, silence: time.Second}
 		return tj, tj.run(t, func(ctx context.Context, j *Job) error {
-			e, err := New(Config{Job: j, Workers: 2, TaskTimeout: 200 * time.Millisecond})
+			e, err := New(Config{Job: j, Workers: 2, TaskTimeout: 500 * time.Millisecond})
 			if err != nil {
 				return err
 			}
 			defer e.Close()
 			e.still = still
+			// Or a rank comes too late to the stage.
+			if err := j.Meet(ctx, "start"); err != nil {
+				return err
+			}
 			got, err := e.Collective(ctx, slowly(func(ctx context.Context, g *collective.Group, outs []*Attempt) error {
 				if err := g.Barrier(ctx); err != nil {
 					return err
@@ -227,7 +231,7 @@ func TestJobCollectiveStandsStill(t *testing.T) {
 	})
 	t.Run("again and again", func(t *testing.T) {
 		t.Parallel()
-		_, errs := run(t, time.Second, func(g *collective.Group, _ *Attempt) error {
+		_, errs := run(t, 2*time.Second, func(g *collective.Group, _ *Attempt) error {
 			for g.Err() == nil {
 				time.Sleep(10 * time.Millisecond)
 			}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // ranks starts n ranks in this process and one operation on each.
 func ranks(t *testing.T, n int, o shuffle.Options) (context.Context, []*shuffle.Shuffler) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	var alloc mem.Allocator = mem.NewChecked(t, mem.Host())
 	if o.Alloc == nil {
@@ -245,7 +245,7 @@ func TestAbortWhileLoading(t *testing.T) {
 	budget := mem.NewBudget(limit)
 	ts := inproc.New(2, inproc.Options{})
 	alloc := mem.NewChecked(t, mem.Host())
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	open := func(r int) *shuffle.Shuffler {
 		c, err := shuffle.NewCommunicator(ts[r])
@@ -307,7 +307,7 @@ func TestAbortWhileLoading(t *testing.T) {
 func TestSpillQueued(t *testing.T) {
 	ts := inproc.New(2, inproc.Options{})
 	alloc := mem.NewChecked(t, mem.Host())
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var ss [2]*shuffle.Shuffler
 	open := func(r int) {
@@ -472,7 +472,7 @@ func TestPressureWhileUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	alloc := mem.NewChecked(t, mem.Host())
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var ss []*shuffle.Shuffler
 	for _, tr := range ts {

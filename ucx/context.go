@@ -27,12 +27,18 @@ type Context struct {
 	cuda     bool // buffers of CUDA devices can be sent and received
 	timeout  time.Duration
 	registry *registry // nil if memory is not registered
+	keeps    bool      // workers are kept
 	listens  portRange
 
 	mu     sync.Mutex
 	ports  int // that are open, or of transports that are
 	closed bool
+	idle   []*worker // of rounds that are over, for those to come
 }
+
+// idleMost is how many workers are kept: a rank has one round at a time. With TCP none is: it would leave a port open when there is no round, and UCX
+// takes tenths of a second to close a link of a worker that goes on.
+var idleMost = 1
 
 // defaults are options that package ucx needs, or that its promises need.
 func defaults(linkTimeout time.Duration) map[string]string {
@@ -93,6 +99,7 @@ func Open(c Config) (*Context, error) {
 	ctx.cuda = memories&(1<<memoryCUDA) != 0
 	found := ctx.Transports()
 	ctx.listens = portsOf(set, found)
+	ctx.keeps = !overTCP(found)
 	on, err := registers(c, found)
 	if err != nil {
 		_ = ctx.Close()
@@ -160,6 +167,10 @@ func (c *Context) Close() error {
 	}
 	if !c.closed {
 		c.closed = true
+		for _, w := range c.idle {
+			w.close()
+		}
+		c.idle = nil
 		if c.registry != nil {
 			c.registry.close()
 		}
@@ -176,4 +187,30 @@ func (c *Context) use(n int) error {
 	}
 	c.ports += n
 	return nil
+}
+
+// spare returns a worker that is kept, or nil.
+func (c *Context) spare() *worker {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.idle) > 0 {
+		w := c.idle[len(c.idle)-1]
+		c.idle = c.idle[:len(c.idle)-1]
+		if w.reset() {
+			return w
+		}
+		w.close()
+	}
+	return nil
+}
+
+// keep keeps a worker whose links are all closed in good order, or that never had any, for another round; if there is no need for it, it ends.
+func (c *Context) keep(w *worker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keeps && len(c.idle) < idleMost {
+		c.idle = append(c.idle, w)
+		return
+	}
+	w.close()
 }

@@ -74,6 +74,9 @@
 // C, in arrays of structures without pointers; C does not call Go, and no message takes an allocation. When there is nothing left it spins for
 // Options.Spin, then arms the worker and waits on Go's poller; Post and Poll wake it. An idle rank wakes some times in LinkTimeout.
 //
+// A worker whose round has ended in good order at all ends, and that nobody else has talked to, stays for the next round of the
+// context, unless the context uses TCP. It then has another nonce and other tokens, so nothing of the round before is believed.
+//
 // # Dead peers
 //
 // Every endpoint has UCX's error handling on. A process that ends is noticed at once over TCP, in a second or two over shared memory (once its

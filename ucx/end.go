@@ -58,7 +58,7 @@ func (p *peer) close(s state, cause error) {
 	p.state, p.deadline = s, p.t.now.Add(lingerTime)
 	o := op{kind: opClose, link: uint64(p.rank)}
 	if s == stateFailing {
-		o.owner = 1
+		o.owner, p.broken = 1, true
 	}
 	p.t.ops = append(p.t.ops, o)
 	p.cancel()

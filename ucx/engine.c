@@ -467,8 +467,8 @@ uint32_t *dvt_kick(dvt_worker *w) { return &w->kick; }
 
 void dvt_signal(dvt_worker *w) { api.ucp_worker_signal(w->worker); }
 
-void dvt_close(dvt_worker *w) {
-	// What was not given back belongs to UCX, or to whoever reads the ring; nobody does any more.
+// drain drops events that nobody reads any more. What they bring belongs to UCX, or to whoever reads them.
+static void drain(dvt_worker *w) {
 	for (; w->count > 0; w->count--) {
 		dvt_event *e = &w->ring[w->first];
 		if (e->kind == DVT_EV_MESSAGE && e->owner == OWNER_MALLOC)
@@ -477,6 +477,21 @@ void dvt_close(dvt_worker *w) {
 			api.ucp_am_data_release(w->worker, (void *)(uintptr_t)e->addr);
 		w->first = (w->first + 1) & (w->room - 1);
 	}
+}
+
+int dvt_reset(dvt_worker *w) {
+	for (int i = 0; i < MOST_STEPS && api.ucp_worker_progress(w->worker) > 0; i++)
+		continue;
+	drain(w);
+	free(w->links);
+	w->links = NULL;
+	w->nlinks = 0;
+	w->kick = 0;
+	return w->full ? -1 : 0;
+}
+
+void dvt_close(dvt_worker *w) {
+	drain(w);
 	api.ucp_worker_destroy(w->worker);
 	for (uint64_t i = 0; i < w->nblocks; i++)
 		free(w->blocks[i]);

@@ -87,6 +87,9 @@ int dvt_arm(dvt_worker *w);
 uint32_t *dvt_kick(dvt_worker *w);
 // dvt_signal makes fd ready. Any thread may call it.
 void dvt_signal(dvt_worker *w);
+// dvt_reset makes a worker whose links are all closed, or that never had any, as good as new: what came late is dropped. It returns 0, or -1 if
+// the worker is of no use any more.
+int dvt_reset(dvt_worker *w);
 // dvt_close ends everything of a worker. Memory that it was given is not used any more.
 void dvt_close(dvt_worker *w);
 

@@ -138,7 +138,7 @@ func TestCloseIsBounded(t *testing.T) {
 		fill(ts[0])
 		start := time.Now()
 		_ = ts[0].Close()
-		if d := time.Since(start); d < 200*time.Millisecond || d > 5*time.Second {
+		if d := time.Since(start); d < 200*time.Millisecond || d > 15*time.Second {
 			t.Errorf("Close took %s", d)
 		}
 		ts = connectRanks(t, way, 2, func(o *Options) { o.CloseTimeout, o.ReceiveBudget = 20*time.Second, o.leastBudget() })
@@ -154,7 +154,7 @@ func TestCloseIsBounded(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > 15*time.Second {
 			t.Errorf("both closed after %s", d)
 		}
 	})
@@ -196,7 +196,7 @@ func TestMeetingMismatch(t *testing.T) {
 			"spec":  {func(o *Options) { o.Spec = "another" }, "its spec is"},
 		} {
 			t.Run(name, func(t *testing.T) {
-				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				start := time.Now()
 				_, errs := startRanks(t, ctx, way, 2, func(o *Options) {
@@ -210,7 +210,7 @@ func TestMeetingMismatch(t *testing.T) {
 						t.Errorf("rank %d: %v", r, err)
 					}
 				}
-				if d := time.Since(start); d > 5*time.Second {
+				if d := time.Since(start); d > 15*time.Second {
 					t.Errorf("it took %s", d)
 				}
 			})

@@ -51,6 +51,7 @@ type peer struct {
 	said      time.Time // when this rank last said something
 	slots     int       // operations under way in UCX
 	gone      bool      // UCX has closed the endpoint
+	broken    bool      // it was not closed in good order
 	greeted   bool      // hello is said
 	byeSaid   bool
 	byeHeard  bool

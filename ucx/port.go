@@ -22,10 +22,13 @@ func (c *Context) Listen() (*Port, error) {
 	if err := c.use(1); err != nil {
 		return nil, err
 	}
-	w, err := c.listen()
-	if err != nil {
-		_ = c.use(-1)
-		return nil, err
+	w := c.spare()
+	if w == nil {
+		var err error
+		if w, err = c.listen(); err != nil {
+			_ = c.use(-1)
+			return nil, err
+		}
 	}
 	p := &Port{c: c, w: w}
 	bytes, err := w.address()
@@ -45,10 +48,18 @@ func (p *Port) Addr() string { return p.addr.String() }
 // Close closes a port that is not connected.
 func (p *Port) Close() error {
 	p.once.Do(func() {
-		p.w.close()
+		p.c.keep(p.w)
 		_ = p.c.use(-1)
 	})
 	return nil
+}
+
+// drop is Close for a port that has begun to connect.
+func (p *Port) drop() {
+	p.once.Do(func() {
+		p.w.close()
+		_ = p.c.use(-1)
+	})
 }
 
 // Connect connects with all other ranks. It returns when each of them has proven that it is in the job; when one cannot be reached; when a
@@ -64,12 +75,13 @@ func (p *Port) Connect(ctx context.Context, o Options) (*Transport, error) {
 	if err == nil && addrs[o.Rank].nonce != p.addr.nonce {
 		err = fmt.Errorf("ucx: rank %d: %w", o.Rank, mismatch("Addrs has the address of another port for this rank"))
 	}
-	var t *Transport
-	if err == nil {
-		t, err = newTransport(p, o, addrs)
-	}
 	if err != nil {
 		_ = p.Close()
+		return nil, err
+	}
+	t, err := newTransport(p, o, addrs)
+	if err != nil {
+		p.drop()
 		return nil, err
 	}
 	go t.run()

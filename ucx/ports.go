@@ -19,9 +19,14 @@ const portTime = 10 * time.Second
 // portRange is at which ports UCX listens; the zero portRange is any.
 type portRange struct{ first, last int }
 
+// overTCP reports whether UCX listens at TCP ports.
+func overTCP(transports []string) bool {
+	return slices.ContainsFunc(transports, func(t string) bool { return strings.HasPrefix(t, "tcp/") })
+}
+
 // portsOf returns the range that a context has, whoever has set it. UCX itself has read it before.
 func portsOf(set map[string]string, transports []string) (r portRange) {
-	if !slices.ContainsFunc(transports, func(t string) bool { return strings.HasPrefix(t, "tcp/") }) {
+	if !overTCP(transports) {
 		return portRange{} // nothing listens
 	}
 	text, said := os.LookupEnv("UCX_TCP_PORT_RANGE")

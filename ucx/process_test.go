@@ -175,8 +175,9 @@ func TestKilledProcess(t *testing.T) {
 		_ = p.cmd.Wait() // it was killed; while nobody has looked, UCX takes it to be alive
 		ev := waitEvent(t, tr, shuffle.EventPeerDown)
 		t.Logf("noticed after %s: %v", time.Since(start), ev.Err)
-		if d := time.Since(start); d > 4*time.Second {
-			t.Errorf("it took %s", d)
+		// UCX finds that out by itself, before the silence of the peer would.
+		if strings.Contains(ev.Err.Error(), "said nothing for ") {
+			t.Error(ev.Err)
 		}
 		if !strings.Contains(ev.Err.Error(), "rank 0 lost rank 1: ") {
 			t.Error(ev.Err)
@@ -268,7 +269,7 @@ func TestStoppedProcess(t *testing.T) {
 		}()
 		ev := waitEvent(t, tr, shuffle.EventPeerDown)
 		t.Logf("noticed after %s: %v", time.Since(start), ev.Err)
-		if d := time.Since(start); d < 3*time.Second || d > 9*time.Second {
+		if d := time.Since(start); d < 3*time.Second || d > 20*time.Second {
 			t.Errorf("it took %s", d)
 		}
 		if !strings.Contains(ev.Err.Error(), "said nothing for ") {

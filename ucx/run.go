@@ -64,7 +64,11 @@ func (t *Transport) shut() {
 	t.hub.Lock()
 	t.ended = true // from here on nobody wakes the worker
 	t.hub.Unlock()
-	t.w.close()
+	if t.whole() {
+		t.port.c.keep(t.w)
+	} else {
+		t.w.close()
+	}
 	for i := range t.slots {
 		s := &t.slots[i]
 		if s.block.bytes != nil {
@@ -80,6 +84,17 @@ func (t *Transport) shut() {
 	}
 	link.ReleaseAll(t.orphans)
 	_ = t.port.c.use(-1)
+}
+
+// whole reports whether the worker can serve another round: all links ended in good order, at both ends, UCX is done with everything, and nobody but
+// the ranks has said anything.
+func (t *Transport) whole() bool {
+	for _, p := range t.peers {
+		if p != nil && (p.broken || !p.gone || p.slots > 0 || p.cause != errBye) {
+			return false
+		}
+	}
+	return t.strange == 0 && t.meetErr == nil
 }
 
 // collect has all links with something to do give it to UCX.

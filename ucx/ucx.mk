@@ -41,11 +41,10 @@ test-ucx: ucx-tools $(UCX_OLDEST)/done ## package ucx and jobs over it; vet, sta
 	$(UCX_BUILD) run $(STATICCHECK) -tags ucx ./ucx/... ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx ./ucx/...
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx,invariants -run 'Pieces|Close|Killed' ./ucx
-	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed|Registe|Bare' ./ucx
+	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed|Registe|Bare|Kept|Port' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Pieces|Close|Misbehaviour|Meeting|Strangers|KilledBusy' ./ucx
-	DOVETAIL_UCX_LIB=$(UCX_OLDEST)/libucx/lib $(UCX_BUILD) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance/.*/transport|Close|Killed' ./ucx
-	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Conformance$$/shm' ./ucx
-	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Registe|Bare' ./ucx
+	$(UCX_TEST) test -short -count 1 -timeout 10m -tags ucx -race -run 'Conformance$$/shm' ./ucx
+	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -race -run 'Registe|Bare|Kept' ./ucx
 	DOVETAIL_UCX_REGISTER=always $(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'Conformance$$|Pieces|Close|Killed' ./ucx
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'Fabric|Transports' ./internal/engine
 	$(UCX_TEST) test -short -count 1 -timeout 5m -tags ucx -run 'TestJobOverUCX|TestRankKilled|TestInfoAndHelp' ./cmd/dovetail

@@ -162,6 +162,9 @@ func (w *worker) wake() {
 // awake forgets calls of wake.
 func (w *worker) awake() { atomic.StoreUint32(w.kick, 0) }
 
+// reset makes a worker whose links are all closed as good as new, and reports whether it is.
+func (w *worker) reset() bool { return C.dvt_reset(w.c) == 0 }
+
 // close ends everything. UCX uses no memory of the caller's any more.
 func (w *worker) close() {
 	_ = w.file.Close()

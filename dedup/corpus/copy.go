@@ -17,6 +17,13 @@ type ByteSum struct {
 	Sum  uint64 `json:"sum"` // XXH3
 }
 
+// GroupSum is the hash of the bytes that the texts of a row group of a Parquet file are in.
+type GroupSum struct {
+	File  int    `json:"file"`
+	Group int    `json:"group"`
+	Sum   uint64 `json:"sum"` // XXH3
+}
+
 // Copy writes a file to w as it is, and returns how many bytes it has. sums are what ReadOptions.Bytes was told when its
 // documents were read, in order, from its first byte to its last: bytes that have another hash now are a [FileError] that wraps
 // [ErrChanged], and what was written then is of no use.

@@ -160,7 +160,7 @@ func (g *groupReader) fill(m *batchMaker) (done bool, err error) {
 		if err := g.seen.finish(); err != nil {
 			return false, err
 		}
-		g.o.Chunk(g.file, g.index, g.seen.sum)
+		g.o.Chunk(GroupSum{File: g.file, Group: g.index, Sum: g.seen.sum})
 	}
 	return true, g.verify()
 }

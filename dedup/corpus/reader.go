@@ -53,8 +53,8 @@ type ReadOptions struct {
 	// it, and eight bytes taken for every row of a row group.
 	Hash func(file int) bool
 	// Chunk, if not nil, is told of every row group of a Parquet file that was read to its end a hash of the bytes of its
-	// column of texts, as they are in the file.
-	Chunk func(file, group int, sum uint64)
+	// column of texts, as they are in the file; see Sink.Sum.
+	Chunk func(GroupSum)
 	// Bytes, if not nil, is told of the bytes of every file of JSON Lines, or of the part of it that is in the split, that was
 	// read to its end; see [Set.Copy].
 	Bytes func(ByteSum)

@@ -26,6 +26,11 @@ type Sink struct {
 	// Texts, if not nil, returns the texts of a row group of a Parquet file, whose first row is number row of the file, or
 	// nil if they are to be read from the file. What it yields is borrowed until Rewrite returns.
 	Texts func(group int, row int64) *GroupTexts
+	// Sum, if not nil, returns what ReadOptions.Chunk was told of a row group, whose first row is number row of the file, or
+	// false. A row group of which every row is kept is then copied without being decoded, its texts must have that hash, and
+	// Copied is called with its first row and their number in place of Kept.
+	Sum    func(group int, row int64) (sum uint64, ok bool)
+	Copied func(row, n int64) error
 	// Add are columns that the new file has beside those of the input. A file without rows has them, too, if it is
 	// Parquet. Format [Files] has no place for them.
 	Add []Added
@@ -40,9 +45,6 @@ type Sink struct {
 type GroupTexts struct {
 	// At returns the text of a row, counted in the file. It is asked for those that are kept, in order.
 	At func(row int64) (text []byte, null bool, err error)
-	// Sum is what ReadOptions.Chunk was told of the row group, if Summed.
-	Sum    uint64
-	Summed bool
 }
 
 // Rewritten counts what a rewriting did.
@@ -60,7 +62,7 @@ type Rewritten struct {
 // that is not kept asks keep itself. Parquet: the schema, the key-value metadata, the codec of each column, the
 // row groups (those without a kept row are left out) and all other columns are those of the input; values are
 // copied with their definition and repetition levels and never converted. A file without any kept row is a
-// valid file of its format. A file that is kept whole is copied as it is, and so, in other files to which nothing is added,
+// valid file of its format. A Parquet file that is kept whole is copied as it is, and so, in other files to which nothing is added,
 // are row groups that are kept whole, but without page indexes and Bloom filters. Columns that are added have the codec of the text; the Arrow schema in the metadata of
 // a Parquet file is extended by them.
 //

@@ -51,6 +51,13 @@ func rewriteTo(t testing.TB, s *Set, file int, keep func(int64) bool, sink Sink)
 		kept = append(kept, row{Ord: Ordinal(file, r), Text: string(text), Null: null})
 		return nil
 	}
+	const notShown = "copied and not shown"
+	sink.Copied = func(r, n int64) error {
+		for i := range n {
+			kept = append(kept, row{Ord: Ordinal(file, r+i), Text: notShown})
+		}
+		return nil
+	}
 	done, err := s.Rewrite(context.Background(), file, func(r int64) bool {
 		asked = append(asked, r)
 		return keep(r)
@@ -72,6 +79,11 @@ func rewriteTo(t testing.TB, s *Set, file int, keep func(int64) bool, sink Sink)
 		rows = append(rows, n)
 		if keep(n) {
 			want = append(want, r)
+		}
+	}
+	for i := range min(len(kept), len(want)) {
+		if kept[i].Ord == want[i].Ord && kept[i].Text == notShown && sink.Sum != nil {
+			kept[i] = want[i]
 		}
 	}
 	if !slices.Equal(kept, want) {
@@ -169,7 +181,7 @@ func TestRewriteKnownTexts(t *testing.T) {
 	for name, fx := range loadFixtures(t).Files {
 		s := mustResolve(t, Local(), Options{}, fixturePath(name))
 		sums := make(map[int]uint64)
-		rows := readAll(t, s, 1<<30, ReadOptions{Columns: ColumnText, Chunk: func(_, group int, sum uint64) { sums[group] = sum }})
+		rows := readAll(t, s, 1<<30, ReadOptions{Columns: ColumnText, Chunk: func(s GroupSum) { sums[s.Group] = s.Sum }})
 		if in, err := file.OpenParquetFile(fixturePath(name), false); err != nil || len(sums) > 0 && in.NumRowGroups() != len(sums) {
 			t.Errorf("%s: hashes of %d row groups: %v", name, len(sums), err)
 		} else {
@@ -181,14 +193,18 @@ func TestRewriteKnownTexts(t *testing.T) {
 				if group%3 == 2 {
 					return nil
 				}
-				return &GroupTexts{Sum: sums[group], Summed: group%2 == 0 && len(sums) > 0, At: func(r int64) ([]byte, bool, error) {
+				return &GroupTexts{At: func(r int64) ([]byte, bool, error) {
 					if asked++; rows[r].Ord != Ordinal(0, r) {
 						return nil, false, fmt.Errorf("row %d is %v", r, rows[r])
 					}
 					return []byte(rows[r].Text), rows[r].Null, nil
 				}}
 			}
-			out, err := rewriteTo(t, s, 0, keep, Sink{Texts: texts})
+			known := func(group int, _ int64) (uint64, bool) {
+				sum, ok := sums[group]
+				return sum, ok && group%2 == 0
+			}
+			out, err := rewriteTo(t, s, 0, keep, Sink{Texts: texts, Sum: known})
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -198,7 +214,7 @@ func TestRewriteKnownTexts(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if out, err = rewriteTo(t, s, 0, keep, Sink{Texts: texts, Whole: true}); err != nil || !bytes.Equal(out, data) {
+				if out, err = rewriteTo(t, s, 0, keep, Sink{Texts: texts, Sum: known, Whole: true}); err != nil || !bytes.Equal(out, data) {
 					t.Errorf("%s was not copied: %v", name, err)
 				}
 			}
@@ -298,6 +314,62 @@ func TestRewriteWholeChanged(t *testing.T) {
 		return nil
 	}})
 	wantError(t, err, ErrChanged, "x.parquet: the file changed since the run began: it holds other texts than when they were read")
+}
+
+// Row groups whose hash is known are copied without being read, and must have it, in files that are kept whole and in others.
+func TestRewriteKnownSums(t *testing.T) {
+	data, err := os.ReadFile(fixturePath("plain_none_v1.parquet")) // without checksums
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys := newMemFS(map[string]string{"x.parquet": string(data)})
+	s := mustResolve(t, fsys, fixtureOptions, "x.parquet")
+	sums := make(map[int]uint64)
+	readAll(t, s, 1<<30, ReadOptions{Chunk: func(s GroupSum) { sums[s.Group] = s.Sum }})
+	in, err := file.NewParquetReader(bytes.NewReader(data))
+	if err != nil || len(sums) != in.NumRowGroups() || len(sums) < 2 {
+		t.Fatalf("%d hashes: %v", len(sums), err)
+	}
+	column := in.MetaData().Schema.ColumnIndexByName("text")
+	for _, how := range []string{"all", "group"} {
+		rewrite := func() (rows int64, out []byte, err error) {
+			var b bytes.Buffer
+			_, err = s.Rewrite(t.Context(), 0, keepers[how], Sink{
+				W: &b, Whole: how == "all", Kept: func(int64, []byte, bool) error { return errors.New("shown") },
+				Sum:    func(group int, _ int64) (uint64, bool) { return sums[group], true },
+				Copied: func(_, n int64) error { rows += n; return nil },
+			})
+			return rows, b.Bytes(), err
+		}
+		if rows, out, err := rewrite(); err != nil || rows != map[string]int64{"all": 40, "group": 16}[how] || how == "all" && !bytes.Equal(out, data) {
+			t.Fatalf("%s: %d rows, %v", how, rows, err)
+		}
+		for g := range in.NumRowGroups() {
+			m, err := in.MetaData().RowGroup(g).ColumnChunk(column)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for at := chunkStart(m); at < chunkStart(m)+m.TotalCompressedSize(); at++ {
+				bent := slices.Clone(data)
+				bent[at] ^= 4
+				fsys.put("x.parquet", bent)
+				_, _, err := rewrite()
+				if touched := how == "all" || g == 1; touched != (err != nil) {
+					t.Fatalf("%s: byte %d of row group %d: %v", how, at-chunkStart(m), g, err)
+				} else if touched {
+					wantError(t, err, ErrChanged, "x.parquet: the file changed since the run began: it holds other texts than when they were read")
+				}
+			}
+			fsys.put("x.parquet", data)
+		}
+	}
+	wrong := errors.New("not these")
+	_, err = s.Rewrite(t.Context(), 0, keepers["all"], Sink{
+		W: io.Discard, Whole: true, Sum: func(g int, _ int64) (uint64, bool) { return sums[g], true }, Copied: func(int64, int64) error { return wrong },
+	})
+	if !errors.Is(err, wrong) {
+		t.Error(err)
+	}
 }
 
 func compareParquet(t *testing.T, name string, out []byte, fx fixture, keep func(int64) bool) {

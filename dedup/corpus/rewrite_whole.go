@@ -7,8 +7,8 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// wholeParquet copies a Parquet file of which every row is kept byte for byte. Its texts are decoded to be shown, and that
-// the bytes that are copied are those that were decoded is seen by their hash. Pages of other columns are compared with
+// wholeParquet copies a Parquet file of which every row is kept byte for byte. That the bytes that are copied are those of the texts
+// that were read is seen by their hash. Where that is not known the texts are decoded to be shown. Pages of other columns are compared with
 // their checksums where they have any.
 func (w *rewriter) wholeParquet(in *parquetFile) error {
 	var texts []byteHash
@@ -56,8 +56,8 @@ func (p *parquetFile) hashChunk(group, column int) (*hashedReader, error) {
 	return &hashedReader{byteHash: byteHash{from: from, end: from + meta.TotalCompressedSize()}, src: p.src, at: from}, nil
 }
 
-// showTexts shows the texts of a row group, of which every row is kept, and returns the hash that their bytes must have. It
-// looks at the checksums of the other columns.
+// showTexts returns the hash that the bytes of the texts of a row group, of which every row is kept, must have, and shows the texts
+// unless it is known. It looks at the checksums of the other columns.
 func (w *rewriter) showTexts(in *parquetFile, unused *arena, group int, row int64) (byteHash, error) {
 	rg := in.meta.RowGroup(group)
 	for c := range in.meta.Schema.NumColumns() {
@@ -77,9 +77,11 @@ func (w *rewriter) showTexts(in *parquetFile, unused *arena, group int, row int6
 	if err != nil {
 		return byteHash{}, err
 	}
-	if t := w.texts(group, row); t != nil && t.Summed {
-		seen.sum = t.Sum
-		return seen.byteHash, w.showKnown(in, t, row, rg.NumRows())
+	if w.sink.Sum != nil {
+		if sum, ok := w.sink.Sum(group, row); ok {
+			seen.sum = sum
+			return seen.byteHash, w.copied(row, rg.NumRows())
+		}
 	}
 	in.through = seen
 	defer func() { in.through = nil }()
@@ -92,19 +94,13 @@ func (w *rewriter) showTexts(in *parquetFile, unused *arena, group int, row int6
 	return seen.byteHash, err
 }
 
-// showKnown shows texts that need not be read.
-func (w *rewriter) showKnown(in *parquetFile, t *GroupTexts, row, n int64) error {
-	each := w.shown(in, in.columns.text, row)
-	for i := range n {
-		text, null, err := t.At(row + i)
-		if err != nil {
-			return sinkError{err}
-		}
-		if each != nil {
-			if err := each(i, text, null); err != nil {
-				return err
-			}
-		}
+// copied tells of a row group of which the texts are not shown.
+func (w *rewriter) copied(row, n int64) error {
+	if w.sink.Copied == nil {
+		return nil
+	}
+	if err := w.sink.Copied(row, n); err != nil {
+		return sinkError{err}
 	}
 	return nil
 }

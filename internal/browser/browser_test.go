@@ -204,7 +204,7 @@ func TestFaultsAreFound(t *testing.T) {
 	if err := os.WriteFile(file, []byte(bad), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
 	ctx, closeBrowser := start(ctx)
 	defer closeBrowser()

@@ -52,7 +52,7 @@ func Fabric(name string, ports tcp.PortRange, note func(line string)) (executor.
 		}
 		return f, nil
 	case TransportAuto, "":
-		return &chooser{tcp: executor.TCPFabric(network), offer: offers()}, nil
+		return &chooser{tcp: executor.TCPFabric(network), offer: offers(ports)}, nil
 	case TransportInproc:
 		return nil, errors.New("--transport inproc: ranks that are processes have no memory in common; give auto, tcp or ucx")
 	}

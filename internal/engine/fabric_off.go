@@ -12,7 +12,7 @@ func newUCX(tcp.PortRange, func(line string)) (executor.Fabric, error) {
 	return nil, ucx.ErrNotBuilt
 }
 
-func offers() offerer { return nil }
+func offers(tcp.PortRange) offerer { return nil }
 
 // DescribeTransports says, in lines for people, what ranks that are processes can talk through.
 func DescribeTransports() []string { return []string{"UCX: not in this build"} }

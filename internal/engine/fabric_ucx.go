@@ -117,13 +117,17 @@ func (p ucxPort) Connect(ctx context.Context, m executor.Meeting) (shuffle.Trans
 }
 
 // offers returns what opens an offer of UCX, or nil if UCX is of no use here: it then stays unloaded, or idle.
-func offers() offerer {
+func offers(ports tcp.PortRange) offerer {
 	if ucx.Load("") != nil {
 		return nil
 	}
 	return func() offer {
-		// Shared memory of System V, for /dev/shm is small in containers.
-		c, err := openContext(map[string]string{"TLS": "sysv,cma"})
+		// Shared memory of System V, for /dev/shm is small in containers. The ports are for who has set $UCX_TLS to something else.
+		set := map[string]string{"TLS": "sysv,cma"}
+		if !ports.Any() {
+			set["TCP_PORT_RANGE"] = ports.String()
+		}
+		c, err := openContext(set)
 		if err != nil {
 			return nil
 		}

@@ -29,7 +29,7 @@ func TestFabricUCX(t *testing.T) {
 		t.Error(ucx.Name(), auto.Name())
 	}
 	elsewhere := &chooser{tcp: executor.TCPFabric(nil), offer: func() offer {
-		o := offers()()
+		o := offers(tcp.PortRange{})()
 		o.(*ucxOffer).machine = "another"
 		return o
 	}}
@@ -70,6 +70,13 @@ func TestFabricPorts(t *testing.T) {
 	}
 	if _, err := f.Open("127.0.0.1"); err == nil || !strings.Contains(err.Error(), "none of the ports 28751-28759 is free") {
 		t.Error(err)
+	}
+	auto, err := Fabric(TransportAuto, tcp.PortRange{First: 28771, Last: 28779}, nil) // shared memory, which takes none
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(meetOver(t, auto, auto)...); err != nil || auto.Name() != TransportUCX {
+		t.Error(auto.Name(), err)
 	}
 	for _, l := range taken {
 		l.Close()

@@ -29,7 +29,7 @@ var (
 )
 
 // testLimit is how long a command may take: all of them are far quicker.
-const testLimit = time.Minute
+const testLimit = 3 * time.Minute
 
 func TestMain(m *testing.M) {
 	code := func() int {
@@ -207,7 +207,7 @@ func dedup(t *testing.T, bin, out string, more ...string) []string {
 	if in.err != nil {
 		t.Fatal(in.err)
 	}
-	return append([]string{bin, "dedup", "--progress", "none", "--rank-timeout", "3s", "--join-timeout", "20s", "--input", in.dir, "--output", out}, more...)
+	return append([]string{bin, "dedup", "--progress", "none", "--rank-timeout", "5s", "--join-timeout", "30s", "--input", in.dir, "--output", out}, more...)
 }
 
 // check compares a result with that of one process and returns its record.
@@ -229,7 +229,7 @@ func check(t *testing.T, what, out string) record {
 // process waits for the process of a rank, by a variable that its launcher has set.
 func process(t *testing.T, variable string, rank int, out string) int {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		list, _ := filepath.Glob("/proc/[0-9]*")
 		for _, dir := range list {
 			exe, err := os.Readlink(filepath.Join(dir, "exe"))
@@ -270,7 +270,7 @@ func killOnce(t *testing.T, variable string, victim int, command func(out string
 	env, args := command(out)
 	r := start(t, env, args...)
 	pid := process(t, variable, victim, out)
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		_, begun := os.Stat(out + ".work")
 		_, done := os.Stat(out)
 		if begun == nil || done == nil {

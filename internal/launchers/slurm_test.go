@@ -112,7 +112,7 @@ func newSlurm(t *testing.T, at where) *slurm {
 			t.Fatalf("%q: %v: %s\n%s", args, err, out, s.logs())
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(100 * time.Millisecond) {
 		args := s.command("sinfo", "-h", "-N", "-o", "%T")
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = s.env()

@@ -53,10 +53,10 @@ func (s setup) budgets() []*mem.Budget {
 }
 
 // run has f do the work of every rank, and returns their errors. It fails the test if anything is left in a budget or
-// allocator, or if the ranks take a minute.
+// allocator, or if the ranks take three minutes.
 func (s setup) run(t testing.TB, f func(ctx context.Context, g *collective.Group) error) []error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	alloc := mem.NewChecked(t, mem.Host())
 	transports := inproc.New(s.size, inproc.Options{Copy: s.copy, Alloc: alloc})
@@ -90,7 +90,7 @@ func (s setup) run(t testing.TB, f func(ctx context.Context, g *collective.Group
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
-		t.Error("the ranks were stopped after a minute")
+		t.Error("the ranks were stopped after three minutes")
 	}
 	for _, c := range comms {
 		if err := c.Close(); err != nil {

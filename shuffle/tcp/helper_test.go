@@ -50,7 +50,7 @@ func startRanks(t testing.TB, ctx context.Context, size int, change func(o *Opti
 // connectRanks is startRanks for ranks that must meet.
 func connectRanks(t testing.TB, size int, change func(o *Options)) []*Transport {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	ts, errs := startRanks(t, ctx, size, change)
 	if err := errors.Join(errs...); err != nil {

@@ -121,7 +121,7 @@ func TestMisbehaviour(t *testing.T) {
 			for down == nil {
 				select {
 				case <-tr.Ready():
-				case <-time.After(30 * time.Second):
+				case <-time.After(2 * time.Minute):
 					t.Fatal("nothing was noticed")
 				}
 				if !strings.Contains(name, "too many") || tr.gone(1) { // leave them unpolled

@@ -325,7 +325,7 @@ func testStrangers(t *testing.T, secure bool) {
 		greeting(greetingVersion, 77, nil),
 		greeting(greetingVersion, greetingHello, make([]byte, helloFixed)),
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var listeners []*Listener
 	var addrs []string

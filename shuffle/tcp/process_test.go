@@ -35,7 +35,7 @@ func TestRankProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	o := Options{Job: "processes", Rank: rank, Addrs: strings.Fields(line), Listener: l}
 	if secret != "none" {
@@ -141,7 +141,7 @@ func TestKilledProcess(t *testing.T) {
 	if _, err := fmt.Fprintln(ps[0].in, strings.Join(addrs, " ")); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	tr, err := Connect(ctx, Options{Job: "processes", Rank: 0, Addrs: addrs, Listener: l})
 	if err != nil {
@@ -156,7 +156,7 @@ func TestKilledProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	ev := waitEvent(t, tr, shuffle.EventPeerDown)
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > 8*time.Second {
 		t.Errorf("it took %s", d)
 	}
 	if !strings.Contains(ev.Err.Error(), "rank 0 lost rank 1 at ") {
@@ -168,7 +168,7 @@ func TestKilledProcess(t *testing.T) {
 // waitEvent polls until an event of some kind comes and returns it. Others are an error, except confirmations.
 func waitEvent(t *testing.T, tr *Transport, kind shuffle.EventKind) shuffle.Event {
 	t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		var events [1]shuffle.Event
 		n, err := tr.Poll(events[:])
@@ -186,7 +186,7 @@ func waitEvent(t *testing.T, tr *Transport, kind shuffle.EventKind) shuffle.Even
 		select {
 		case <-tr.Ready():
 		case <-timeout:
-			t.Fatalf("no event of kind %d in 30 s", kind)
+			t.Fatalf("no event of kind %d in two minutes", kind)
 		}
 	}
 }

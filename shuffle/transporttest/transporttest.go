@@ -69,7 +69,7 @@ func RunRank(t *testing.T, tr shuffle.Transport) {
 }
 
 // patience is how long a test waits for anything.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // cluster is a set of ranks under test.
 type cluster struct {

@@ -16,6 +16,12 @@ import (
 	"github.com/dovetail-dedup/dovetail/ucx/internal/cloop"
 )
 
+// sets is how UCX is told of the ways in Names.
+var sets = map[string]map[string]string{
+	"shm": {"TLS": "sysv,cma"},
+	"tcp": {"TLS": "tcp", "NET_DEVICES": "lo"},
+}
+
 // Way is UCX with one way to move bytes. It belongs to one goroutine.
 type Way struct {
 	set map[string]string

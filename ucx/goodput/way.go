@@ -5,9 +5,3 @@ const ChunkSize = 1<<20 - 1<<20%24
 
 // Names are those of the ways that UCX has to move bytes here: shared memory, as --transport auto uses it, and TCP over loopback.
 var Names = []string{"shm", "tcp"}
-
-// sets is how UCX is told of them.
-var sets = map[string]map[string]string{
-	"shm": {"TLS": "sysv,cma"},
-	"tcp": {"TLS": "tcp", "NET_DEVICES": "lo"},
-}

@@ -33,15 +33,8 @@ func AtMost(n int64) func(held, more int64) bool {
 type kept struct {
 	refs   int // under the lock of the cache
 	blocks []block
-	chunks map[Place]uint64
 	bytes  int64
 }
-
-// Place is a row group of a file.
-type Place struct{ File, Group int }
-
-// chunkBytes is about what the hash of a row group takes.
-const chunkBytes = 64
 
 // block is consecutive documents of a split.
 type block struct {
@@ -164,18 +157,6 @@ func describe(ords []uint64, text *mem.Strings, first, rows int) block {
 	return b
 }
 
-// Chunk keeps the hash of the bytes that the texts of a row group are in.
-func (w *Writer) Chunk(at Place, sum uint64) {
-	if w == nil || w.full || !w.cache.take(chunkBytes, false) {
-		return
-	}
-	w.kept.bytes += chunkBytes
-	if w.kept.chunks == nil {
-		w.kept.chunks = make(map[Place]uint64)
-	}
-	w.kept.chunks[at] = sum
-}
-
 // Keep makes the split available, in place of what there was of it.
 func (w *Writer) Keep() {
 	if w == nil || w.full {
@@ -239,7 +220,7 @@ func (c *Cache) release(k *kept) {
 		}
 	}
 	c.held -= k.bytes
-	k.blocks, k.chunks, k.bytes = nil, nil, 0
+	k.blocks, k.bytes = nil, 0
 }
 
 // Held returns the bytes that are held.
@@ -371,12 +352,6 @@ func (r *Reader) Find(ord uint64) (text []byte, null, ok bool) {
 	r.block = i
 	r.at, _ = slices.BinarySearch(r.kept.blocks[i].ords, ord)
 	return r.Text(ord)
-}
-
-// Chunk returns what was kept of a row group.
-func (r *Reader) Chunk(at Place) (sum uint64, ok bool) {
-	sum, ok = r.kept.chunks[at]
-	return sum, ok
 }
 
 // Close ends the use of texts. It may be called again, and on nil.

@@ -78,7 +78,7 @@ func pair(t *testing.T) (a, b net.Conn) {
 
 func TestConn(t *testing.T) {
 	a, b := pair(t)
-	const silence = 200 * time.Millisecond
+	const silence = time.Second
 	x, y := NewConn(a, silence), NewConn(b, silence)
 	done := make(chan error)
 	go func() {
