@@ -108,7 +108,11 @@ func TestConn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	go x.Receive() // an end that does not read looks dead in the end
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		_, _ = x.Receive() // an end that does not read looks dead in the end
+	}()
 	time.Sleep(2 * silence)
 	if err := x.Send(&Message{Text: "late"}); err != nil {
 		t.Fatal(err)
@@ -116,13 +120,16 @@ func TestConn(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if err := x.Close(); err != nil {
-		t.Error(err)
-	}
+	// A heartbeat that comes when all is closed would be answered by a reset.
+	finished := make(chan error)
+	go func() { finished <- x.Finish(heard) }()
 	if err := <-done; err != io.EOF {
-		t.Errorf("after the other end has closed: %v", err)
+		t.Errorf("after the other end has finished: %v", err)
 	}
 	y.Break()
+	if err := <-finished; err != nil {
+		t.Error(err)
+	}
 	if err := y.Send(&Message{}); err == nil {
 		t.Error("a closed connection takes a message")
 	}
