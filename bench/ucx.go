@@ -53,9 +53,9 @@ func ucxWorkload(_ context.Context, e *Env) (*Workload, error) {
 			}})
 		w.Ratios = append(w.Ratios,
 			Ratio{What: "multi-rank shuffle goodput over UCX, " + about + ", 1 MiB chunks, of a loop in C", Of: "shuffle-" + name, By: "C-" + name, Unit: Rate,
-				Target: Target{AtLeast: 0.9}, Short: "for each second of processor time it is ahead of the loop, in a row below; by the clock, on two processors, wh" +
-					"at checksums, what copies and what waits share them, and a rank there does not spin before it sleeps. With 20 us of" +
-					" that, tried for three turns, shared memory was at 1.06 and 1.12 and TCP no better (docs/design/20261127-ucx.md)"},
+				Target: Target{AtLeast: 0.9}, Short: "for each second of processor time it is ahead of the loop, in a row below; by the clock, on two processors, " +
+					"what checksums, what copies and what waits share them, and a rank there does not spin before it sleeps. With 20 us of that, " +
+					"tried for three turns, shared memory was at 1.06 and 1.12 and TCP no better (docs/design/20261127-ucx.md)"},
 			Ratio{What: "shuffle over UCX, " + about + ", of the loop in C, for each second of processor time", Of: "shuffle-" + name, By: "C-" + name, Unit: PerCPU},
 			Ratio{What: "a rank over UCX, " + about + ", that does nothing", Of: "idle-" + name, Unit: percentUnit, Target: Target{AtMost: 1},
 				Note: "of one processor"})

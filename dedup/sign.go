@@ -44,7 +44,7 @@ type signResult struct {
 	Need      int64        `json:"need"`    // memory that reading the largest document took
 	First     uint64       `json:"first"`   // smallest ordinal, if there are documents
 	Rows      shuffle.Hash `json:"rows"`    // multiset hash of (ordinal, content hash)
-	// Bytes are hashes of the files of JSON Lines, or parts of files, that are in the split.
+	// Bytes are hashes of the files of JSON Lines, or parts of files, that are in the split, one for each, in their order.
 	Bytes []corpus.ByteSum `json:"byte_sums,omitempty"`
 	// Groups are hashes of the texts of the row groups of Parquet in the split, in their order.
 	Groups []corpus.GroupSum `json:"group_sums,omitempty"`

@@ -1,6 +1,11 @@
 package dedup
 
-import "github.com/dovetail-dedup/dovetail/dedup/corpus"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/dovetail-dedup/dovetail/dedup/corpus"
+)
 
 // copied copies a file of JSON Lines of which every document is kept and to which nothing is added, byte for byte: compressed
 // as it is, with the lines that are no documents. It reports false if the file is not such a one.
@@ -10,10 +15,9 @@ func (w *fileWriter) copied(index int) (bool, error) {
 	}
 	var sums []corpus.ByteSum
 	for _, split := range w.in.Splits {
-		for _, s := range w.signs[split].Bytes {
-			if s.File == index {
-				sums = append(sums, s)
-			}
+		all := w.signs[split].Bytes
+		if i, ok := slices.BinarySearchFunc(all, index, func(s corpus.ByteSum, file int) int { return cmp.Compare(s.File, file) }); ok {
+			sums = append(sums, all[i])
 		}
 	}
 	if err := w.unwritten(index); err != nil {

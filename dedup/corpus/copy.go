@@ -38,10 +38,10 @@ func (s *Set) Copy(ctx context.Context, file int, sums []ByteSum, w io.Writer) (
 		if sum.File != file || sum.From != n || sum.End < n {
 			return n, fmt.Errorf("corpus: %s: hashes of other bytes than those of the file", src.name)
 		}
-		h := xxh3.New()
+		h, in := xxh3.New(), src.section(n, sum.End)
 		for n < sum.End {
 			b := buf[:min(int64(len(buf)), sum.End-n)]
-			if _, err := io.ReadFull(src.section(n, sum.End), b); err != nil {
+			if _, err := io.ReadFull(in, b); err != nil {
 				return n, src.fault(ErrChanged, place{}, err)
 			}
 			_, _ = h.Write(b) // a hash takes every byte

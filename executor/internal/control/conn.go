@@ -229,13 +229,18 @@ func explain(err error, silence time.Duration) error {
 	return err
 }
 
-// Close writes what is queued, which takes no longer than silence, and closes the connection.
-func (k *Conn) Close() error {
+// drain writes what is queued, which takes no longer than silence. Nothing more is queued then.
+func (k *Conn) drain() {
 	k.mu.Lock()
 	k.closing = true
 	k.more.Signal()
 	k.mu.Unlock()
 	k.written.Wait()
+}
+
+// Close writes what is queued, which takes no longer than silence, and closes the connection.
+func (k *Conn) Close() error {
+	k.drain()
 	return k.c.Close()
 }
 
@@ -243,11 +248,7 @@ func (k *Conn) Close() error {
 // heard is closed, which whoever calls Receive does when there is nothing more, or for a second. Then the connection is closed. One that
 // is closed with something unread takes with it what the other end has not read.
 func (k *Conn) Finish(heard <-chan struct{}) error {
-	k.mu.Lock()
-	k.closing = true
-	k.more.Signal()
-	k.mu.Unlock()
-	k.written.Wait()
+	k.drain()
 	if half, ok := k.c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		t := time.NewTimer(lastWords)
 		defer t.Stop()
