@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// While no limit asks for memory back ([Plentiful]), the host allocator cuts buffers of some KiB to half a MiB from slabs:
+// While no limit asks for memory back ([Plentiful]), the host allocator cuts buffers of some KiB to a MiB from slabs:
 // pieces of 2 MiB, which the system makes available at once and with one entry of the processor's address tables. The
 // first touch of a page of 4 KiB costs 3 microseconds on some machines, more than filling it with rows takes ten times
 // over. Slabs that are free are kept.
@@ -14,7 +14,7 @@ const (
 	// slabBytes is the size of a slab.
 	slabBytes = hugePage
 	// slabTo is the size up to which buffers, from keepFrom on, are cut from slabs.
-	slabTo = 512 << 10
+	slabTo = 1 << 20
 	// keepSlabs bounds the free slabs that are kept, in bytes.
 	keepSlabs = 512 << 20
 )

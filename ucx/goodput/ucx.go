@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dovetail-dedup/dovetail/mem"
 	"github.com/dovetail-dedup/dovetail/shuffle"
 	"github.com/dovetail-dedup/dovetail/ucx"
 	"github.com/dovetail-dedup/dovetail/ucx/internal/cloop"
@@ -22,10 +23,12 @@ var sets = map[string]map[string]string{
 	"tcp": {"TLS": "tcp", "NET_DEVICES": "lo"},
 }
 
-// Way is UCX with one way to move bytes. It belongs to one goroutine.
+// Way is UCX with one way to move bytes, in a program that has no limit on its memory, as jobs are without --memory-limit: what was freed is
+// kept. Both sides take their memory from there. A Way belongs to one goroutine.
 type Way struct {
-	set map[string]string
-	c   *ucx.Context
+	set   map[string]string
+	c     *ucx.Context
+	scant func() // ends that there is no limit
 }
 
 // Open opens a way by its name, one of [Names]. The error wraps [ucx.ErrNoLibrary] if there is no UCX.
@@ -38,11 +41,14 @@ func Open(name string) (*Way, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Way{set, c}, nil
+	return &Way{set, c, mem.Plentiful()}, nil
 }
 
 // Close ends it.
-func (w *Way) Close() error { return w.c.Close() }
+func (w *Way) Close() error {
+	w.scant()
+	return w.c.Close()
+}
 
 // Version returns that of UCX.
 func (w *Way) Version() string { return w.c.Version() }
@@ -68,8 +74,28 @@ func (w *Way) Shuffle(ctx context.Context, chunks int) (wall, cpu time.Duration,
 
 // Loop does the same in C: as many chunks with a checksum at both ends, all kept.
 func (w *Way) Loop(chunks int) (wall, cpu time.Duration, err error) {
+	bufs := make([]*mem.Buffer, 0, chunks+1)
+	defer func() {
+		for _, b := range bufs {
+			b.Release()
+		}
+	}()
+	chunk, err := mem.AllocZeroed(mem.Host(), ChunkSize)
+	if err != nil {
+		return 0, 0, err
+	}
+	bufs = append(bufs, chunk)
+	into := make([][]byte, chunks)
 	before := processorTime()
-	wall, err = cloop.Run(w.c.Library(), w.set["TLS"], w.set["NET_DEVICES"], chunks, ChunkSize, true)
+	for i := range into {
+		b, err := mem.Host().Alloc(ChunkSize)
+		if err != nil {
+			return 0, 0, err
+		}
+		bufs = append(bufs, b)
+		into[i] = b.Bytes()
+	}
+	wall, err = cloop.Run(w.c.Library(), w.set["TLS"], w.set["NET_DEVICES"], chunk.Bytes(), into)
 	return wall, processorTime() - before, err
 }
 

@@ -18,20 +18,22 @@ import (
 	"unsafe"
 )
 
-// Run moves chunks of size bytes, a multiple of 24, and returns how long that took. tls and devices are UCX's TLS and NET_DEVICES, library is
-// where UCX is. With crc both ends compute CRC32C of each chunk and the receiver keeps all of them.
-func Run(library, tls, devices string, chunks, size int, crc bool) (time.Duration, error) {
+// Run sends a chunk, of a multiple of 24 bytes, once for each buffer of into, which are as long, and returns how long that took. tls and devices are
+// UCX's TLS and NET_DEVICES, library is where UCX is. Both ends compute CRC32C of each chunk. The memory is not of the Go heap, so that a shuffle
+// can be measured in the same.
+func Run(library, tls, devices string, chunk []byte, into [][]byte) (time.Duration, error) {
 	l, t, d := C.CString(library), C.CString(tls), C.CString(devices)
 	defer C.free(unsafe.Pointer(l))
 	defer C.free(unsafe.Pointer(t))
 	defer C.free(unsafe.Pointer(d))
+	at := make([]unsafe.Pointer, len(into))
+	for i, b := range into {
+		at[i] = unsafe.Pointer(unsafe.SliceData(b))
+	}
 	var message [256]C.char
 	var ns C.int64_t
-	c := C.int(0)
-	if crc {
-		c = 1
-	}
-	if C.dvt_loop(l, t, d, C.int(chunks), C.size_t(size), c, &ns, &message[0], C.size_t(len(message))) != 0 {
+	if C.dvt_loop(l, t, d, unsafe.Pointer(unsafe.SliceData(chunk)), C.size_t(len(chunk)), unsafe.SliceData(at), C.int(len(at)), &ns, &message[0],
+		C.size_t(len(message))) != 0 {
 		return 0, fmt.Errorf("cloop: %s", C.GoString(&message[0]))
 	}
 	return time.Duration(ns), nil

@@ -77,9 +77,10 @@ typedef struct {
 	size_t addressLen;
 	pthread_barrier_t *barrier;
 	const ucp_address_t *peer;
-	int chunks, crc, sends;
+	int chunks, sends;
 	size_t size;
-	char **buffers;
+	void *const *buffers; // of the receiver, one for each chunk
+	const void *source;   // of all that is sent
 	uint32_t sum;
 	int64_t start, end;
 	const char *why;
@@ -138,19 +139,18 @@ static void *work(void *arg) {
 		if (i >= WINDOW) {
 			finish(s, *slot);
 			*slot = NULL;
-			if (!s->sends && s->crc && dvt_crc(s->buffers[i - WINDOW], s->size) != s->sum)
+			if (!s->sends && dvt_crc(s->buffers[i - WINDOW], s->size) != s->sum)
 				s->why = "a checksum is wrong";
 		}
 		if (i >= s->chunks)
 			continue;
-		char *b = s->buffers[i];
 		if (!s->sends) {
-			*slot = api.ucp_tag_recv_nbx(s->worker, b, s->size, 2, ~0ull, &none);
+			*slot = api.ucp_tag_recv_nbx(s->worker, s->buffers[i], s->size, 2, ~0ull, &none);
 			continue;
 		}
-		if (s->crc && dvt_crc(b, s->size) != s->sum)
+		if (dvt_crc(s->source, s->size) != s->sum)
 			s->why = "a checksum is wrong";
-		*slot = api.ucp_tag_send_nbx(ep, b, s->size, 2, &none);
+		*slot = api.ucp_tag_send_nbx(ep, s->source, s->size, 2, &none);
 	}
 	s->end = now();
 	// Until both are done, each answers the other.
@@ -168,8 +168,8 @@ static void *work(void *arg) {
 	return NULL;
 }
 
-int dvt_loop(const char *library, const char *tls, const char *devices, int chunks, size_t size, int crc, int64_t *nanoseconds,
-	char *message, size_t room) {
+int dvt_loop(const char *library, const char *tls, const char *devices, const void *source, size_t size, void *const *into, int chunks,
+	int64_t *nanoseconds, char *message, size_t room) {
 	void *lib = dlopen(library, RTLD_NOW | RTLD_LOCAL);
 	if (!lib) {
 		snprintf(message, room, "%s", dlerror());
@@ -197,9 +197,6 @@ int dvt_loop(const char *library, const char *tls, const char *devices, int chun
 	pthread_barrier_init(&barrier, NULL, 2);
 	side s[2];
 	memset(s, 0, sizeof s);
-	char *source = malloc(size);
-	for (size_t i = 0; i < size; i++)
-		source[i] = i * 31 + (i >> 11);
 	uint32_t sum = dvt_crc(source, size);
 	pthread_t threads[2];
 	for (int i = 0; i < 2; i++) {
@@ -207,11 +204,8 @@ int dvt_loop(const char *library, const char *tls, const char *devices, int chun
 		api.ucp_worker_create(context, &w, &s[i].worker);
 		api.ucp_worker_get_address(s[i].worker, &s[i].address, &s[i].addressLen);
 		s[i].barrier = &barrier;
-		s[i].chunks = chunks, s[i].crc = crc, s[i].size = size, s[i].sum = sum, s[i].sends = i == 0;
-		s[i].buffers = malloc(chunks * sizeof(char *));
-		char *one = i == 0 ? source : malloc(size);
-		for (int k = 0; k < chunks; k++)
-			s[i].buffers[k] = i == 1 && crc ? malloc(size) : one;
+		s[i].chunks = chunks, s[i].size = size, s[i].sum = sum, s[i].sends = i == 0;
+		s[i].source = source, s[i].buffers = into;
 	}
 	for (int i = 0; i < 2; i++) {
 		s[i].peer = s[1 - i].address;
@@ -229,12 +223,7 @@ int dvt_loop(const char *library, const char *tls, const char *devices, int chun
 	for (int i = 0; i < 2; i++) {
 		api.ucp_worker_release_address(s[i].worker, s[i].address);
 		api.ucp_worker_destroy(s[i].worker);
-		for (int k = 0; k < chunks; k++)
-			if (s[i].buffers[k] != source && (crc || k == 0))
-				free(s[i].buffers[k]);
-		free(s[i].buffers);
 	}
-	free(source);
 	api.ucp_cleanup(context);
 	pthread_barrier_destroy(&barrier);
 	return bad;
