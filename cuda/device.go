@@ -2,11 +2,10 @@ package cuda
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
+
+	"github.com/dovetail-dedup/dovetail/internal/locality"
 )
 
 // Errors to compare with errors.Is.
@@ -97,14 +96,14 @@ func Open() (*System, error) {
 // Devices lists the devices that this process may use. A device that does not answer is left out with a note. None is no error.
 func (s *System) Devices(o Options) (Inventory, error) {
 	if o.Sys == nil {
-		o.Sys = os.DirFS("/sys")
+		o.Sys = locality.System()
 	}
 	inv, err := s.lib.list()
 	if err != nil {
 		return Inventory{}, err
 	}
 	for i := range inv.Devices {
-		inv.Devices[i].NUMANode = numaNode(o.Sys, inv.Devices[i].PCIBusID)
+		inv.Devices[i].NUMANode = locality.NUMANode(o.Sys, inv.Devices[i].PCIBusID)
 	}
 	if list, set := o.Lookup(VisibleDevices); set {
 		all := inv.Devices
@@ -123,22 +122,3 @@ func (s *System) Check(uuid string) error { return s.lib.check(uuid) }
 
 // Close unloads NVML.
 func (s *System) Close() error { return s.lib.close() }
-
-// numaNode returns the NUMA node of a PCI device, or -1. The kernel knows it; machines with one node say -1 too.
-func numaNode(sys fs.FS, busID string) int {
-	// NVML writes domains with 8 digits and the kernel with 4, or more if it has to.
-	domain, rest, ok := strings.Cut(strings.ToLower(busID), ":")
-	n, err := strconv.ParseUint(domain, 16, 32)
-	if !ok || err != nil {
-		return -1
-	}
-	data, err := fs.ReadFile(sys, fmt.Sprintf("bus/pci/devices/%04x:%s/numa_node", n, rest))
-	if err != nil {
-		return -1
-	}
-	node, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return -1
-	}
-	return max(node, -1)
-}

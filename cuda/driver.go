@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"gorgonia.org/cu"
+
+	"github.com/dovetail-dedup/dovetail/internal/locality"
 )
 
 const (
@@ -154,7 +156,7 @@ func (d *Driver) describe(ordinal int) (Device, error) {
 		return Device{}, wrap("cuDeviceGetPCIBusId", err)
 	}
 	out.PCIBusID = strings.ToLower(out.PCIBusID)
-	out.NUMANode = numaNode(os.DirFS("/sys"), out.PCIBusID)
+	out.NUMANode = locality.NUMANode(locality.System(), out.PCIBusID)
 	return out, nil
 }
 

@@ -99,24 +99,6 @@ func FuzzVisible(f *testing.F) {
 	})
 }
 
-func TestNUMANode(t *testing.T) {
-	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
-	sys := fstest.MapFS{
-		"bus/pci/devices/0000:0f:00.0/numa_node":  file("3\n"),
-		"bus/pci/devices/0000:10:00.0/numa_node":  file("-1\n"),
-		"bus/pci/devices/10000:10:00.0/numa_node": file("1\n"),
-		"bus/pci/devices/0000:11:00.0/numa_node":  file("?\n"),
-	}
-	for id, want := range map[string]int{
-		"00000000:0F:00.0": 3, "0000:0f:00.0": 3, "00000000:10:00.0": -1, "00010000:10:00.0": 1, "00000000:11:00.0": -1,
-		"00000000:12:00.0": -1, "": -1, "nothing": -1, "x:y": -1,
-	} {
-		if got := numaNode(sys, id); got != want {
-			t.Errorf("%q: %d, want %d", id, got, want)
-		}
-	}
-}
-
 // fakeLibrary is a library without a machine.
 type fakeLibrary struct{ inv Inventory }
 

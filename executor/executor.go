@@ -19,6 +19,9 @@ import (
 	"github.com/dovetail-dedup/dovetail/shuffle"
 )
 
+// keptShare is which part of a budget may be kept for reuse beside it: of one of 96 MiB 8 MiB.
+const keptShare = 12
+
 // Executor runs stages. It is safe for concurrent use, but each stage name may be used once.
 type Executor struct {
 	cfg   Config
@@ -32,7 +35,7 @@ type Executor struct {
 	temp  bool // spill is a temporary folder of this executor
 
 	devices *devices
-	scant   func() // memory is no longer plentiful, as far as this executor says; nil if it has a limit
+	scant   func() // memory is no longer plentiful, or no longer scarce, as far as this executor says
 
 	mu     sync.Mutex
 	used   map[string]bool // names of stages
@@ -104,6 +107,8 @@ func New(cfg Config) (*Executor, error) {
 	}
 	if cfg.Budget.Limit() == mem.Unlimited {
 		e.scant = mem.Plentiful()
+	} else {
+		e.scant = mem.KeepAtMost(cfg.Budget.Limit() / keptShare)
 	}
 	return e, nil
 }
@@ -426,9 +431,7 @@ func (e *Executor) Close() error {
 	for _, c := range e.comms {
 		errs = append(errs, c.Close())
 	}
-	if e.scant != nil {
-		e.scant()
-	}
+	e.scant()
 	if e.temp {
 		errs = append(errs, os.RemoveAll(e.spill))
 	}

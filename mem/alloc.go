@@ -3,6 +3,7 @@ package mem
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -35,7 +36,7 @@ const (
 	// keepFrom is the size from which memory is kept for reuse. Clearing that of the Go heap takes longer than filling it
 	// with rows.
 	keepFrom = 16 << 10
-	// keepFree bounds the memory kept for reuse. Reusing a mapping saves the system call and a page fault per
+	// keepFree bounds the memory kept for reuse, if nobody says less ([KeepAtMost]). Reusing a mapping saves the system call and a page fault per
 	// 4 KiB; keeping more than a few batches' worth would hold memory that the budget counts as free.
 	keepFree = 32 << 20
 	// hugePage is the size of a huge page on most machines.
@@ -43,7 +44,7 @@ const (
 )
 
 // Host returns the allocator of ordinary process memory. It is shared by the whole process; what it keeps
-// for reuse is at most 32 MiB.
+// for reuse is at most 32 MiB, or what [KeepAtMost] says.
 func Host() Allocator { return &hostAllocator }
 
 var hostAllocator host
@@ -52,6 +53,7 @@ type host struct {
 	mu    sync.Mutex
 	free  map[int][]span // size class -> memory kept for reuse, mapped from mapFrom on
 	kept  int            // bytes in free
+	most  []*int         // what KeepAtMost said
 	inUse atomic.Int64
 }
 
@@ -135,7 +137,7 @@ func (h *host) keep(s span) bool {
 	class := cap(s.data)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.kept+class > keepFree {
+	if h.kept+class > h.keepMost() {
 		return false
 	}
 	if h.free == nil {
@@ -144,6 +146,50 @@ func (h *host) keep(s span) bool {
 	h.free[class] = append(h.free[class], s)
 	h.kept += class
 	return true
+}
+
+// keepMost is how much may be kept. The lock is held.
+func (h *host) keepMost() int {
+	most := keepFree
+	for _, n := range h.most {
+		most = min(most, *n)
+	}
+	return most
+}
+
+// trim gives back what is kept above that. The lock is held.
+func (h *host) trim() {
+	most := h.keepMost()
+	for class, l := range h.free {
+		for len(l) > 0 && h.kept > most {
+			s := l[len(l)-1]
+			l = l[:len(l)-1]
+			h.kept -= class
+			if s.mapped != nil {
+				s.mapped.returning()
+				unmapPages(s.data)
+			}
+		}
+		h.free[class] = l
+	}
+}
+
+// KeepAtMost bounds the memory that [Host] keeps for reuse at n bytes, 32 MiB or less, until release is called: for programs with a limit on their
+// memory, which does not count what is kept. The least of what several say holds. release may be called again.
+func KeepAtMost(n int64) (release func()) {
+	h := &hostAllocator
+	own := new(int)
+	*own = int(max(0, min(n, keepFree)))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.most = append(h.most, own)
+	h.trim()
+	return sync.OnceFunc(func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		i := slices.Index(h.most, own)
+		h.most = slices.Delete(h.most, i, i+1)
+	})
 }
 
 // sizeClass rounds n up to one of four sizes per power of two, each a multiple of the page size, so

@@ -51,6 +51,9 @@ func (f *execFlags) run(cmd *cobra.Command, work func(e curator.Exec) (lines []s
 	if f.exec.TaskTimeout, err = f.stuckAfter(); err != nil {
 		return usageError{err}
 	}
+	if f.devices != nil {
+		f.job.stay = f.devices.stay
+	}
 	jc, err := f.job.join(cmd, f.exec.Workers, nil)
 	if err != nil {
 		return usageError{err}
@@ -360,7 +363,7 @@ var (
 	withCompat = []string{
 		"compat", "input", "output", "work", "keep-work", "restart", "text-field", "id-field", "num-bands", "minhashes-per-band", "char-ngrams",
 		"seed", "memory-limit", "workers", "ranks", "bands-per-iteration", "progress",
-		"device", "sim-gpus", "rmm-pool-size", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "data-ports", "listen-public", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
+		"device", "sim-gpus", "rmm-pool-size", "spill-memory-limit", "bind", "cpu", "launcher", "root-port", "transport", "metrics-addr", "event-log", "rank", "size", "root", "secret-file", "data-host", "data-ports", "listen-public", "on-rank-loss", "rank-timeout", "join-timeout", "task-timeout",
 	}
 )
 

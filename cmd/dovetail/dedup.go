@@ -377,10 +377,11 @@ func summary(w io.Writer, r *dedup.Result, output string) error {
 	return err
 }
 
-// limitHeap makes the garbage collector keep to its part of a memory limit. The rest is for buffers outside of the
-// Go heap, for code and for stacks.
+// limitHeap makes the garbage collector keep to its part of a memory limit: what shuffles and what is no memory of Go's leave. Shuffles have
+// half of what is above 64 MiB, outside of the Go heap; code takes some 45 MiB, and buffers that are kept for reuse a little. Of a small limit it
+// is more than that, for the collector would do nothing but collect.
 func limitHeap(limit int64) {
 	if limit > 0 {
-		debug.SetMemoryLimit(limit / 2)
+		debug.SetMemoryLimit(max(limit/2-24<<20, limit/8*3))
 	}
 }

@@ -23,12 +23,14 @@ type deviceFlags struct {
 	simGPUs    int
 	poolSize   string
 	spillLimit string
+	bind       string
 	share      func(visible int) (from, to int) // see [engine.Options].Share
 }
 
 func (f *deviceFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.device, "device", engine.Auto, "what signs documents and compares candidates: cpu, cuda for NVIDIA GPUs, sim for simulated ones, or auto: cuda where there are GPUs that work, else cpu")
 	fl.IntVar(&f.simGPUs, "sim-gpus", 0, "with --device sim: number of GPUs (default 1)")
+	f.addBind(fl)
 	fl.StringVar(&f.poolSize, "rmm-pool-size", "auto", "memory of each GPU that is taken at once: a size, auto for 90 % of what is free, or none")
 	fl.StringVar(&f.spillLimit, "spill-memory-limit", "auto", "memory of each GPU that may hold texts for later passes, which is less for as long as work needs it; what is more is moved to pinned memory, memory and disk: a size, auto for 80 % of its pool, or off for no limit")
 }

@@ -67,7 +67,7 @@ func (f *jobFlags) speak(jc *executor.JobConfig, note func(line string)) {
 // notShared are flags that ranks of one job may have different values of: they say how to run, or name what is compared by its contents.
 var notShared = []string{
 	"launcher", "rank", "size", "root", "root-port", "secret-file", "data-host", "data-ports", "listen-public", "rank-timeout", "join-timeout", "on-rank-loss", "workers", "memory-limit", "progress",
-	"metrics-addr", "event-log", "task-timeout", "input", "against", "ids-to-remove", "keep-work", "restart", "help",
+	"bind", "metrics-addr", "event-log", "task-timeout", "input", "against", "ids-to-remove", "keep-work", "restart", "help",
 }
 
 // jobSpec is what must be the same on all ranks: the version, the options and the folders that are written.

@@ -41,6 +41,8 @@ type jobFlags struct {
 	joinTimeout time.Duration
 
 	place *bootstrap.Place // where a launcher has put this process; nil if there is none, or flags say it all
+	// stay, if not nil, has this process be near what it computes with, as [deviceFlags.stay] does.
+	stay func(fl *pflag.FlagSet, p *bootstrap.Place) (near func(interfaces []string) []string, err error)
 }
 
 const (
@@ -56,7 +58,7 @@ func (f *jobFlags) add(fl *pflag.FlagSet) {
 	fl.StringVar(&f.root, "root", "", "host:port at which rank 0 listens and the others find it, where no launcher says it ($DOVETAIL_ROOT)")
 	fl.IntVar(&f.rootPort, "root-port", 0, "port at which rank 0 listens, where a launcher says the host (default: by the launcher; $DOVETAIL_ROOT_PORT)")
 	fl.StringVar(&f.secretFile, "secret-file", "", "file with 16 or more random bytes, the same for all ranks, which encrypts: needed off this machine unless the launcher gives them one ($DOVETAIL_SECRET_FILE, or the secret itself in $DOVETAIL_SECRET)")
-	fl.StringVar(&f.dataHost, "data-host", "", "where other ranks reach this one for data: a network interface such as ib0, a network such as 10.1.0.0/16, a host or an address; of several with commas one by the number on the node (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
+	fl.StringVar(&f.dataHost, "data-host", "", "where other ranks reach this one for data: a network interface such as ib0, a network such as 10.1.0.0/16, a host or an address; of several with commas one, of interfaces those that are nearest to the GPU of the rank if that is known, else by the number on the node (default: as it reaches rank 0; $DOVETAIL_DATA_HOST)")
 	fl.StringVar(&f.dataPorts, "data-ports", "", "ports at which ranks listen that are not told another, such as 40000-40999, for a firewall (default: any; $DOVETAIL_DATA_PORTS)")
 	fl.BoolVar(&f.public, "listen-public", false, "let this rank listen at public addresses, or at all addresses of its machine (default: at private ones only)")
 	addTransport(fl, &f.transport)
@@ -178,7 +180,13 @@ func (f *jobFlags) config(cmd *cobra.Command, workers int) (*executor.JobConfig,
 		local = f.place.LocalRank
 		c.Find, c.Launcher, c.Host = f.find, f.place.String(), f.place.Node
 	}
-	if c.DataHost, err = bootstrap.DataHost(f.dataHost, local); err != nil {
+	var near func([]string) []string
+	if f.stay != nil {
+		if near, err = f.stay(cmd.Flags(), f.place); err != nil {
+			return nil, err
+		}
+	}
+	if c.DataHost, err = bootstrap.DataHost(f.dataHost, local, near); err != nil {
 		return nil, fmt.Errorf("--data-host: %w", err)
 	}
 	c.Network = f.ports.Network(tcp.System)

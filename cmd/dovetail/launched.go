@@ -15,6 +15,7 @@ import (
 	"github.com/dovetail-dedup/dovetail/dedup"
 	"github.com/dovetail-dedup/dovetail/executor"
 	"github.com/dovetail-dedup/dovetail/internal/bootstrap"
+	"github.com/dovetail-dedup/dovetail/internal/locality"
 )
 
 // What a launcher says about this process, where flags do not say it.
@@ -148,24 +149,7 @@ func machineCPUs() int {
 		return quota
 	}
 	if b, err := os.ReadFile("/sys/devices/system/cpu/online"); err == nil {
-		n = max(n, countCPUs(strings.TrimSpace(string(b))))
-	}
-	return n
-}
-
-// countCPUs counts those of a list such as 0-3,8; 0 if it is none.
-func countCPUs(list string) (n int) {
-	for r := range strings.SplitSeq(list, ",") {
-		from, to, ok := strings.Cut(r, "-")
-		if !ok {
-			to = from
-		}
-		first, err1 := strconv.Atoi(from)
-		last, err2 := strconv.Atoi(to)
-		if err1 != nil || err2 != nil || last < first {
-			return 0
-		}
-		n += last - first + 1
+		n = max(n, len(locality.ParseCPUs(strings.TrimSpace(string(b)))))
 	}
 	return n
 }

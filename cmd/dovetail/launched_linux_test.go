@@ -115,14 +115,6 @@ func TestLaunchedMistakes(t *testing.T) {
 	}
 }
 
-func TestCountCPUs(t *testing.T) {
-	for list, want := range map[string]int{"0": 1, "0-3": 4, "0-3,8,10-11": 7, "": 0, "x": 0, "3-1": 0} {
-		if got := countCPUs(list); got != want {
-			t.Errorf("%q: %d, want %d", list, got, want)
-		}
-	}
-}
-
 // TestKubernetesManifest starts the processes of deploy/kubernetes.yaml as its pods would be, but for paths and the name of rank 0.
 func TestKubernetesManifest(t *testing.T) {
 	data, err := os.ReadFile("../../deploy/kubernetes.yaml")

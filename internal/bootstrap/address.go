@@ -191,14 +191,25 @@ func ownName() (string, error) {
 }
 
 // DataHost turns what a user says about where others reach a rank into a host or address: one of several with commas between them, by the
-// rank's number on its node. It may be an interface, such as ib0, of which the first address is taken; a network, such as
+// rank's number on its node. If all of these are interfaces, near, if it is not nil, says first which are to be preferred. Each may be an interface, such as ib0, of which the first address is taken; a network, such as
 // 10.1.0.0/16, for the address that this machine has in it; or a host or an address. So one text can be right for all ranks.
-func DataHost(text string, localRank int) (string, error) {
+func DataHost(text string, localRank int, near func(interfaces []string) []string) (string, error) {
 	if text == "" {
 		return "", nil
 	}
 	list := strings.Split(text, ",")
-	item := strings.TrimSpace(list[max(0, localRank)%len(list)])
+	interfaces := near != nil && len(list) > 1
+	for i, item := range list {
+		list[i] = strings.TrimSpace(item)
+		if interfaces {
+			_, err := net.InterfaceByName(list[i])
+			interfaces = err == nil
+		}
+	}
+	if interfaces {
+		list = near(list)
+	}
+	item := list[max(0, localRank)%len(list)]
 	if p, err := netip.ParsePrefix(item); err == nil {
 		for _, own := range networks("") {
 			if p.Contains(own.Addr()) {

@@ -314,24 +314,31 @@ func TestChoose(t *testing.T) {
 }
 
 func TestDataHost(t *testing.T) {
-	if got, err := DataHost("lo", 0); err != nil || got != "127.0.0.1" {
+	if got, err := DataHost("lo", 0, nil); err != nil || got != "127.0.0.1" {
 		t.Errorf("lo: %q, %v", got, err)
 	}
 	for i, want := range []string{"a", "b", "10.0.0.7", "a"} {
-		if got, err := DataHost("a, b,10.0.0.7", i); err != nil || got != want {
+		if got, err := DataHost("a, b,10.0.0.7", i, nil); err != nil || got != want {
 			t.Errorf("%d: %q, %v", i, got, err)
 		}
 	}
-	if got, err := DataHost("", 3); err != nil || got != "" {
+	if got, err := DataHost("", 3, nil); err != nil || got != "" {
 		t.Errorf("%q, %v", got, err)
 	}
+	// Of interfaces the nearest, and of equally near ones by number.
+	both := func(names []string) []string { return names[1:] }
+	for text, want := range map[string]string{"nothing,lo": "nothing", "lo,lo": "127.0.0.1", "lo": "127.0.0.1"} {
+		if got, err := DataHost(text, 4, both); err != nil || got != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
 	for _, own := range networks("") {
-		if got, err := DataHost(own.Masked().String(), 0); err != nil || !own.Masked().Contains(netip.MustParseAddr(got)) {
+		if got, err := DataHost(own.Masked().String(), 0, nil); err != nil || !own.Masked().Contains(netip.MustParseAddr(got)) {
 			t.Errorf("%v: %q, %v", own, got, err)
 		}
 	}
 	for _, text := range []string{"203.0.113.0/24", "no such", "10.0.0.0/99", "a,,b"} {
-		if got, err := DataHost(text, 1); err == nil && got != "b" {
+		if got, err := DataHost(text, 1, nil); err == nil && got != "b" {
 			t.Errorf("%q: %q", text, got)
 		}
 	}

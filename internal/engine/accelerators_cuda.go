@@ -51,13 +51,9 @@ func (a *Accelerators) open(o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	devs, err := g.driver.Devices()
+	devs, err := own(g.driver, o)
 	if err != nil {
 		return err
-	}
-	if o.Share != nil {
-		from, to := o.Share(len(devs))
-		devs = devs[from:to]
 	}
 	if !g.driver.Simulated() {
 		// It knows better than the driver which GPU is lost, and is not needed for anything else.
@@ -90,6 +86,32 @@ func (a *Accelerators) open(o Options) (err error) {
 		return fmt.Errorf("no GPU works: %s", strings.Join(a.notes, "; "))
 	}
 	return nil
+}
+
+// Addresses returns where in PCI the GPUs are that [Open] would find, without opening them; none if there are none, or they are simulated.
+func Addresses(o Options) (all []string) {
+	if o.Device != Auto && o.Device != CUDA {
+		return nil
+	}
+	driver, err := cuda.OpenDriver()
+	if err != nil {
+		return nil
+	}
+	devs, _ := own(driver, o) // whoever opens them says what is the matter
+	for _, d := range devs {
+		all = append(all, d.PCIBusID)
+	}
+	return all
+}
+
+// own returns the devices that this process sees and that are for it.
+func own(d *cuda.Driver, o Options) ([]cuda.Device, error) {
+	devs, err := d.Devices()
+	if err != nil || o.Share == nil {
+		return devs, err
+	}
+	from, to := o.Share(len(devs))
+	return devs[from:to], nil
 }
 
 // dropBroken leaves out the GPUs that have failed, and reports whether there are any.

@@ -10,6 +10,9 @@ import (
 
 func (a *Accelerators) open(Options) error { return cuda.ErrNotBuilt }
 
+// Addresses returns where in PCI the GPUs are that [Open] would find: there are none.
+func Addresses(Options) []string { return nil }
+
 // usual reports whether an error is no reason to tell anyone: there just are no GPUs.
 func usual(err error) bool { return errors.Is(err, cuda.ErrNotBuilt) }
 

@@ -56,7 +56,7 @@ const tags = "cuda,pmix,ucx"
 var mustNotImport = map[string]string{"dedup": "dedup/curator", "dedup/curator": "dedup"}
 
 // leaves of internal/ import nothing of the project and may be imported by all.
-var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls", "internal/rowloops", "internal/porch"}
+var leaves = []string{"internal/invariants", "internal/colfile", "internal/buildtags", "internal/lockfile", "internal/jobtls", "internal/rowloops", "internal/porch", "internal/locality"}
 
 type listed struct {
 	ImportPath   string
