@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,9 +26,11 @@ type ScaleOptions struct {
 	Limit string        // the --memory-limit of the limited side
 	// Most is the number of documents to stop at; 0 is no bound.
 	Most int
+	// Turns is how often each size is run; less than 1 means 1.
+	Turns int
 }
 
-// Point is one size.
+// Point is one size: times are those of the run that took the middle time of all turns, memory is the most of all.
 type Point struct {
 	Documents int     `json:"documents"`
 	Bytes     int64   `json:"text_bytes"`
@@ -46,6 +50,7 @@ type Scaling struct {
 	Made    time.Time `json:"made"`
 	Version string    `json:"version"`
 	Limit   string    `json:"memory_limit"`
+	Turns   int       `json:"turns"` // of each size
 	Points  []Point   `json:"points"`
 	Stopped string    `json:"stopped"` // why there is no larger size
 }
@@ -61,7 +66,8 @@ const (
 // Scale deduplicates more and more documents until time, disk or Most says stop, twice as many each time: the earlier ones
 // and as many new ones.
 func Scale(ctx context.Context, e *Env, o ScaleOptions) (*Scaling, error) {
-	s := &Scaling{Machine: ThisMachine(), Made: time.Now().UTC().Truncate(time.Second), Version: e.Version, Limit: o.Limit}
+	o.Turns = max(1, o.Turns)
+	s := &Scaling{Machine: ThisMachine(), Made: time.Now().UTC().Truncate(time.Second), Version: e.Version, Limit: o.Limit, Turns: o.Turns}
 	dir, err := e.temp("scale")
 	if err != nil {
 		return nil, err
@@ -84,7 +90,7 @@ func Scale(ctx context.Context, e *Env, o ScaleOptions) (*Scaling, error) {
 			}
 			made, bytes = made+k, bytes+b
 		}
-		p, err := e.point(ctx, in, dir, n, bytes, o.Limit)
+		p, err := e.point(ctx, in, dir, n, bytes, o)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +109,7 @@ func (o ScaleOptions) stop(dir string, n int, start time.Time, points []Point) s
 	}
 	if len(points) > 0 {
 		last := points[len(points)-1]
-		need := time.Duration(2.2 * (last.Seconds + last.LimitedSeconds) * float64(time.Second))
+		need := time.Duration(2.2 * float64(max(1, o.Turns)) * (last.Seconds + last.LimitedSeconds) * float64(time.Second))
 		if time.Since(start)+need > o.For {
 			return fmt.Sprintf("%d documents take more than is left of %v", n, o.For)
 		}
@@ -111,7 +117,7 @@ func (o ScaleOptions) stop(dir string, n int, start time.Time, points []Point) s
 	return ""
 }
 
-func (e *Env) point(ctx context.Context, in, dir string, n int, bytes int64, limit string) (Point, error) {
+func (e *Env) point(ctx context.Context, in, dir string, n int, bytes int64, o ScaleOptions) (Point, error) {
 	p := Point{Documents: n, Bytes: bytes}
 	run := func(options ...string) (process.Usage, error) {
 		out := filepath.Join(dir, "out")
@@ -125,16 +131,32 @@ func (e *Env) point(ctx context.Context, in, dir string, n int, bytes int64, lim
 		u, _, err := process.Run(ctx, process.Command{Args: args})
 		return u, err
 	}
-	u, err := run()
-	if err != nil {
-		return p, err
+	var all, limited []process.Usage
+	for range o.Turns {
+		u, err := run()
+		if err != nil {
+			return p, err
+		}
+		all = append(all, u)
+		if u, err = run("--memory-limit", o.Limit); err != nil {
+			return p, err
+		}
+		limited = append(limited, u)
 	}
-	p.Seconds, p.CPU, p.PeakMB, p.Others = u.Wall.Seconds(), u.CPU.Seconds(), float64(u.PeakBytes)/1e6, u.Others
-	if u, err = run("--memory-limit", limit); err != nil {
-		return p, err
-	}
-	p.LimitedSeconds, p.LimitedCPU, p.LimitedPeakMB = u.Wall.Seconds(), u.CPU.Seconds(), float64(u.PeakBytes)/1e6
+	u, peak := middle(all)
+	p.Seconds, p.CPU, p.PeakMB, p.Others = u.Wall.Seconds(), u.CPU.Seconds(), float64(peak)/1e6, u.Others
+	u, peak = middle(limited)
+	p.LimitedSeconds, p.LimitedCPU, p.LimitedPeakMB = u.Wall.Seconds(), u.CPU.Seconds(), float64(peak)/1e6
 	return p, nil
+}
+
+// middle returns the run that took the middle time, and the most memory of all.
+func middle(all []process.Usage) (u process.Usage, peak int64) {
+	for _, u := range all {
+		peak = max(peak, u.PeakBytes)
+	}
+	slices.SortFunc(all, func(a, b process.Usage) int { return cmp.Compare(a.Wall, b.Wall) })
+	return all[len(all)/2], peak
 }
 
 // writeScaled writes documents first to first+n, of about scaleDocBytes: of three, two are new, and one is an earlier one of
@@ -187,8 +209,8 @@ func (s *Scaling) JSON(w io.Writer) error {
 // Markdown writes the sizes as a table, and the two rows that have targets.
 func (s *Scaling) Markdown(w io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s. %s.\n\nDocuments of about 1 kB, made up, a third of them edited copies; warm cache, one run of each size. It ended because %s.\n\n",
-		s.Made.Format("2006-01-02"), s.Version, s.Machine, s.Stopped)
+	fmt.Fprintf(&b, "%s, %s. %s.\n\nDocuments of about 1 kB, made up, a third of them edited copies; warm cache; of %d runs of each size the one that took the middle time, and the most memory of all. It ended because %s.\n\n",
+		s.Made.Format("2006-01-02"), s.Version, s.Machine, s.Turns, s.Stopped)
 	row := func(what string, target Target, value func(Point) float64) {
 		v, ok := s.Doubling(value)
 		verdict := "-"

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/bench/data"
+
+	"github.com/dovetail-dedup/dovetail/bench/process"
 )
 
 func exampleTable(t *testing.T) *Table {
@@ -142,6 +144,14 @@ func TestScaling(t *testing.T) {
 	}
 	if _, ok := (&Scaling{}).Doubling(func(p Point) float64 { return p.Seconds }); ok {
 		t.Error("no sizes, and a ratio")
+	}
+}
+
+// The run in the middle counts, and the most memory of any.
+func TestMiddle(t *testing.T) {
+	u, peak := middle([]process.Usage{{Wall: 9, CPU: 1, PeakBytes: 5}, {Wall: 3, CPU: 2, PeakBytes: 7}, {Wall: 4, CPU: 3, PeakBytes: 6}})
+	if u.Wall != 4 || u.CPU != 3 || peak != 7 {
+		t.Errorf("%+v, %d", u, peak)
 	}
 }
 

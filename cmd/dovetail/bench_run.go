@@ -205,6 +205,7 @@ func benchScaleCommand() *cobra.Command {
 	fl := cmd.Flags()
 	fl.IntVar(&o.First, "first", 62_500, "documents of the first size")
 	fl.IntVar(&o.Most, "most", 0, "documents to stop at (default: no bound)")
+	fl.IntVar(&o.Turns, "turns", 3, "runs of each size, of which the middle one counts")
 	fl.DurationVar(&o.For, "for", time.Hour, "when to stop")
 	fl.StringVar(&o.Limit, "memory-limit", "256MiB", "the limit of the limited runs")
 	fl.BoolVar(&shared, "shared", false, "say in the table that other work shares the machine")
