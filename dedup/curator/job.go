@@ -116,7 +116,28 @@ func (j *job) lookAll(result any) (bool, error) {
 			return false, fmt.Errorf("%w: %s: its manifest cannot be read: %w", ErrOutput, f.final, err)
 		}
 	}
-	return done == len(j.folders), nil
+	if done < len(j.folders) {
+		return false, nil
+	}
+	return true, j.tidy()
+}
+
+// tidy removes what a call with these options left that was killed in its last moment, when its output was in place.
+func (j *job) tidy() error {
+	if _, err := os.Stat(j.dir); err != nil || j.KeepWork {
+		return nil
+	}
+	w, err := executor.OpenWork(j.dir, []byte(j.hash))
+	if err != nil {
+		return nil // it is none of a stage's, or in use
+	}
+	if string(w.Meta()) != j.hash {
+		return w.Close() // of other options
+	}
+	j.work = w
+	err = j.discard()
+	j.work = nil
+	return err
 }
 
 // look returns the manifest of a folder that is this job's, and nil if there is nothing or it may be overwritten.
@@ -306,9 +327,12 @@ func (j *job) release() {
 func (j *job) discard() error {
 	var errs []error
 	for _, f := range j.folders {
-		errs = append(errs, os.RemoveAll(fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID())))
+		errs = append(errs, executor.RemoveAll(fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID())))
+		if _, err := os.Stat(f.final); err == nil { // else what was to be replaced may be all there is
+			errs = append(errs, executor.RemoveAll(j.old(f)))
+		}
 	}
-	errs = append(errs, os.RemoveAll(j.dir))
+	errs = append(errs, executor.RemoveAll(j.dir))
 	_ = j.work.Close() // its folder is gone, with the lock
 	return errors.Join(errs...)
 }
@@ -349,6 +373,9 @@ func (j *job) run(ctx context.Context, f func(ctx context.Context) (result any, 
 	return j.discard()
 }
 
+// old is where a folder that is replaced steps aside.
+func (j *job) old(f *folder) string { return fmt.Sprintf("%s.%016x.old", f.final, j.work.RunID()) }
+
 // place puts the output folders in place.
 func (j *job) place(result any) error {
 	data, err := json.Marshal(result)
@@ -377,7 +404,7 @@ func (j *job) place(result any) error {
 			return errors.Join(err, fmt.Errorf("%w: %s was made by somebody else while this run went on", ErrOutput, f.final))
 		}
 		// What is replaced steps aside first, so that a crash leaves one or the other.
-		old := fmt.Sprintf("%s.%016x.old", f.final, j.work.RunID())
+		old := j.old(f)
 		if err := os.Rename(f.final, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %w", ErrOutput, err)
 		}

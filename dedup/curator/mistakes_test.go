@@ -5,10 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/dovetail-dedup/dovetail/executor"
 )
 
 // Every mistake is refused with one line that says what to do, and leaves nothing.
@@ -114,6 +117,76 @@ func TestOverwrite(t *testing.T) {
 	writeJSONL(t, filepath.Join(in, "b.jsonl"), []*string{&s})
 	if _, err := MinHash(t.Context(), o); !errors.Is(err, ErrOutput) || !strings.Contains(err.Error(), "the input") {
 		t.Errorf("another input: %v", err)
+	}
+}
+
+// TestTidy calls a stage again whose result is there, and what a call left that was killed in its last moment, too: while its work folder
+// was being removed, or before, and before what it replaced was.
+func TestTidy(t *testing.T) {
+	dir := t.TempDir()
+	s := "some text that is long enough"
+	in := filepath.Join(dir, "in")
+	writeJSONL(t, filepath.Join(in, "a.jsonl"), []*string{&s, &s})
+	o := DefaultMinHashOptions()
+	o.Inputs, o.Output, o.KeepWork = []string{in}, filepath.Join(dir, "cache"), true
+	work := filepath.Join(o.Output, MinHashDir+".work")
+	left := func() bool { _, err := os.Stat(work); return err == nil }
+	for _, c := range []struct {
+		what     string
+		spoil    func()
+		removed  bool
+		keepWork bool
+	}{
+		{"all of it", func() {}, true, false},
+		{"half of it", func() {
+			if err := os.Remove(filepath.Join(work, "log")); err != nil {
+				t.Error(err)
+			}
+		}, true, false},
+		{"with --keep-work", func() {}, false, true},
+		{"what is no run's", func() {
+			if err := os.Remove(filepath.Join(work, "log")); err != nil {
+				t.Error(err)
+			}
+			writeFile(t, filepath.Join(work, "thesis.tex"), nil)
+		}, false, false},
+	} {
+		if err := os.RemoveAll(o.Output); err != nil {
+			t.Fatal(err)
+		}
+		o.KeepWork = true
+		if _, err := MinHash(t.Context(), o); err != nil || !left() {
+			t.Fatalf("%s: %v, work folder left %v", c.what, err, left())
+		}
+		c.spoil()
+		o.KeepWork = c.keepWork
+		if res, err := MinHash(t.Context(), o); err != nil || !res.AlreadyDone || left() == c.removed {
+			t.Errorf("%s: %+v, %v, work folder left: %v", c.what, res, err, left())
+		}
+	}
+	if err := os.RemoveAll(o.Output); err != nil {
+		t.Fatal(err)
+	}
+	// What stepped aside for the result goes with the work folder, which knows its name.
+	o.KeepWork = true
+	if _, err := MinHash(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	w, err := executor.OpenWork(work, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := fmt.Sprintf("%s.%016x.old", filepath.Join(o.Output, MinHashDir), w.RunID())
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(old, "part"), nil)
+	o.KeepWork = false
+	if _, err := MinHash(t.Context(), o); err != nil || left() {
+		t.Errorf("%v, work folder left: %v", err, left())
+	}
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was replaced is there: %v", err)
 	}
 }
 
