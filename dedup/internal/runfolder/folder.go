@@ -163,18 +163,6 @@ func (f *Folders) checkReplaceable() error {
 	return nil
 }
 
-// CheckWritable finds out whether something can be put into a folder, which it makes if need be.
-func CheckWritable(dir string) error {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return fmt.Errorf("%w: %w", ErrOutput, err)
-	}
-	probe, err := os.CreateTemp(dir, ".dovetail-*")
-	if err != nil {
-		return fmt.Errorf("%w: cannot write in %s: %w", ErrOutput, dir, err)
-	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
-}
-
 // Others returns names of staging folders that are not staging.
 func (f *Folders) Others(staging string) (others []string) {
 	all, err := filepath.Glob(f.Output + ".????????????????.partial")

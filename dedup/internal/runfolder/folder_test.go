@@ -151,3 +151,25 @@ func TestTidy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What can be written is found to be so with and without a name, and nothing stays.
+func TestCheckWritable(t *testing.T) {
+	dir := t.TempDir()
+	inner := filepath.Join(dir, "a", "b")
+	if err := errors.Join(CheckWritable(inner), probeNamed(inner)); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(inner); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckWritable(filepath.Join(file, "in it")); !errors.Is(err, ErrOutput) {
+		t.Errorf("below a file: %v", err)
+	}
+	if err := probe("/proc"); err == nil {
+		t.Error("a file could be made in /proc")
+	}
+}

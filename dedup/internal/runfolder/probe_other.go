@@ -1,0 +1,5 @@
+//go:build !linux
+
+package runfolder
+
+func probe(string) error { return errNameless }
