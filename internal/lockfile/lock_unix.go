@@ -22,3 +22,6 @@ func tryLock(f *os.File) error {
 		return err
 	}
 }
+
+// unlock ends the lock, and not only this process's hold on it: a child that was forked and has yet to run its program has the file open, too.
+func unlock(f *os.File) error { return unix.Flock(int(f.Fd()), unix.LOCK_UN) }

@@ -101,8 +101,8 @@ func AcquireTemporary(path string) (*Lock, error) {
 // Remove removes the file of [AcquireTemporary] and unlocks, in this order, so that whoever has the file open by then finds
 // out that it is gone.
 func (l *Lock) Remove() error {
-	return errors.Join(os.Remove(l.f.Name()), l.f.Close())
+	return errors.Join(os.Remove(l.f.Name()), unlock(l.f), l.f.Close())
 }
 
 // Release unlocks. The file stays: removing it would let two processes lock two files of one name.
-func (l *Lock) Release() error { return l.f.Close() }
+func (l *Lock) Release() error { return errors.Join(unlock(l.f), l.f.Close()) }
