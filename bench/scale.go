@@ -109,7 +109,7 @@ func (o ScaleOptions) stop(dir string, n int, start time.Time, points []Point) s
 	}
 	if len(points) > 0 {
 		last := points[len(points)-1]
-		need := time.Duration(2.2 * float64(max(1, o.Turns)) * (last.Seconds + last.LimitedSeconds) * float64(time.Second))
+		need := time.Duration(2.2 * float64(o.Turns) * (last.Seconds + last.LimitedSeconds) * float64(time.Second))
 		if time.Since(start)+need > o.For {
 			return fmt.Sprintf("%d documents take more than is left of %v", n, o.For)
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dovetail-dedup/dovetail/bench/data"
-
 	"github.com/dovetail-dedup/dovetail/bench/process"
 )
 
@@ -156,7 +155,7 @@ func TestMiddle(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
-	o := ScaleOptions{For: time.Hour, Most: 1000}
+	o := ScaleOptions{For: time.Hour, Most: 1000, Turns: 1}
 	dir := t.TempDir()
 	if s := o.stop(dir, 1000, time.Now(), nil); s != "" {
 		t.Error(s)

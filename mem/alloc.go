@@ -127,6 +127,13 @@ func (h *host) take(class int) span {
 func (h *host) give(s span) {
 	h.inUse.Add(-int64(cap(s.data)))
 	if !h.keep(s) {
+		s.drop()
+	}
+}
+
+// drop gives a mapping back to the system; memory of the Go heap is the collector's.
+func (s span) drop() {
+	if s.mapped != nil {
 		s.mapped.returning()
 		unmapPages(s.data)
 	}
@@ -165,10 +172,7 @@ func (h *host) trim() {
 			s := l[len(l)-1]
 			l = l[:len(l)-1]
 			h.kept -= class
-			if s.mapped != nil {
-				s.mapped.returning()
-				unmapPages(s.data)
-			}
+			s.drop()
 		}
 		h.free[class] = l
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"runtime"
 	"slices"
 
@@ -28,7 +27,7 @@ func (f *deviceFlags) addBind(fl *pflag.FlagSet) {
 
 // stay has a rank be near its GPUs, if a launcher has started several and these are known, and says which of several network interfaces to take.
 func (f *deviceFlags) stay(fl *pflag.FlagSet, p *bootstrap.Place) (near func(interfaces []string) []string, err error) {
-	if v := os.Getenv(bindVariable); v != "" && !fl.Changed("bind") {
+	if v := given(fl, "bind", bindVariable); v != "" {
 		f.bind = v
 	}
 	if f.bind != bindAuto && f.bind != bindNone {

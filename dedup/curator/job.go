@@ -246,7 +246,7 @@ func (j *job) open(ctx context.Context) (err error) {
 		return err
 	}
 	for _, f := range j.folders {
-		f.staging = fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID())
+		f.staging = j.beside(f, partial)
 	}
 	j.ex, err = executor.New(executor.Config{
 		Ranks: j.Ranks, Workers: j.Workers, Work: j.work, Budget: mem.NewBudget(j.plan.Budget), Progress: j.Progress, Job: j.Job,
@@ -296,7 +296,7 @@ func (j *job) openWork() (w *executor.Work, err error) {
 		j.note("going on from " + j.dir)
 	}
 	for _, f := range j.folders {
-		if err := os.MkdirAll(fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID()), 0o777); err != nil {
+		if err := os.MkdirAll(j.beside(f, partial), 0o777); err != nil {
 			return nil, errors.Join(err, j.work.Close())
 		}
 	}
@@ -327,9 +327,9 @@ func (j *job) release() {
 func (j *job) discard() error {
 	var errs []error
 	for _, f := range j.folders {
-		errs = append(errs, executor.RemoveAll(fmt.Sprintf("%s.%016x.partial", f.final, j.work.RunID())))
+		errs = append(errs, executor.RemoveAll(j.beside(f, partial)))
 		if _, err := os.Stat(f.final); err == nil { // else what was to be replaced may be all there is
-			errs = append(errs, executor.RemoveAll(j.old(f)))
+			errs = append(errs, executor.RemoveAll(j.beside(f, replaced)))
 		}
 	}
 	errs = append(errs, executor.RemoveAll(j.dir))
@@ -373,8 +373,16 @@ func (j *job) run(ctx context.Context, f func(ctx context.Context) (result any, 
 	return j.discard()
 }
 
-// old is where a folder that is replaced steps aside.
-func (j *job) old(f *folder) string { return fmt.Sprintf("%s.%016x.old", f.final, j.work.RunID()) }
+// What stands beside an output folder while a job runs, by the end of its name.
+const (
+	partial  = "partial" // where it is built
+	replaced = "old"     // what was in its place, until it is
+)
+
+// beside is the path of one of them. The work folder is open.
+func (j *job) beside(f *folder, what string) string {
+	return fmt.Sprintf("%s.%016x.%s", f.final, j.work.RunID(), what)
+}
 
 // place puts the output folders in place.
 func (j *job) place(result any) error {
@@ -404,7 +412,7 @@ func (j *job) place(result any) error {
 			return errors.Join(err, fmt.Errorf("%w: %s was made by somebody else while this run went on", ErrOutput, f.final))
 		}
 		// What is replaced steps aside first, so that a crash leaves one or the other.
-		old := j.old(f)
+		old := j.beside(f, replaced)
 		if err := os.Rename(f.final, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("%w: %w", ErrOutput, err)
 		}
