@@ -77,7 +77,8 @@ func (c *conn) launch(data []byte, last bool) {
 	}
 	at := time.Now().Add(c.n.late(c.n.path(c.local.rank, c.remote.rank)))
 	if c.n.tick > 0 {
-		at = at.Truncate(c.n.tick).Add(c.n.tick)
+		// Not at.Truncate, which forgets the monotonic clock: what is under way would be late by as much as the wall clock is set back.
+		at = c.n.start.Add((at.Sub(c.n.start)/c.n.tick + 1) * c.n.tick)
 	}
 	if n := len(c.flight); n > 0 && c.flight[n-1].at.After(at) {
 		at = c.flight[n-1].at

@@ -16,6 +16,7 @@ import (
 // A connection breaks when someone resets it, when a host dies, or when its path is cut for longer than its owner put up with.
 type network struct {
 	mu      sync.Mutex
+	start   time.Time
 	rng     *rand.Rand
 	hosts   map[int]*host // by rank: the latest
 	paths   map[[2]int]*path
@@ -45,7 +46,7 @@ type host struct {
 
 func newNetwork(rng *rand.Rand) *network {
 	n := &network{
-		rng: rng, hosts: make(map[int]*host), paths: make(map[[2]int]*path), port: 20000,
+		start: time.Now(), rng: rng, hosts: make(map[int]*host), paths: make(map[[2]int]*path), port: 20000,
 		jitter: time.Duration(rng.Int64N(int64(3 * time.Millisecond))), segment: 256 << rng.IntN(9), window: 2048 << rng.IntN(8),
 	}
 	if rng.IntN(3) == 0 {
