@@ -158,8 +158,7 @@ func (r *run) finish(w *writeResult, samples *sampleStore, started time.Time) (*
 	res.Findings = r.findings(kind, sources)
 	stop := func() {
 		res.PeakMemory = max(runfolder.PeakMemory(), r.Job.PeakMemory())
-		res.Finished = time.Now().UTC()
-		res.WallSeconds = res.Finished.Sub(started).Seconds()
+		res.Finished, res.WallSeconds = time.Now().UTC(), time.Since(started).Seconds()
 	}
 	stop()
 	if samples != nil {

@@ -48,3 +48,14 @@ func TestJobOverUCX(t *testing.T) {
 		})
 	}
 }
+
+// TestSuspendedUCX is [TestSuspended] over UCX, through shared memory and over TCP.
+func TestSuspendedUCX(t *testing.T) {
+	over := func(tls string) func(t *testing.T, args []string) []*rank {
+		return func(t *testing.T, args []string) []*rank {
+			t.Setenv("UCX_TLS", tls)
+			return startJob(t, 3, append(args, "--transport", "ucx")...)
+		}
+	}
+	suspend(t, map[string]func(t *testing.T, args []string) []*rank{"shared memory": over("self,sm"), "TCP": over("self,tcp")})
+}

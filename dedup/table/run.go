@@ -320,8 +320,7 @@ func (r *run) finish(out []executor.Task, started time.Time) (*Result, error) {
 	}
 	res.Digest = digest(res.Schema, res.Partitions)
 	res.PeakMemory = runfolder.PeakMemory()
-	res.Finished = time.Now().UTC()
-	res.WallSeconds = res.Finished.Sub(started).Seconds()
+	res.Finished, res.WallSeconds = time.Now().UTC(), time.Since(started).Seconds()
 	data, err := json.MarshalIndent(res, "", "  ")
 	if err != nil {
 		return nil, err

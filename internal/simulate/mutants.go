@@ -34,7 +34,7 @@ var Mutants = []Mutant{
 			Old:  " || m.At/attemptsPerRound != int64(own.number-1) {",
 			New:  " {",
 		}},
-		Seed: 593,
+		Seed: 263,
 	},
 	{
 		Name: "the chunks of an attempt that is not the committed one count",
@@ -61,7 +61,7 @@ var Mutants = []Mutant{
 			Old:  "			if a.arrived {\n				s.placed[a.peer] += a.item.cost()\n			}",
 			New:  "",
 		}},
-		Seed: 1,
+		Seed: 23,
 	},
 	{
 		Name: "the credit for a chunk that was kept is forgotten",
@@ -142,7 +142,7 @@ var Mutants = []Mutant{
 			Old:  "	if !k.closing && k.err == nil && len(k.queue) == 0 {",
 			New:  "	if false {",
 		}},
-		Seed: 7,
+		Seed: 25,
 	},
 	{
 		Name: "all inserts are said to be committed when they are claimed",
@@ -151,7 +151,16 @@ var Mutants = []Mutant{
 			Old:  "	if !s.committing.wait(s.sc.ctx) {\n		return\n	}",
 			New:  "",
 		}},
-		Seed: 47,
+		Seed: 7,
+	},
+	{
+		Name: "a rank takes the others to be silent while it does not run itself",
+		Edits: []Edit{{
+			File: "executor/internal/control/patience.go",
+			Old:  "if p.left--; p.left == 0 {",
+			New:  "if p.left -= 1 + int(time.Since(p.due)/p.quarter); p.left <= 0 {",
+		}},
+		Seed: 8,
 	},
 }
 

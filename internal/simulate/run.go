@@ -164,7 +164,7 @@ func (l *life) run(ctx context.Context) (*scene.Report, error) {
 	} else {
 		l.disk.before = func(string, string) sys.Errno { return 0 }
 	}
-	l.clock.rng, l.clock.jumps = l.rng, !l.args.Calm && l.rng.IntN(4) == 0
+	l.clock.rng, l.clock.jumps = l.rng, l.rng.IntN(4) == 0
 	args, err := json.Marshal(l.args)
 	if err != nil {
 		return nil, err
@@ -199,8 +199,8 @@ func (l *life) run(ctx context.Context) (*scene.Report, error) {
 		return nil, fmt.Errorf("simulate: seed %d, life %d: the guest's report: %w", l.o.Seed, l.args.Life, err)
 	}
 	l.o.Fault = report.Fault
-	if report.Error != "" && len(report.Events) == 0 && !l.struck && l.o.Fault == "" {
-		l.o.Fault = fmt.Sprintf("life %d: rank 0 fails although nothing happened: %s", l.args.Life, report.Error)
+	if report.Quit != "" && len(report.Events) == 0 && !l.struck && l.o.Fault == "" {
+		l.o.Fault = fmt.Sprintf("life %d: %s", l.args.Life, report.Quit)
 	}
 	if report.Done && l.o.Fault == "" {
 		l.leftovers()
@@ -280,12 +280,12 @@ func (c *clock) seconds() (int64, int32) {
 
 func (c *clock) sleep(ns int64) {
 	c.mono += ns
-	if c.jumps && c.rng.IntN(500) == 0 {
-		// The wall clock is set; or the machine was held for a while.
+	if c.jumps && c.rng.IntN(100) == 0 {
+		// The wall clock is set; or the machine was held for a while, and longer than its ranks may be silent.
 		if c.rng.IntN(2) == 0 {
 			c.wall += c.rng.Int64N(int64(48*time.Hour)) - int64(24*time.Hour)
 		} else {
-			c.mono += c.rng.Int64N(int64(time.Second))
+			c.mono += c.rng.Int64N(int64(5 * time.Second))
 		}
 	}
 }

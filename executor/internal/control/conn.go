@@ -34,12 +34,17 @@ type Conn struct {
 	last    time.Time // of reading, after an error of writing
 	beat    *time.Timer
 
+	hears, speaks *patience // of reading and of writing
+
 	written sync.WaitGroup
 }
 
 // lastWords is for how long the other end of a connection is listened to that cannot be written to any more, or waited for that was
 // told that nothing more comes.
 const lastWords = time.Second
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
 
 // greetingMost is how many bytes a message of somebody may have who has not said who they are. The largest is what must be the same on
 // all ranks, the options of a command among it.
@@ -62,13 +67,15 @@ func (k *Conn) Trust(silence time.Duration) {
 }
 
 // NewConn starts to tell the other end of c that this one is alive, every quarter of silence, and takes over c. An end that is not
-// heard of for silence is gone.
+// heard of for silence is gone; time in which this process did not run does not count.
 func NewConn(c net.Conn, silence time.Duration) *Conn {
 	return start(&Conn{c: c, silence: silence, most: MaxMessage})
 }
 
 func start(k *Conn) *Conn {
 	k.more.L = &k.mu
+	k.hears = newPatience(func() { _ = k.c.SetReadDeadline(past) })
+	k.speaks = newPatience(func() { _ = k.c.SetWriteDeadline(past) })
 	k.beat = time.AfterFunc(k.silence/4, k.heartbeat)
 	k.written.Add(1)
 	go k.write()
@@ -122,8 +129,11 @@ func (k *Conn) write() {
 		}
 		k.beat.Reset(silence / 4)
 		// The other end reads all the time, whatever it does besides. If it does not for so long, it is gone.
-		_ = k.c.SetWriteDeadline(time.Now().Add(silence))
-		if _, err := list.WriteTo(k.c); err != nil {
+		_ = k.c.SetWriteDeadline(time.Time{})
+		k.speaks.begin(silence)
+		_, err := list.WriteTo(k.c)
+		k.speaks.end()
+		if err != nil {
 			k.mu.Lock()
 			k.err = explain(err, silence)
 			// Receive must hear of it. But the other end may have closed the connection with something unread, of which this end hears by
@@ -186,15 +196,16 @@ func (k *Conn) read(b []byte) error {
 		until := k.until
 		k.mu.Lock()
 		silence := k.silence
-		if until.IsZero() {
-			until = time.Now().Add(silence)
-		}
-		if !k.last.IsZero() && k.last.Before(until) {
+		if until.IsZero() || !k.last.IsZero() && k.last.Before(until) {
 			until = k.last
 		}
 		_ = k.c.SetReadDeadline(until)
 		k.mu.Unlock()
+		if k.until.IsZero() {
+			k.hears.begin(silence)
+		}
 		m, err := k.c.Read(b[n:])
+		k.hears.end()
 		n += m
 		if err == nil || n == len(b) {
 			continue

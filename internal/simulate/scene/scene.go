@@ -30,6 +30,8 @@ type Report struct {
 	Done bool
 	// Error is why it did not; it can be run again.
 	Error string
+	// Quit says that a rank failed that was not killed, and how.
+	Quit string
 	// Fault is what is wrong with the program.
 	Fault string
 	// Events counts what befell the job, by kind.

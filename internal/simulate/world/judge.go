@@ -20,10 +20,13 @@ func (w *World) judge() scene.Report {
 	}
 	for number := range w.size {
 		r := w.ranks[number]
+		if r.err != nil && !r.killed && report.Quit == "" {
+			report.Quit = fmt.Sprintf("rank %d fails although nothing happened: %v", number, r.err)
+		}
 		switch {
 		case r.err == nil || r.killed:
 		case w.Calm:
-			report.Fault = fmt.Sprintf("life %d: rank %d fails although nothing happens: %v", w.Life, number, r.err)
+			report.Fault = fmt.Sprintf("life %d: %s", w.Life, report.Quit)
 		case !understood(r.err):
 			report.Fault = fmt.Sprintf("life %d: rank %d fails with an error that says nothing of what happened: %v", w.Life, number, r.err)
 		}
