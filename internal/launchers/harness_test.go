@@ -251,6 +251,22 @@ func process(t *testing.T, variable string, rank int, out string) int {
 	return 0
 }
 
+// begun waits until the ranks of a command have met and begin, or are done.
+func begun(t *testing.T, r *running, out string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		_, begun := os.Stat(out + ".work")
+		_, done := os.Stat(out)
+		if begun == nil || done == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			_ = r.cmd.Process.Signal(syscall.SIGTERM)
+			t.Fatalf("the ranks do not begin: %q", r.cmd.Args)
+		}
+	}
+}
+
 // kills is how often each of the tests that kill a rank does so.
 var kills = flag.Int("kills", 1, "kill each rank this often")
 
@@ -270,17 +286,7 @@ func killOnce(t *testing.T, variable string, victim int, command func(out string
 	env, args := command(out)
 	r := start(t, env, args...)
 	pid := process(t, variable, victim, out)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
-		_, begun := os.Stat(out + ".work")
-		_, done := os.Stat(out)
-		if begun == nil || done == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			_ = r.cmd.Process.Signal(syscall.SIGTERM)
-			t.Fatalf("the ranks do not begin: %q", args)
-		}
-	}
+	begun(t, r, out)
 	after := time.Duration(rand.Int64N(int64(input().took)))
 	time.Sleep(after)
 	killed := syscall.Kill(pid, syscall.SIGKILL)

@@ -219,6 +219,7 @@ func TestSlurm(t *testing.T) {
 	t.Run("WithoutService", s.withoutService)
 	t.Run("GPUs", s.gpus)
 	t.Run("Killed", s.killed)
+	t.Run("Suspended", s.suspended)
 	t.Run("Script", s.script)
 }
 
@@ -318,4 +319,45 @@ func (s *slurm) killed(t *testing.T) {
 			return s.env(withUCX), append(s.srun(c.mpi, 2, 4), dedup(t, c.bin, out, "--transport", c.transport)...)
 		})
 	}
+}
+
+// suspended: a job that Slurm suspends, for longer than a rank may be silent, goes on when it is resumed, and has lost nobody.
+func (s *slurm) suspended(t *testing.T) {
+	for _, transport := range []string{"tcp", "ucx"} {
+		tries := 1
+		for !s.suspend(t, transport) {
+			if tries++; tries > 5 {
+				t.Fatalf("%s: the job is always done before it is suspended", transport)
+			}
+		}
+	}
+}
+
+// suspend reports whether the job was not done yet when it was suspended.
+func (s *slurm) suspend(t *testing.T, transport string) bool {
+	out := filepath.Join(t.TempDir(), "out")
+	r := start(t, s.env(withUCX), append(s.srun("pmix", 2, 4), dedup(t, program, out, "--transport", transport, "--rank-timeout", "2s")...)...)
+	process(t, "SLURM_PROCID", 3, out)
+	begun(t, r, out)
+	job := strings.TrimSpace(runs(t, s.env(), s.command("squeue", "--noheader", "--format=%A")...))
+	list := s.command("scontrol", "suspend", job)
+	stop := exec.Command(list[0], list[1:]...)
+	stop.Env = s.env()
+	_ = stop.Run() // it fails if the job has ended
+	_, unfinished := os.Stat(out)
+	suspended := stop.ProcessState.Success() && unfinished != nil
+	if stop.ProcessState.Success() {
+		time.Sleep(5 * time.Second)
+		if _, err := os.Stat(out); suspended && err == nil {
+			t.Errorf("%s: it went on while it was suspended", transport)
+		}
+		runs(t, s.env(), s.command("scontrol", "resume", job)...)
+	}
+	if ended := r.wait(t, testLimit); ended != nil {
+		t.Errorf("%s: %v: %s", transport, ended, r.said.String())
+	}
+	if lost := check(t, transport, out).Stages.Lost; len(lost) > 0 {
+		t.Errorf("%s: lost %v", transport, lost)
+	}
+	return suspended
 }
