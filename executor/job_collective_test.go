@@ -187,10 +187,14 @@ func TestJobCollectiveLoss(t *testing.T) {
 // A rank that takes long over its share is waited for as long as it shows signs of life. One that shows none is told to stop, and named if
 // that happens again and again.
 func TestJobCollectiveStandsStill(t *testing.T) {
-	run := func(t *testing.T, still time.Duration, middle func(g *collective.Group, out *Attempt) error) (*testJob, []error) {
+	run := func(t *testing.T, still time.Duration, said *lines, middle func(g *collective.Group, out *Attempt) error) (*testJob, []error) {
 		tj := &testJob{size: 3, silence: time.Second}
 		return tj, tj.run(t, func(ctx context.Context, j *Job) error {
-			e, err := New(Config{Job: j, Workers: 2, TaskTimeout: 500 * time.Millisecond})
+			cfg := Config{Job: j, Workers: 2, TaskTimeout: 500 * time.Millisecond}
+			if j.Root() {
+				cfg.Progress = said
+			}
+			e, err := New(cfg)
 			if err != nil {
 				return err
 			}
@@ -219,7 +223,7 @@ func TestJobCollectiveStandsStill(t *testing.T) {
 	}
 	t.Run("slow", func(t *testing.T) {
 		t.Parallel()
-		tj, errs := run(t, leastStandstill, func(_ *collective.Group, out *Attempt) error {
+		tj, errs := run(t, leastStandstill, new(lines), func(_ *collective.Group, out *Attempt) error {
 			for start := time.Now(); time.Since(start) < 3*leastStandstill/2; out.Alive() {
 				time.Sleep(leastStandstill / 20)
 			}
@@ -231,7 +235,8 @@ func TestJobCollectiveStandsStill(t *testing.T) {
 	})
 	t.Run("again and again", func(t *testing.T) {
 		t.Parallel()
-		_, errs := run(t, 2*time.Second, func(g *collective.Group, _ *Attempt) error {
+		said := new(lines)
+		_, errs := run(t, 2*time.Second, said, func(g *collective.Group, _ *Attempt) error {
 			for g.Err() == nil {
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -243,7 +248,26 @@ func TestJobCollectiveStandsStill(t *testing.T) {
 				t.Errorf("rank %d: %v", r, err)
 			}
 		}
+		if notes := strings.Join(said.notes, "\n"); strings.Count(notes, `stage "slowly" begins again with 3 ranks; rank 1 says: nothing has happened`) != 2 {
+			t.Errorf("rank 0 says %s", notes)
+		}
 	})
+}
+
+// TestSteps: whatever a rank does next changes the number that is looked at.
+func TestSteps(t *testing.T) {
+	last := int64(-1)
+	for _, c := range []struct {
+		moved int64
+		begun int
+		in    bool
+	}{{0, 0, false}, {0, 1, true}, {3, 1, true}, {4, 1, false}, {4, 2, true}, {5, 2, false}, {9, 4, true}, {9, 4, false}} {
+		n := steps(c.moved, c.begun, c.in)
+		if n <= last {
+			t.Errorf("%+v is %d, before it was %d", c, n, last)
+		}
+		last = n
+	}
 }
 
 // slowly is a collective stage without results, made of what a rank does.

@@ -115,7 +115,7 @@ func (r *collectiveRoot) act(a rounds.Action) {
 // prepare asks the members of a round to get ready.
 func (r *collectiveRoot) prepare(a rounds.Action) {
 	if r.own != nil {
-		r.c.note(fmt.Sprintf("stage %q begins again with %d ranks", r.c.name, len(a.Members)))
+		r.again(a)
 	}
 	sc := newScope(r.c.ctx)
 	r.addrs, r.place, r.waits = make(map[int]string), make(map[int]int), make(map[int]bool)

@@ -131,7 +131,7 @@ func (r *shuffleRoot) prepare(a rounds.Action) {
 		r.s.insertsDone.Add(-old.insertedTasks.Load())
 		r.s.tasksDone.Add(-old.insertedTasks.Load())
 		r.s.sizeDone.Add(-old.insertedSize.Load())
-		r.s.note(fmt.Sprintf("stage %q begins again with %d ranks", r.s.name, len(a.Members)))
+		r.again(a)
 	}
 	r.addrs, r.stats, r.place = make(map[int]string), make(map[int]RankShuffle), make(map[int]int)
 	sc := newScope(r.s.ctx)

@@ -143,6 +143,15 @@ func (r *roundLoop) tell(members []int, message func(i int) *control.Message) {
 	}
 }
 
+// again says that a round begins that is not the first. The lock is held.
+func (r *roundLoop) again(a rounds.Action) {
+	line := fmt.Sprintf("stage %q begins again with %d ranks", r.run.name, len(a.Members))
+	if err := r.why[-1-a.Rank]; a.Broken && err != nil {
+		line += fmt.Sprintf("; rank %d says: %v", a.Rank, err)
+	}
+	r.run.note(line)
+}
+
 // conclude does what the machine asks at the end of the stage.
 func (r *roundLoop) conclude(a rounds.Action) {
 	switch a.Kind {

@@ -140,13 +140,20 @@ func (c *collectiveRound) beat() (n int64, calling bool) {
 	n, calling = c.life.signs.Load(), len(c.groups) > 0
 	for _, g := range c.groups {
 		st, begun, in := g.Progress()
-		n += moved(st) + 2*int64(begun)
-		if in {
-			n++
-		}
+		n += steps(moved(st), begun, in)
 		calling = calling && in
 	}
 	return n, calling
+}
+
+// steps is the sum of what was moved, of the calls that were begun and of those that have ended. Each of them only grows, so that nothing
+// that happens can be hidden by something else that does: the end of a call by the message that ended it.
+func steps(moved int64, begun int, in bool) int64 {
+	ended := begun
+	if in {
+		ended--
+	}
+	return moved + int64(begun) + int64(ended)
 }
 
 // beat is a number that changes when the root does something in the stage.

@@ -60,7 +60,8 @@ type Event struct {
 
 // Actions.
 const (
-	// ActPrepare asks Members to get ready for Round.
+	// ActPrepare asks Members to get ready for Round. If the round before ended although no member was lost, Broken says so, and that the link
+	// between Rank and Peer broke.
 	ActPrepare Kind = iota + 64
 	// ActConnect tells all members of Round that all are ready.
 	ActConnect
@@ -81,6 +82,7 @@ type Action struct {
 	Members []int // ascending; the place in it is a member's rank in the shuffle
 	Rank    int
 	Peer    int
+	Broken  bool
 }
 
 // State is where a round is.
@@ -264,6 +266,10 @@ func (m *Machine) advance(now time.Duration) {
 				return
 			}
 			m.begin()
+			if n := len(m.acts); n > 0 && m.acts[n-1].Kind == ActPrepare {
+				a := &m.acts[n-1]
+				a.Broken, a.Rank, a.Peer = true, m.from, m.to
+			}
 		}
 	}
 }
