@@ -166,7 +166,8 @@ func TestJobStreamLeave(t *testing.T) {
 // What goes wrong on one rank is told on all, other tasks than rank 0's included.
 func TestJobStreamFails(t *testing.T) {
 	boom := errors.New("boom")
-	for _, where := range []string{"source", "process", "setup", "tasks", "fewer"} {
+	const late = "setup, and a rank comes late"
+	for _, where := range []string{"source", "process", "setup", late, "tasks", "fewer"} {
 		t.Run(where, func(t *testing.T) {
 			tj := &testJob{size: 3}
 			errs := tj.run(t, func(ctx context.Context, j *Job) error {
@@ -185,7 +186,9 @@ func TestJobStreamFails(t *testing.T) {
 							<-ctx.Done() // or one rank does it all
 							return nil, nil
 						}
-					case where == "setup" && mine:
+					case where == late && j.Rank() == 2:
+						time.Sleep(100 * time.Millisecond)
+					case strings.HasPrefix(where, "setup") && mine:
 						st.setup = func(*Env) error { return boom }
 					case where == "tasks" && mine:
 						tasks[7].Data = []byte("another")
@@ -193,6 +196,9 @@ func TestJobStreamFails(t *testing.T) {
 						src = source(tasks[:40], new(atomic.Int64))
 					}
 					_, err := collect(e.Stream(ctx, st, src))
+					if where == late && j.Root() {
+						time.Sleep(300 * time.Millisecond) // or its end of the job says it all
+					}
 					if st.setups.Load() != st.closes.Load() {
 						return fmt.Errorf("actors left, and %w", err)
 					}

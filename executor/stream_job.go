@@ -203,11 +203,12 @@ func (s *streamRoot) release() {
 func (j *Job) concludeStream(stage string, tasks *taskHash, err error) {
 	sum := tasks.sum()
 	m := &control.Message{Kind: kindStageOver, Stage: stage, N: int64(tasks.n), Data: sum[:]}
-	if err != nil {
-		m = &control.Message{Kind: kindStageOver, Stage: stage, Flags: flagFailed, Text: err.Error()}
-	}
 	late := &control.Message{
 		Kind: kindStageOver, Stage: stage, Flags: flagFailed, Text: "the results of the stage were streamed, and this rank has come too late for them",
+	}
+	if err != nil {
+		m = &control.Message{Kind: kindStageOver, Stage: stage, Flags: flagFailed, Text: err.Error()}
+		late = m // that it failed is what everybody has to know
 	}
 	j.mu.Lock()
 	j.over[stage] = late
