@@ -232,7 +232,7 @@ func (j *Job) greet(c net.Conn, known func()) error {
 	}
 	j.mu.Unlock()
 	if late {
-		return refuse("the job is about to end")
+		return refuse("the job is about to end, and there is nothing left for this rank to do")
 	}
 	if there {
 		// It may be the same rank, back before it was known to be lost.

@@ -64,7 +64,7 @@ func (w *World) leak() string {
 // causes are what an error may give as its reason: a rank or link that is gone, an operation of the disk, a task that failed by
 // chance too often, and whoever was killed.
 var causes = []string{
-	"rank is lost", "links between ranks broke", "is not there any more", "misses rank", "does not reach rank 0", "closed",
+	"rank is lost", "links between ranks broke", "is not there any more", "the job is about to end", "misses rank", "does not reach rank 0", "closed",
 	"I/O error", errFlaky.Error(), "actors died of it", errKilled.Error(),
 }
 
