@@ -133,6 +133,9 @@ func lasting(d *disk, rng *rand.Rand) string {
 	d.crash(rng)
 	is := d.under(scene.Output)
 	for _, p := range slices.Sorted(maps.Keys(was)) {
+		if strings.HasSuffix(p, ".dovetail-lock") {
+			continue // no result: a disk that failed kept it from being removed, and it locks nothing
+		}
 		if now, ok := is[p]; !ok {
 			return "the job was done, and is lost when the machine stops: " + p
 		} else if now != was[p] {
