@@ -10,26 +10,21 @@ import (
 func onThread(f func() error) (time.Duration, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	start, err := threadTime()
-	if err != nil {
-		return 0, err
-	}
-	if err := f(); err != nil {
-		return 0, err
-	}
-	end, err := threadTime()
-	return end - start, err
+	return spent(threadTime, f)
 }
 
 // processorTime returns the processor time that this process takes, in all threads, while f runs.
-func processorTime(f func() error) (time.Duration, error) {
-	start, err := usedTime()
+func processorTime(f func() error) (time.Duration, error) { return spent(usedTime, f) }
+
+// spent is how far a clock goes on while f runs.
+func spent(clock func() (time.Duration, error), f func() error) (time.Duration, error) {
+	start, err := clock()
 	if err != nil {
 		return 0, err
 	}
 	if err := f(); err != nil {
 		return 0, err
 	}
-	end, err := usedTime()
+	end, err := clock()
 	return end - start, err
 }

@@ -580,14 +580,7 @@ func (j *Job) conclude(stage string, results []Task, err error) {
 	if err != nil {
 		m = &control.Message{Kind: kindStageOver, Stage: stage, Flags: flagFailed, Text: err.Error()}
 	}
-	j.mu.Lock()
-	j.over[stage] = m
-	links := j.list()
-	delete(j.entered, stage)
-	j.mu.Unlock()
-	for _, l := range links {
-		l.send(m)
-	}
+	j.tellOver(stage, m, m)
 }
 
 // list returns the links. The lock is held.

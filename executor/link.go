@@ -214,6 +214,18 @@ func (j *Job) enter(l *link, m *control.Message) {
 	}
 }
 
+// tellOver tells all ranks that a stage is over, and those that come to it from now on late.
+func (j *Job) tellOver(stage string, m, late *control.Message) {
+	j.mu.Lock()
+	j.over[stage] = late
+	links := j.list()
+	delete(j.entered, stage)
+	j.mu.Unlock()
+	for _, l := range links {
+		l.send(m)
+	}
+}
+
 // drop takes a rank out that is done. That its connection closes is no loss.
 func (j *Job) drop(l *link) {
 	j.mu.Lock()

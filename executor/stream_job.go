@@ -210,14 +210,7 @@ func (j *Job) concludeStream(stage string, tasks *taskHash, err error) {
 		m = &control.Message{Kind: kindStageOver, Stage: stage, Flags: flagFailed, Text: err.Error()}
 		late = m // that it failed is what everybody has to know
 	}
-	j.mu.Lock()
-	j.over[stage] = late
-	links := j.list()
-	delete(j.entered, stage)
-	j.mu.Unlock()
-	for _, l := range links {
-		l.send(m)
-	}
+	j.tellOver(stage, m, late)
 }
 
 // taskHash is a hash of a sequence of tasks.

@@ -340,15 +340,11 @@ func (s *slurm) suspend(t *testing.T, transport string) bool {
 	process(t, "SLURM_PROCID", 3, out)
 	begun(t, r, out)
 	job := strings.TrimSpace(runs(t, s.env(), s.command("squeue", "--noheader", "--format=%A")...))
-	list := s.command("scontrol", "suspend", job)
-	stop := exec.Command(list[0], list[1:]...)
-	stop.Env = s.env()
-	_ = stop.Run() // it fails if the job has ended
+	stopped := start(t, s.env(), s.command("scontrol", "suspend", job)...).wait(t, testLimit) == nil // it fails if the job has ended
 	_, unfinished := os.Stat(out)
-	suspended := stop.ProcessState.Success() && unfinished != nil
-	if stop.ProcessState.Success() {
+	if stopped {
 		time.Sleep(5 * time.Second)
-		if _, err := os.Stat(out); suspended && err == nil {
+		if _, err := os.Stat(out); unfinished != nil && err == nil {
 			t.Errorf("%s: it went on while it was suspended", transport)
 		}
 		runs(t, s.env(), s.command("scontrol", "resume", job)...)
@@ -359,5 +355,5 @@ func (s *slurm) suspend(t *testing.T, transport string) bool {
 	if lost := check(t, transport, out).Stages.Lost; len(lost) > 0 {
 		t.Errorf("%s: lost %v", transport, lost)
 	}
-	return suspended
+	return stopped && unfinished != nil
 }

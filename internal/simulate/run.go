@@ -203,7 +203,7 @@ func (l *life) run(ctx context.Context) (*scene.Report, error) {
 	}
 	l.o.Fault = report.Fault
 	if report.Quit != "" && len(report.Events) == 0 && !l.struck && l.o.Fault == "" {
-		l.o.Fault = fmt.Sprintf("life %d: %s", l.args.Life, report.Quit)
+		l.o.Fault = fmt.Sprintf("life %d: a rank fails although nothing happened: %s", l.args.Life, report.Quit)
 	}
 	if report.Done && l.o.Fault == "" {
 		l.leftovers()

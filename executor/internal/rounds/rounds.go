@@ -237,7 +237,7 @@ func (m *Machine) advance(now time.Duration) {
 			}
 		}
 		if len(m.alive) > 0 {
-			m.begin()
+			m.begin(false)
 		}
 		return
 	}
@@ -258,24 +258,20 @@ func (m *Machine) advance(now time.Duration) {
 	case waiting:
 		switch {
 		case m.lost:
-			m.begin()
+			m.begin(false)
 		case now >= m.since+m.cfg.Patience:
 			if m.broken++; m.broken >= m.cfg.MaxBroken {
 				m.state = ended
 				m.acts = append(m.acts, Action{Kind: ActLink, Round: m.round, Rank: m.from, Peer: m.to})
 				return
 			}
-			m.begin()
-			if n := len(m.acts); n > 0 && m.acts[n-1].Kind == ActPrepare {
-				a := &m.acts[n-1]
-				a.Broken, a.Rank, a.Peer = true, m.from, m.to
-			}
+			m.begin(true)
 		}
 	}
 }
 
-// begin starts a round of all ranks that are there.
-func (m *Machine) begin() {
+// begin starts a round of all ranks that are there; broken says that the last one ended although no member was lost.
+func (m *Machine) begin(broken bool) {
 	m.round++
 	m.state, m.lost, m.members = preparing, false, nil
 	for r, entered := range m.alive {
@@ -290,5 +286,5 @@ func (m *Machine) begin() {
 		return
 	}
 	m.ask(m.members)
-	m.acts = append(m.acts, Action{Kind: ActPrepare, Round: m.round, Members: slices.Clone(m.members)})
+	m.acts = append(m.acts, Action{Kind: ActPrepare, Round: m.round, Members: slices.Clone(m.members), Broken: broken, Rank: m.from, Peer: m.to})
 }

@@ -30,7 +30,7 @@ type Report struct {
 	Done bool
 	// Error is why it did not; it can be run again.
 	Error string
-	// Quit says that a rank failed that was not killed, and how.
+	// Quit says which rank failed that was not killed, the first of them, and how; empty if none did.
 	Quit string
 	// Fault is what is wrong with the program.
 	Fault string

@@ -21,12 +21,12 @@ func (w *World) judge() scene.Report {
 	for number := range w.size {
 		r := w.ranks[number]
 		if r.err != nil && !r.killed && report.Quit == "" {
-			report.Quit = fmt.Sprintf("rank %d fails although nothing happened: %v", number, r.err)
+			report.Quit = fmt.Sprintf("rank %d: %v", number, r.err)
 		}
 		switch {
 		case r.err == nil || r.killed:
 		case w.Calm:
-			report.Fault = fmt.Sprintf("life %d: %s", w.Life, report.Quit)
+			report.Fault = fmt.Sprintf("life %d: a rank fails although nothing happens: %s", w.Life, report.Quit)
 		case !understood(r.err):
 			report.Fault = fmt.Sprintf("life %d: rank %d fails with an error that says nothing of what happened: %v", w.Life, number, r.err)
 		}
